@@ -1,0 +1,1 @@
+"""Private, fair and fast training of medical-imaging models in JAX."""

@@ -1,0 +1,1 @@
+"""Fairness statistics over tables of predictions. Knows nothing of jax."""

@@ -1,0 +1,1 @@
+"""What is learned: the loss of one example."""

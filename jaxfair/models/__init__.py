@@ -1,0 +1,1 @@
+"""Flax modules; none of them trains a BatchNorm."""

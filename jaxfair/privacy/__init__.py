@@ -1,0 +1,1 @@
+"""Differential privacy: clipping, noise, sampling, accounting. Knows nothing of images."""
