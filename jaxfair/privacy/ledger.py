@@ -1,0 +1,193 @@
+"""The ledger: what was spent, written down before it is spent.
+
+`ledger.jsonl` is append-only. Every line names the draws it pays for and carries the hash
+of the line before it; it is on disk (fsync) before the steps it covers are computed. What a
+crash can lose is therefore a release that was paid for, never a payment.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from jaxfair.privacy import accounting
+from jaxfair.privacy.accounting import Event
+
+__all__ = ["Entry", "Ledger", "LedgerError", "read_entries"]
+
+_GENESIS = "0" * 64
+
+
+class LedgerError(ValueError):
+    """The ledger does not hold together, or a step would break its rules."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line: the draws `first_step` to `first_step + steps - 1` of one stage.
+
+    Attributes:
+      stage: what was trained, e.g. "train"; stages compose.
+      population: whose records were drawn (protocol P2), e.g. "nih-chestxray14".
+      draws: public tag of the secret that keyed the draws; another secret means other draws.
+      first_step: number of the first step paid for.
+      steps: how many.
+      sampling_prob, noise_multiplier: of each step, everything released from it together.
+    """
+
+    stage: str
+    population: str
+    draws: str
+    first_step: int
+    steps: int
+    sampling_prob: float
+    noise_multiplier: float
+
+    @property
+    def event(self) -> Event:
+        return Event(self.sampling_prob, self.noise_multiplier, self.steps)
+
+    def shares_draw_with(self, other: "Entry") -> bool:
+        """Two entries share a draw if they cover one step of one stage under one secret."""
+        same = (self.stage, self.draws) == (other.stage, other.draws)
+        apart = (
+            self.first_step >= other.first_step + other.steps
+            or other.first_step >= self.first_step + self.steps
+        )
+        return same and not apart
+
+
+class Ledger:
+    """The events of a run, backed by `path`.
+
+    Guarantees:
+      * `charge` returns only when the line is on disk;
+      * no two lines pay for the same draw (protocol P1), and `charge` of a draw that is
+        paid for adds nothing: replaying a step bit by bit is not a second release;
+      * `charge` refuses what would exceed `budget` at `delta`, whatever was charged before;
+      * a line that was edited, dropped or reordered is found when the file is read.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, budget: float, delta: float) -> None:
+        self.path = pathlib.Path(path)
+        self.budget = budget
+        self.delta = delta
+        self.entries, self._heads = read_entries(self.path)
+
+    @property
+    def head(self) -> str:
+        """Hash of the last line; 64 zeros for an empty ledger."""
+        return self._heads[-1]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def holds(self, length: int, head: str) -> bool:
+        """Whether this ledger is a continuation of the one with `length` lines and `head`."""
+        return 0 <= length < len(self._heads) and self._heads[length] == head
+
+    def epsilon(self, *, accountant: str = "pld") -> float:
+        """Returns what all entries cost together at `delta`, in one composition."""
+        price = accounting.epsilon if accountant == "pld" else accounting.epsilon_rdp
+        return price((entry.event for entry in self.entries), self.delta)
+
+    def charge(self, entry: Entry) -> float:
+        """Pays for the draws of `entry` and returns the epsilon spent so far.
+
+        Draws that are paid for under the same secret and rates are left out. Raises
+        LedgerError if they were paid at other rates, or if the budget would be exceeded.
+        """
+        unpaid = self._unpaid(entry)
+        if unpaid is None:
+            return self.epsilon()
+        spent = accounting.epsilon([e.event for e in (*self.entries, unpaid)], self.delta)
+        if spent > self.budget:
+            raise LedgerError(
+                f"Step {unpaid.first_step + unpaid.steps - 1} would bring epsilon to {spent:.4f}, "
+                f"above the budget of {self.budget}; training stops here."
+            )
+        self._append(unpaid)
+        return spent
+
+    def _unpaid(self, entry: Entry) -> Entry | None:
+        first = entry.first_step
+        for paid in self.entries:
+            if not entry.shares_draw_with(paid):
+                continue
+            rates = (paid.sampling_prob, paid.noise_multiplier)
+            if rates != (entry.sampling_prob, entry.noise_multiplier):
+                raise LedgerError(
+                    f"The draws of steps {paid.first_step} to {paid.first_step + paid.steps - 1} "
+                    "are paid for at other rates; everything that one draw releases belongs "
+                    "into one event."
+                )
+            first = max(first, paid.first_step + paid.steps)
+        steps = entry.first_step + entry.steps - first
+        fields = asdict(entry) | {"first_step": first, "steps": steps}
+        return Entry(**fields) if steps > 0 else None
+
+    def _append(self, entry: Entry) -> None:
+        line, head = _line(entry, self.head)
+        new = not self.path.exists()
+        with open(self.path, "ab") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+        if new:
+            _sync_folder(self.path.parent)
+        self.entries.append(entry)
+        self._heads.append(head)
+
+
+def read_entries(path: str | os.PathLike[str]) -> tuple[list[Entry], list[str]]:
+    """Reads a ledger file and checks its chain.
+
+    Returns the entries and the head after 0, 1, ... of them. A last line that a crash left
+    half-written paid for nothing yet and is cut off; any other fault raises LedgerError.
+    """
+    path = pathlib.Path(path)
+    entries: list[Entry] = []
+    heads = [_GENESIS]
+    for number, line in enumerate(_whole_lines(path), start=1):
+        entry, head = _parsed(line, heads[-1], f"{path.name}, line {number}")
+        entries.append(entry)
+        heads.append(head)
+    return entries, heads
+
+
+def _whole_lines(path: pathlib.Path) -> Iterable[bytes]:
+    content = path.read_bytes() if path.exists() else b""
+    kept = content[: content.rfind(b"\n") + 1]
+    if len(kept) < len(content):
+        with open(path, "r+b") as file:
+            file.truncate(len(kept))
+            os.fsync(file.fileno())
+    return kept.splitlines(keepends=True)
+
+
+def _parsed(line: bytes, previous: str, where: str) -> tuple[Entry, str]:
+    try:
+        fields = json.loads(line)
+        entry = Entry(**{k: v for k, v in fields.items() if k not in ("previous", "hash")})
+    except (ValueError, TypeError) as error:
+        raise LedgerError(f"{where} is not a ledger entry ({error}).") from error
+    expected, head = _line(entry, previous)
+    if line != expected:
+        raise LedgerError(f"{where} does not follow from the line before it: it was changed.")
+    return entry, head
+
+
+def _line(entry: Entry, previous: str) -> tuple[bytes, str]:
+    fields = asdict(entry) | {"previous": previous}
+    head = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+    return json.dumps(fields | {"hash": head}, sort_keys=True).encode() + b"\n", head
+
+
+def _sync_folder(folder: pathlib.Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,216 @@
+"""From what is promised to how it is kept: PrivacyConfig -> PrivacyPlan.
+
+The plan is one frozen object that the sampler, the step, the ledger and the statement all
+ask; none of them computes a sensitivity, a rate or a noise level again.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from jaxfair.errors import InputError
+from jaxfair.privacy import accounting, clipping
+from jaxfair.privacy.accounting import Event
+
+__all__ = [
+    "CLIPPINGS",
+    "UNITS",
+    "PrivacyConfig",
+    "PrivacyPlan",
+    "delta_from_public_size",
+    "make_plan",
+]
+
+PyTree = Any
+UNITS = ("patient", "image", "lesion")
+CLIPPINGS = ("auto", "vmap")
+
+
+@dataclass(frozen=True)
+class PrivacyConfig:
+    """What the user promises; `config.dp` of a config file.
+
+    Attributes:
+      enabled: False trains without privacy in the same loop, for comparison.
+      epsilon: the budget, for all steps together.
+      l2_clip_norm: C, the bound on one unit's gradient per step.
+      delta: None for min(1e-5, 0.1 / public_size), else at most 0.1 / public_size.
+      unit: who is protected; None for the patient where the source knows patients, else the
+        image. The statement names it.
+      clipping: how the clipped sum is computed; every way gives the same sum.
+      microbatch: examples per device whose gradients are held at once; 0 chooses.
+      insecure_seed: a research seed instead of the operating system's secret. The statement
+        then says that the run is not private.
+    """
+
+    enabled: bool = True
+    epsilon: float = 8.0
+    l2_clip_norm: float = 1.0
+    delta: float | None = None
+    unit: str | None = None
+    clipping: str = "auto"
+    microbatch: int = 0
+    insecure_seed: int | None = None
+
+    def __post_init__(self) -> None:
+        _require(0 < self.epsilon <= 100, "dp.epsilon", self.epsilon, "in (0, 100]")
+        _require(0 < self.l2_clip_norm < math.inf, "dp.l2_clip_norm", self.l2_clip_norm, "positive")
+        in_range = self.delta is None or 0 < self.delta < 1
+        _require(in_range, "dp.delta", self.delta, "in (0, 1), or left out")
+        known = self.unit is None or self.unit in UNITS
+        _require(known, "dp.unit", self.unit, f"one of {', '.join(UNITS)}, or left out")
+        _require(self.clipping in CLIPPINGS, "dp.clipping", self.clipping, " or ".join(CLIPPINGS))
+        _require(self.microbatch >= 0, "dp.microbatch", self.microbatch, "0 or more")
+
+
+@dataclass(frozen=True)
+class PrivacyPlan:
+    """How one run keeps its promise. All fields are public constants.
+
+    Attributes:
+      private: False for a plain run: nothing clipped, no noise, no claim.
+      sampling_prob: q = expected_batch_size / public_size, of every unit in every step.
+      expected_batch_size: what the noisy sum is divided by, whatever was drawn.
+      public_size: the declared size of the population that q and delta refer to.
+      steps: how many draws there will be.
+      l2_clip_norm: C.
+      noise_multiplier: sigma; the noise on the sum has standard deviation sigma C.
+      epsilon, epsilon_rdp: cost of all steps at `delta`, by PLD and by RDP.
+      budget: the epsilon that was asked for and is never exceeded.
+      relation: the neighbouring relation of the guarantee.
+      clipping: the way the sum is computed.
+    """
+
+    private: bool
+    sampling_prob: float
+    expected_batch_size: int
+    public_size: int
+    steps: int
+    l2_clip_norm: float
+    noise_multiplier: float
+    delta: float
+    epsilon: float
+    epsilon_rdp: float
+    budget: float
+    relation: str = "add_or_remove_one"
+    clipping: str = "vmap"
+
+    def sensitivity(self) -> float:
+        """Returns how far one unit can move the clipped sum, in l2 norm."""
+        return self.l2_clip_norm * {"add_or_remove_one": 1, "replace_one": 2}[self.relation]
+
+    def noise_stddev(self) -> float:
+        """Returns the standard deviation of the noise on every entry of the sum."""
+        return self.noise_multiplier * self.sensitivity()
+
+    def event(self, steps: int) -> Event:
+        """Returns the accounting event of `steps` steps of this plan."""
+        return Event(self.sampling_prob, self.noise_multiplier, steps)
+
+    def sum_grads(
+        self, loss_fn: Callable[..., jax.Array], params: PyTree, batch: PyTree, keys: Any, mask: Any
+    ) -> PyTree:
+        """Returns the (clipped) sum of the gradients of one batch, in float32."""
+        if not self.private:
+            return clipping.summed_grads(loss_fn, params, batch, keys, mask)
+        return clipping.clipped_sum(
+            loss_fn, params, batch, keys, mask, l2_clip_norm=self.l2_clip_norm
+        )
+
+    def statement(self) -> dict[str, Any]:
+        """Returns the plan's part of privacy.json (epsilons are null without privacy)."""
+        shared = {
+            "relation": self.relation,
+            "accountant": accounting.ACCOUNTANT | {"version": accounting.library_version()},
+            "sampling_prob": self.sampling_prob,
+            "expected_batch_size": self.expected_batch_size,
+            "public_size": self.public_size,
+            "steps": self.steps,
+        }
+        if not self.private:
+            claims = ("epsilon", "epsilon_rdp", "delta", "noise_multiplier", "l2_clip_norm")
+            return shared | dict.fromkeys(claims) | {"budget": None}
+        return shared | {
+            "epsilon": self.epsilon,
+            "epsilon_rdp": self.epsilon_rdp,
+            "budget": self.budget,
+            "delta": self.delta,
+            "noise_multiplier": self.noise_multiplier,
+            "l2_clip_norm": self.l2_clip_norm,
+        }
+
+
+def make_plan(
+    config: PrivacyConfig, *, steps: int, expected_batch_size: int, public_size: int | None
+) -> PrivacyPlan:
+    """Finds the noise for the promised epsilon. Touches no data.
+
+    Args:
+      steps: draws of the whole run.
+      expected_batch_size: mean size of a draw if the population had `public_size` units.
+      public_size: declared in the config (protocol P3); how many units there really are is
+        private and enters nowhere.
+
+    Raises InputError for a batch above the public size, or a delta too large for it.
+    """
+    if public_size is None or public_size < 1:
+        raise InputError(
+            f"data.public_size is {public_size}: declare the size of the training population as "
+            "a public constant (a round figure from the data set's publication will do)."
+        )
+    if not 0 < expected_batch_size <= public_size:
+        raise InputError(
+            f"train.expected_batch_size is {expected_batch_size} but data.public_size is "
+            f"{public_size}: a batch must be between 1 and the public size."
+        )
+    delta = _chosen_delta(config.delta, public_size)
+    q = expected_batch_size / public_size
+    shared = {
+        "sampling_prob": q,
+        "expected_batch_size": expected_batch_size,
+        "public_size": public_size,
+        "steps": steps,
+        "delta": delta,
+    }
+    if not config.enabled:
+        return PrivacyPlan(
+            private=False, l2_clip_norm=math.inf, noise_multiplier=0.0, epsilon=math.inf,
+            epsilon_rdp=math.inf, budget=math.inf, clipping="none", **shared,
+        )  # fmt: skip
+    sigma = accounting.noise_multiplier_from_epsilon(config.epsilon, delta, q, steps)
+    events = [Event(q, sigma, steps)]
+    return PrivacyPlan(
+        private=True,
+        l2_clip_norm=config.l2_clip_norm,
+        noise_multiplier=sigma,
+        epsilon=accounting.epsilon(events, delta),
+        epsilon_rdp=accounting.epsilon_rdp(events, delta),
+        budget=config.epsilon,
+        clipping="vmap" if config.clipping == "auto" else config.clipping,
+        **shared,
+    )
+
+
+def delta_from_public_size(public_size: int) -> float:
+    """Returns min(1e-5, 0.1 / public_size) (protocol P3)."""
+    return min(1e-5, 0.1 / public_size)
+
+
+def _chosen_delta(delta: float | None, public_size: int) -> float:
+    if delta is None:
+        return delta_from_public_size(public_size)
+    if delta > 0.1 / public_size:
+        raise InputError(
+            f"dp.delta is {delta}, above 0.1 / public_size = {0.1 / public_size:.2g}: such a "
+            "guarantee would allow publishing a person outright. Leave it out for "
+            f"{delta_from_public_size(public_size):.2g}."
+        )
+    return delta
+
+
+def _require(holds: bool, name: str, value: Any, rule: str) -> None:
+    if not holds:
+        raise InputError(f"{name} is {value!r}; it must be {rule}.")

@@ -1,0 +1,78 @@
+"""Which units take part in a step: Poisson draws, cut into chunks of one fixed shape."""
+
+import numpy as np
+
+from jaxfair.privacy.secret import Secret
+
+__all__ = ["PADDING", "chunks_from_draw", "draw_images", "poisson_draw"]
+
+PADDING = -1
+"""Index of a row that stands for nobody."""
+
+
+def poisson_draw(secret: Secret, step: int, *, num_units: int, sampling_prob: float) -> np.ndarray:
+    """Returns the sorted indices of the units drawn for `step`, int64 of shape (n,).
+
+    Guarantees: every unit is in the draw with probability `sampling_prob`, independently of
+    every other unit and step, up to the 128 bits that key the generator. The draw may be
+    empty or hold every unit. It is a function of the secret, the step and `num_units`.
+
+    A binomial size and then a uniform subset of that size is the same law as one coin per
+    unit, at a cost that grows with the draw and not with the population (10^6 units in
+    under a millisecond).
+
+    Args:
+      secret: keys the draw, under the purpose "sampling".
+      step: number of the step, counted from 0.
+      num_units: how many units there are; private, never written anywhere.
+      sampling_prob: q in [0, 1], a public constant.
+    """
+    if not 0 <= sampling_prob <= 1:
+        raise ValueError(f"sampling_prob must lie in [0, 1], got {sampling_prob}.")
+    generator = _generator(secret, "sampling", step)
+    size = generator.binomial(num_units, sampling_prob)
+    return np.sort(generator.choice(num_units, size=size, replace=False, shuffle=False))
+
+
+def draw_images(
+    secret: Secret, step: int, draw: np.ndarray, rows_by_unit: list[np.ndarray], ids: np.ndarray
+) -> np.ndarray:
+    """Returns one store row per drawn unit, int64 of shape (n,).
+
+    A unit with several images gives one of them, chosen uniformly. The choice is keyed by
+    the unit's own id (32 bits) and not by its position, so that who else takes part does
+    not change it.
+    """
+    key = secret.derive("image", step, length=16)
+    chosen = [_pick(key, int(ids[unit]), len(rows_by_unit[unit])) for unit in draw]
+    rows = (rows_by_unit[unit][place] for unit, place in zip(draw, chosen, strict=True))
+    return np.fromiter(rows, dtype=np.int64, count=len(draw))
+
+
+def chunks_from_draw(draw: np.ndarray, size: int) -> list[np.ndarray]:
+    """Cuts a draw into chunks of exactly `size` entries, the last one filled with PADDING.
+
+    Nothing is dropped and no shape depends on the draw: a large draw gives more chunks, an
+    empty one gives a single chunk of padding.
+
+    >>> [chunk.tolist() for chunk in chunks_from_draw(np.array([4, 7, 9]), 2)]
+    [[4, 7], [9, -1]]
+    >>> [chunk.tolist() for chunk in chunks_from_draw(np.array([], int), 2)]
+    [[-1, -1]]
+    """
+    count = max(1, -(-len(draw) // size))
+    padded = np.full(count * size, PADDING, dtype=np.int64)
+    padded[: len(draw)] = draw
+    return list(padded.reshape(count, size))
+
+
+def _generator(secret: Secret, purpose: str, step: int) -> np.random.Generator:
+    key = int.from_bytes(secret.derive(purpose, step, length=16), "little")
+    return np.random.Generator(np.random.Philox(key=key))
+
+
+def _pick(key: bytes, unit_id: int, count: int) -> int:
+    if count == 1:
+        return 0
+    seed = int.from_bytes(key, "little") ^ unit_id
+    return int(np.random.Generator(np.random.Philox(key=seed)).integers(count))
