@@ -1,0 +1,177 @@
+"""The feature autoencoder: anomalies are what it cannot rebuild.
+
+A frozen extractor turns an image into feature maps once; the trained autoencoder rebuilds
+them; where structure differs (1 - SSIM, or squared error) the image is anomalous. Source:
+Meissen et al. 2022 (arXiv 2208.10992).
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxfair.errors import InputError, nearest
+from jaxfair.methods.base import Example, Method, PyTree
+from jaxfair.models import extractor, layers, pretrained
+from jaxfair.models.autoencoder import FeatureAutoencoder
+from jaxfair.models.checkpoints import read_state_dict
+from jaxfair.models.resize import resize_aligned
+from jaxfair.models.ssim import ssim_map
+from jaxfair.models.tail import mean_above_quantile
+
+__all__ = ["FAEConfig", "describe", "make_fae"]
+
+TOP_SHARE = 0.1
+"""The score is the mean of the anomaly map strictly above its (1 - TOP_SHARE)-quantile."""
+
+_CHOICES = {
+    "loss": ("1-ssim", "-ssim", "mse"),
+    "center": ("once", "twice"),
+    "score_region": ("all", "foreground"),
+    "group_rule": ("gcd", "25/32"),
+    "feature_dtype": ("float32", "bfloat16"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class FAEConfig:
+    """What the feature autoencoder is; every field is a public choice.
+
+    Attributes:
+      hidden_dims: channels of the encoder's blocks; the decoder mirrors them.
+      dropout: share of channels dropped in training, in [0, 1).
+      loss: per position and channel, "1-ssim", "-ssim" or "mse".
+      center: "once" maps [0, 1] to [-1, 1] before the extractor; "twice" to [-3, 1], as the
+        published results did.
+      score_region: "all" pixels, or "foreground": those above 0 (grey above 0 with center
+        "once", above 0.5 with "twice", where grey has been centred already).
+      group_rule: GroupNorm's groups, "gcd" of 32 and the channels, or "25/32".
+      feature_dtype: of the cached features, "float32" or "bfloat16"; the loss is float32.
+      extractor_weights: a torchvision ResNet-18 state dict (.safetensors, .pth), or None
+        for a seeded random extractor.
+      extractor_seed: seed of the random extractor; a public constant.
+
+    Raises InputError for a value outside these.
+    """
+
+    hidden_dims: tuple[int, ...] = (100, 150, 200, 300)
+    dropout: float = 0.1
+    loss: str = "1-ssim"
+    center: str = "once"
+    score_region: str = "all"
+    group_rule: str = "gcd"
+    feature_dtype: str = "float32"
+    extractor_weights: str | None = None
+    extractor_seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden_dims", tuple(self.hidden_dims))
+        for name, known in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in known:
+                raise InputError(
+                    f"{name} = {value!r} is none of {', '.join(map(repr, known))}."
+                    + nearest(str(value), known)
+                )
+        if not self.hidden_dims or any(width < 1 for width in self.hidden_dims):
+            raise InputError(f"hidden_dims = {self.hidden_dims} must be widths of at least 1.")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout = {self.dropout} must lie in [0, 1).")
+        for width in self.hidden_dims:
+            layers.group_count(width, self.group_rule)
+
+
+def make_fae(config: FAEConfig) -> Method:
+    """Returns the feature autoencoder as a Method with the one task "anomaly"."""
+    model = FeatureAutoencoder(config.hidden_dims, config.dropout, config.group_rule)
+    return Method(
+        name="fae",
+        tasks=("anomaly",),
+        init=functools.partial(_init, config, model),
+        loss=functools.partial(_loss, config, model),
+        score=functools.partial(_score, config, model),
+        prepare=functools.partial(_prepare, config),
+    )
+
+
+def describe(config: FAEConfig) -> dict[str, Any]:
+    """Returns what a report must say about the extractor: kind, seed or checksum, a sentence."""
+    if config.extractor_weights is None:
+        note = (
+            f"The extractor is an untrained ResNet-18 (seed {config.extractor_seed}) with "
+            "statistics from synthetic textures; no pretrained weights were used."
+        )
+        return {"extractor": "random", "extractor_seed": config.extractor_seed, "note": note}
+    _, checksum = read_state_dict(config.extractor_weights)
+    note = f"The extractor is a pretrained ResNet-18 (weights with sha256 {checksum})."
+    return {"extractor": "pretrained", "extractor_sha256": checksum, "note": note}
+
+
+def _init(
+    config: FAEConfig, model: FeatureAutoencoder, key: jax.Array, spec: dict[str, Any]
+) -> tuple[PyTree, PyTree]:
+    h, w, c = spec["image"].shape
+    _check_image(h, w, c, depth=len(config.hidden_dims))
+    features = jnp.zeros((1, h // 4, w // 4, extractor.CHANNELS))
+    params = jax.jit(functools.partial(model.init, train=False))(key, features)["params"]
+    if config.extractor_weights is None:
+        weights, stats = extractor.random_extractor(config.extractor_seed)
+    else:
+        weights, stats, _ = pretrained.read_extractor(config.extractor_weights)
+    return params, {"params": weights, "stats": stats}
+
+
+def _check_image(h: int, w: int, c: int, *, depth: int) -> None:
+    step = 4 * 2**depth
+    if h % step or w % step or c not in (1, 3):
+        raise InputError(
+            f"The feature autoencoder cannot take images of {h}x{w} with {c} channels: with "
+            f"{depth} blocks height and width must be multiples of {step}, with 1 or 3 channels."
+        )
+
+
+def _prepare(config: FAEConfig, frozen: PyTree, raw: Example) -> Example:
+    """Returns {"features": (h/4, w/4, 256)} of one raw example's image (h, w, c) in [0, 1]."""
+    x = (raw["image"].astype(jnp.float32) - 0.5) * 2
+    if config.center == "twice":
+        x = (x - 0.5) * 2
+    x = jnp.broadcast_to(x, (*x.shape[:2], 3))
+    features = extractor.Extractor().apply(frozen, x[None])[0]
+    return {"features": features.astype(config.feature_dtype)}
+
+
+def _loss(
+    config: FAEConfig,
+    model: FeatureAutoencoder,
+    params: PyTree,
+    frozen: PyTree,
+    example: Example,
+    key: jax.Array,
+) -> tuple[jax.Array, dict[str, Any]]:
+    features = example["features"].astype(jnp.float32)[None]
+    rebuilt = model.apply({"params": params}, features, train=True, rngs={"dropout": key})
+    return jnp.mean(_loss_map(config, rebuilt, features)), {}
+
+
+def _loss_map(config: FAEConfig, rebuilt: jax.Array, features: jax.Array) -> jax.Array:
+    if config.loss == "mse":
+        return jnp.square(rebuilt - features)
+    likeness = ssim_map(rebuilt, features)
+    return -likeness if config.loss == "-ssim" else 1 - likeness
+
+
+def _score(
+    config: FAEConfig, model: FeatureAutoencoder, params: PyTree, frozen: PyTree, batch: Example
+) -> dict[str, jax.Array]:
+    features, image = batch["features"].astype(jnp.float32), batch["image"]
+    rebuilt = model.apply({"params": params}, features, train=False)
+    coarse = jnp.mean(_loss_map(config, rebuilt, features), axis=-1, keepdims=True)
+    maps = resize_aligned(coarse, image.shape[1:3])[..., 0]
+    region = jnp.ones(maps.shape, bool)
+    if config.score_region == "foreground":
+        region = jnp.mean(image, axis=-1) > (0.5 if config.center == "twice" else 0.0)
+    flat = (maps.reshape(len(maps), -1), region.reshape(len(maps), -1))
+    score = jax.vmap(lambda m, r: mean_above_quantile(m, 1 - TOP_SHARE, r))(*flat)
+    return {"anomaly": score, "maps": maps}

@@ -1,0 +1,119 @@
+"""The frozen feature extractor: ResNet-18 up to layer2, with stored statistics always.
+
+One image's features never depend on another image: normalisation uses stored statistics,
+in training as in evaluation, so features may be cached and a private step may use them.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from jaxfair.models import layers
+from jaxfair.models.resize import resize_aligned
+
+__all__ = ["CHANNELS", "Extractor", "FrozenNorm", "random_extractor", "synthetic_textures"]
+
+CHANNELS = 256
+"""Channels of the joined maps: 64 of layer0, 64 of layer1, 128 of layer2."""
+
+PyTree = dict
+
+
+class FrozenNorm(nn.Module):
+    """BatchNorm with stored statistics (eps 1e-5): y = (x - mean) / sqrt(var + eps) * scale + bias.
+
+    The collection "stats" holds mean and var (c,). They change only in an explicit call with
+    `mutable=["stats"]`, which sets them to those of its input: that is how public or
+    synthetic images are used to set them, and nothing else can.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape, axes = (x.shape[-1],), tuple(range(x.ndim - 1))
+        scale = self.param("scale", nn.initializers.ones, shape)
+        bias = self.param("bias", nn.initializers.zeros, shape)
+        mean = self.variable("stats", "mean", jnp.zeros, shape)
+        var = self.variable("stats", "var", jnp.ones, shape)
+        if self.is_mutable_collection("stats"):
+            mean.value, var.value = jnp.mean(x, axes), jnp.var(x, axes)
+        gain = scale * jax.lax.rsqrt(var.value + 1e-5)
+        return x * gain + (bias - mean.value * gain)
+
+
+class Extractor(nn.Module):
+    """ResNet-18's stem, layer1 and layer2 on images (b, h, w, 3) -> (b, h/4, w/4, 256).
+
+    Each stage's map is resized to h/4, w/4 with aligned corners and they are joined on the
+    channels. Names follow torchvision: conv1, bn1, layer1_0, ... Source: He et al. 2016.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        size = (x.shape[1] // 4, x.shape[2] // 4)
+        x = layers.Conv(64, 7, stride=2, padding=3, kernel_init=HE, name="conv1")(x)
+        x = nn.relu(FrozenNorm(name="bn1")(x))
+        maps = [nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))]
+        maps.append(_stage(maps[-1], 64, 1, "layer1"))
+        maps.append(_stage(maps[-1], 128, 2, "layer2"))
+        return jnp.concatenate([resize_aligned(m, size) for m in maps], axis=-1)
+
+
+@functools.cache
+def random_extractor(seed: int) -> tuple[PyTree, PyTree]:
+    """Returns (params, stats) of an untrained extractor, a function of the public seed alone.
+
+    He-normal filters; the stored statistics are those of `synthetic_textures`, layer by
+    layer, so that every map is centred and scaled without having seen a patient.
+    """
+    key = jax.random.key(seed)
+    textures = jnp.asarray(synthetic_textures(32, 128, seed=seed))
+
+    def build(key: jax.Array, textures: jax.Array) -> tuple[PyTree, PyTree]:
+        params = Extractor().init(key, textures[:1])["params"]
+        _, stats = Extractor().apply({"params": params}, textures, mutable=["stats"])
+        return params, stats["stats"]
+
+    return jax.jit(build)(key, textures)
+
+
+def synthetic_textures(count: int, size: int, *, seed: int) -> np.ndarray:
+    """Returns (count, size, size, 3) float32 grey images in [-1, 1]: noise with power laws.
+
+    Image i is Gaussian noise whose amplitude falls as frequency^-a with a from 0.5 to 2.5,
+    scaled to [-1, 1]: from fine grain to soft clouds.
+    """
+    rng = np.random.default_rng(seed)
+    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None, :])
+    frequency[0, 0] = np.inf
+    falls = np.linspace(0.5, 2.5, count)[:, None, None]
+    spectrum = np.fft.rfft2(rng.standard_normal((count, size, size)))
+    images = np.fft.irfft2(spectrum * frequency ** (-falls), s=(size, size))
+    low, high = images.min(axis=(1, 2), keepdims=True), images.max(axis=(1, 2), keepdims=True)
+    grey = 2 * (images - low) / (high - low) - 1
+    return np.repeat(grey[..., None], 3, axis=-1).astype(np.float32)
+
+
+HE = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+class _BasicBlock(nn.Module):
+    features: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        conv = functools.partial(layers.Conv, self.features, 3, padding=1, kernel_init=HE)
+        y = nn.relu(FrozenNorm(name="bn1")(conv(stride=self.stride, name="conv1")(x)))
+        y = FrozenNorm(name="bn2")(conv(name="conv2")(y))
+        if self.stride != 1:
+            x = layers.Conv(self.features, 1, stride=2, kernel_init=HE, name="downsample_0")(x)
+            x = FrozenNorm(name="downsample_1")(x)
+        return nn.relu(x + y)
+
+
+def _stage(x: jax.Array, features: int, stride: int, name: str) -> jax.Array:
+    x = _BasicBlock(features, stride, name=f"{name}_0")(x)
+    return _BasicBlock(features, 1, name=f"{name}_1")(x)

@@ -1,0 +1,213 @@
+"""Convolutions, norms and dropout: torch's semantics, written for per-example gradients.
+
+Two facts about XLA shape this file. A filter gradient under `vmap` becomes a grouped
+convolution, and a convolution on a tiny map runs far below the speed of a matrix product;
+so a small map is cut into patches and multiplied, which stays one plain matrix product
+when batched and a batched one under `vmap(grad)`. And the filter gradient of a dilated
+input (a transposed convolution) is slow everywhere; so an upsampling convolution is
+written as a stride-1 convolution to all its phases, which interleave to the output.
+
+Arrays are channel-last with one batch axis: (b, *spatial, c); `ndim` is the number of
+spatial axes, 2 or 3, and is read off the input.
+"""
+
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxfair.errors import InputError
+
+__all__ = [
+    "Conv",
+    "UpConv",
+    "convolve",
+    "dense",
+    "dropout_channels",
+    "group_count",
+    "group_norm",
+    "interleave_phases",
+    "phases_from_transposed",
+    "torch_uniform",
+]
+
+PATCH_LIMIT = 2**19
+"""Patches are made where one example's patch matrix has at most this many entries (2 MiB)."""
+
+PATCH_POSITIONS = 256
+"""and at most this many output positions; larger maps use XLA's convolution."""
+
+
+class Conv(nn.Module):
+    """A convolution with torch's padding and torch's default initialisation.
+
+    Input (b, *spatial, c), output (b, *spatial', features); `padding` zeros on both sides
+    of every spatial axis, so spatial' = (spatial + 2 padding - kernel) // stride + 1.
+    The kernel parameter has shape (*kernel, c, features).
+    """
+
+    features: int
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    use_bias: bool = False
+    kernel_init: nn.initializers.Initializer | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        window = (self.kernel,) * (x.ndim - 2)
+        fan_in = math.prod(window) * x.shape[-1]
+        init = self.kernel_init or torch_uniform(fan_in)
+        kernel = self.param("kernel", init, (*window, x.shape[-1], self.features))
+        y = convolve(x, kernel, stride=self.stride, padding=self.padding)
+        if self.use_bias:
+            y = y + self.param("bias", torch_uniform(fan_in), (self.features,))
+        return y
+
+
+class UpConv(nn.Module):
+    """torch's ConvTranspose without bias that multiplies every spatial axis by `stride`.
+
+    `kernel` must be an odd multiple of `stride`; torch's padding is then
+    (kernel - stride) / 2. Kernel 6, stride 2, padding 2 doubles a map. The parameter
+    `kernel` is stored by phases, (*taps, c, stride^n * features) with taps = kernel / stride:
+    output position stride * i + r reads a window of `taps` inputs around i, so all
+    phases r together are one stride-1 convolution. `phases_from_transposed` turns an
+    ordinary kernel into this form.
+    """
+
+    features: int
+    kernel: int
+    stride: int = 2
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        n = x.ndim - 2
+        taps = _taps(self.kernel, self.stride)
+        fan_in = self.features * self.kernel**n
+        shape = (*(taps,) * n, x.shape[-1], self.stride**n * self.features)
+        kernel = self.param("kernel", torch_uniform(fan_in), shape)
+        y = convolve(x, kernel, stride=1, padding=taps // 2)
+        return interleave_phases(y, self.stride)
+
+
+def convolve(x: jax.Array, kernel: jax.Array, *, stride: int, padding: int) -> jax.Array:
+    """Returns the cross-correlation of x (b, *spatial, c) with kernel (*window, c, p).
+
+    Equal to `lax.conv_general_dilated` with explicit symmetric padding; small maps go
+    through patches and one matrix product.
+    """
+    out = tuple(
+        (s + 2 * padding - k) // stride + 1
+        for s, k in zip(x.shape[1:-1], kernel.shape, strict=False)
+    )
+    positions, depth = math.prod(out), math.prod(kernel.shape[:-1])
+    if positions <= PATCH_POSITIONS and positions * depth <= PATCH_LIMIT:
+        columns = _patches(x, kernel.shape[:-2], out, stride, padding)
+        return jax.lax.dot_general(
+            columns, kernel.reshape(depth, -1), (((columns.ndim - 1,), (0,)), ((), ()))
+        )
+    n = len(out)
+    letters = "DHW"[-n:]
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride,) * n,
+        ((padding, padding),) * n,
+        dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
+    )
+
+
+def interleave_phases(y: jax.Array, stride: int) -> jax.Array:
+    """Returns (b, *spatial * stride, c) from (b, *spatial, stride^n * c), phases outermost."""
+    b, *spatial, _ = y.shape
+    n = len(spatial)
+    y = y.reshape(b, *spatial, *(stride,) * n, -1)
+    order = [0, *itertools.chain(*((1 + i, 1 + n + i) for i in range(n))), 1 + 2 * n]
+    return y.transpose(order).reshape(b, *(s * stride for s in spatial), -1)
+
+
+def phases_from_transposed(weight: jax.Array, stride: int) -> jax.Array:
+    """Returns `UpConv`'s kernel from torch's ConvTranspose weight (c_in, c_out, *kernel).
+
+    Output stride*i + r receives input i + 1 - t (t = 0, 1, ..., taps - 1, taps = 3) through
+    the weight at stride*t + r, hence the reversed taps.
+    """
+    c_in, c_out, *window = weight.shape
+    n = len(window)
+    taps = _taps(window[0], stride)
+    w = weight.reshape(c_in, c_out, *(m for _ in range(n) for m in (taps, stride)))
+    w = jnp.flip(w, axis=tuple(2 + 2 * i for i in range(n)))
+    order = [*(2 + 2 * i for i in range(n)), 0, *(3 + 2 * i for i in range(n)), 1]
+    return w.transpose(order).reshape(*(taps,) * n, c_in, stride**n * c_out)
+
+
+def torch_uniform(fan_in: int) -> nn.initializers.Initializer:
+    """torch's default for weights and biases: uniform within 1 / sqrt(fan_in) of zero."""
+    bound = 1 / math.sqrt(fan_in)
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+def dense(features: int, fan_in: int, name: str | None = None) -> nn.Dense:
+    """A linear layer with torch's default initialisation of weight and bias."""
+    init = torch_uniform(fan_in)
+    return nn.Dense(features, kernel_init=init, bias_init=init, name=name)
+
+
+def group_count(channels: int, rule: str = "gcd") -> int:
+    """Returns the number of groups: gcd(32, channels), or by the thesis's rule "25/32".
+
+    "25/32" is 32 where it divides the channels, else 25 (or `channels` if fewer), and
+    raises InputError where 25 does not divide them.
+    """
+    if rule == "gcd":
+        return math.gcd(32, channels)
+    groups = 32 if channels % 32 == 0 else min(25, channels)
+    if channels % groups:
+        raise InputError(
+            f"{channels} channels cannot be split into {groups} groups as the rule {rule!r} "
+            "asks; use widths divisible by 25 or 32, or the rule 'gcd'."
+        )
+    return groups
+
+
+def group_norm(channels: int, rule: str = "gcd", name: str | None = None) -> nn.GroupNorm:
+    """GroupNorm as torch has it (eps 1e-5, biased variance in two passes)."""
+    groups = group_count(channels, rule)
+    return nn.GroupNorm(groups, epsilon=1e-5, use_fast_variance=False, name=name)
+
+
+def dropout_channels(rate: float, x: jax.Array, *, train: bool) -> jax.Array:
+    """torch's Dropout2d (3d): drops whole channels of each example; needs the rng "dropout"."""
+    space = tuple(range(1, x.ndim - 1))
+    return nn.Dropout(rate, broadcast_dims=space, deterministic=not train)(x)
+
+
+def _patches(
+    x: jax.Array, window: tuple[int, ...], out: tuple[int, ...], stride: int, padding: int
+) -> jax.Array:
+    """Returns (b, *out, prod(window) * c), the window outermost, by strided slices."""
+    x = jnp.pad(x, ((0, 0), *((padding, padding),) * len(out), (0, 0)))
+    columns = []
+    for corner in itertools.product(*(range(k) for k in window)):
+        ends = (i + stride * (o - 1) + 1 for i, o in zip(corner, out))
+        limits = (x.shape[0], *ends, x.shape[-1])
+        steps = (1, *(stride,) * len(out), 1)
+        columns.append(jax.lax.slice(x, (0, *corner, 0), limits, steps))
+    return jnp.concatenate(columns, axis=-1)
+
+
+def _taps(kernel: int, stride: int) -> int:
+    taps, rest = divmod(kernel, stride)
+    if rest or taps % 2 == 0:
+        raise InputError(
+            f"An upsampling convolution of stride {stride} cannot have kernel {kernel}; "
+            f"use an odd multiple of the stride, as {3 * stride}."
+        )
+    return taps

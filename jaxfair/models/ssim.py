@@ -1,0 +1,48 @@
+"""Structural similarity of feature maps, per channel, with the blur as banded matrix products."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+__all__ = ["blur", "blur_matrix", "ssim_map"]
+
+WINDOW = 5
+SIGMA = 1.5
+C1 = 0.01**2
+C2 = 0.03**2
+
+
+def ssim_map(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Returns the SSIM of x and y (b, h, w, c) at every position and channel, in [-1, 1].
+
+    Gaussian window 5x5, sigma 1.5, zeros beyond the border, and constants for the dynamic
+    range 1, as the feature autoencoder uses them on unbounded features (Meissen et al.
+    2022; Wang et al. 2004, equation 13). Computed in float32 whatever the inputs are.
+    """
+    x, y = x.astype(jnp.float32), y.astype(jnp.float32)
+    c = x.shape[-1]
+    blurred = blur(jnp.concatenate([x, y, x * x, y * y, x * y], axis=-1))
+    mu_x, mu_y, xx, yy, xy = (blurred[..., i * c : (i + 1) * c] for i in range(5))
+    products = mu_x * mu_y
+    squares = mu_x * mu_x + mu_y * mu_y
+    likeness = (2 * products + C1) * (2 * (xy - products) + C2)
+    return likeness / ((squares + C1) * (xx + yy - squares + C2))
+
+
+def blur(x: jax.Array) -> jax.Array:
+    """Returns x (b, h, w, c) blurred by the SSIM window, zeros beyond the border."""
+    x = jnp.einsum("ih,bhwc->biwc", blur_matrix(x.shape[1]), x)
+    return jnp.einsum("jw,bhwc->bhjc", blur_matrix(x.shape[2]), x)
+
+
+@functools.cache
+def blur_matrix(size: int) -> np.ndarray:
+    """Returns the (size, size) float32 banded matrix of the one-dimensional Gaussian window."""
+    offsets = np.arange(WINDOW) - WINDOW // 2
+    weights = np.exp(-(offsets**2) / (2 * SIGMA**2))
+    distance = np.arange(size)[None, :] - np.arange(size)[:, None] + WINDOW // 2
+    inside = (distance >= 0) & (distance < WINDOW)
+    band = (weights / weights.sum())[np.clip(distance, 0, WINDOW - 1)]
+    return np.where(inside, band, 0).astype(np.float32)
