@@ -1,0 +1,316 @@
+"""A prepared dataset as the rest of the house sees it: a table and images by row."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxfair.data import build, manifest, store, subset
+from jaxfair.data.sources import phantom, rsna
+from jaxfair.data.sources.phantom import PhantomConfig
+from jaxfair.errors import InputError, nearest
+
+__all__ = ["DataConfig", "Dataset", "open_dataset", "prepare"]
+
+SPECS = {"rsna": rsna.SPEC}
+PHANTOM_COMMAND = "python -m jaxfair.train --config configs/rsna_fae.py:phantom"
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which data, prepared how, split how. Everything is checked here, before any file is read.
+
+    Attributes:
+      source: "rsna".
+      root: folder of the source; None is the variable JAXFAIR_DATA. With `phantom` it is the
+        folder in which phantoms are kept (None: runs/phantoms).
+      prepared: folder of the prepared set; None is jaxfair-prepared/ beside the root.
+      image_size: side of the square images, 16 to 1024.
+      anomaly: "opacity" (others abnormal films are left out) or "any" (they are anomalies too).
+      split: "patient" (default, by hash) or "thesis" (by group share, `selection: coupled`).
+      split_salt: public constant of the hash.
+      protected_attr: "sex" or "age", of the thesis's split.
+      protected_attr_percent: share in [0, 1] of men or of the old in training, thesis's split.
+      share_normals: the thesis's defect: validation and test share their normals.
+      per_group: images per group, label and split that validate or test, thesis's split.
+      split_seed: of the thesis's split.
+      public_size: the declared size of the training set, in units (protocol P3); the data
+        room only carries it.
+      phantom: draw this stand-in instead of reading real data; a mapping is accepted.
+    """
+
+    source: str = "rsna"
+    root: str | None = None
+    prepared: str | None = None
+    image_size: int = 128
+    anomaly: str = "opacity"
+    split: str = "patient"
+    split_salt: str = "jaxfair-1"
+    protected_attr: str = "sex"
+    protected_attr_percent: float = 0.5
+    share_normals: bool = False
+    per_group: int = 50
+    split_seed: int = 42
+    public_size: int | None = None
+    phantom: PhantomConfig | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.phantom, Mapping):
+            object.__setattr__(self, "phantom", _phantom_config(dict(self.phantom)))
+        for name, known in (
+            ("source", tuple(SPECS)),
+            ("anomaly", tuple(rsna.FINDING_LABELS)),
+            ("split", ("patient", "thesis")),
+            ("protected_attr", ("sex", "age")),
+        ):
+            value = getattr(self, name)
+            if value not in known:
+                raise InputError(
+                    f"data.{name} is {value!r}; it must be one of {', '.join(map(repr, known))}."
+                    f"{nearest(str(value), known)}"
+                )
+        for holds, name, rule in (
+            (16 <= self.image_size <= 1024, "image_size", "16 to 1024"),
+            (0 <= self.protected_attr_percent <= 1, "protected_attr_percent", "0 to 1"),
+            (self.per_group >= 1, "per_group", "at least 1"),
+            (self.public_size is None or self.public_size >= 1, "public_size", "at least 1"),
+            (not self.share_normals or self.split == "thesis", "share_normals",
+             "False unless data.split is 'thesis'"),
+        ):  # fmt: skip
+            if not holds:
+                raise InputError(f"data.{name} is {getattr(self, name)!r}; it must be {rule}.")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """A table with one row per image, and the images by row.
+
+    Attributes:
+      manifest: one row per image, positions 0 to n - 1 are the rows of `images`; columns of
+        `manifest.COLUMNS`, `label_anomaly` (0, 1 or NaN), `finding`, `abnormal`,
+        `patient_abnormal`, `also_test` (bool, True only with `share_normals`).
+      pixels: (n, h, w, c) uint8, a memory map.
+      data: "phantom" or "real".
+      population: who the people are, for the privacy ledger (protocol P2).
+      patient_ids_known: False where a patient cannot be told from an image.
+      selection: "independent" or "coupled" (protocol P4).
+      digest: SHA-256, hex, over pixels, manifest and split rule.
+      card: for reports; private, no guarantee covers it.
+    """
+
+    manifest: pd.DataFrame
+    pixels: np.ndarray
+    data: str
+    population: str
+    patient_ids_known: bool
+    selection: str
+    digest: str
+    card: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names T of the columns label_T."""
+        names = self.manifest.columns
+        return tuple(n.removeprefix("label_") for n in names if n.startswith("label_"))
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """`jax.ShapeDtypeStruct`s of one raw example, without a batch axis."""
+        import jax
+
+        return {"image": jax.ShapeDtypeStruct(self.pixels.shape[1:], np.float32)}
+
+    def images(self, rows: Any) -> np.ndarray:
+        """Images by row: (b,) int in 0..n-1 -> (b, h, w, c) float32 in [0, 1]."""
+        rows = np.asarray(rows, np.int64)
+        if rows.size and not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"Rows are 0 to {len(self) - 1}, got {rows.min()} to {rows.max()}.")
+        return self.pixels[rows].astype(np.float32) / np.float32(255)
+
+    def rows(self, split: str) -> np.ndarray:
+        """Rows of a split, ascending; with `share_normals` test has validation's normals too."""
+        if split not in manifest.SPLITS[:3]:
+            raise InputError(f"split is {split!r}; it must be train, validation or test.")
+        belongs = self.manifest["split"] == split
+        if split == "test":
+            belongs |= self.manifest["also_test"]
+        return np.flatnonzero(belongs)
+
+    def units(self, unit: str, split: str = "train") -> tuple[list[str], list[np.ndarray]]:
+        """Groups a split's rows by who is protected.
+
+        Args:
+          unit: "patient" or "image".
+          split: train, validation or test.
+
+        Returns:
+          ids, sorted, and for each the ascending rows of its images.
+
+        Raises:
+          InputError: "patient" where the patients are not known (protocol P2).
+        """
+        if unit not in ("patient", "image"):
+            raise InputError(f"The unit of privacy is {unit!r}; it must be 'patient' or 'image'.")
+        if unit == "patient" and not self.patient_ids_known:
+            raise InputError(
+                "The unit 'patient' needs true patient ids, and this dataset has none: put "
+                f"{rsna.MAPPING} into the data folder and prepare again, or use the unit 'image'."
+            )
+        rows = self.rows(split)
+        groups = pd.Series(rows).groupby(self.manifest[f"{unit}_id"].to_numpy()[rows], sort=True)
+        return [str(name) for name in groups.groups], [g.to_numpy() for _, g in groups]
+
+
+def open_dataset(config: DataConfig, *, progress: bool = True) -> Dataset:
+    """Opens the prepared dataset that `config` names, and makes it first if it is missing.
+
+    Raises:
+      InputError: the data is missing (the sentence says what was looked for, where to get it
+        and how to run the phantom), or the prepared folder is another one.
+    """
+    folder = prepare(config, progress=progress)
+    about = build.read_marker(folder) or {}
+    packed = folder / store.PIXELS
+    if not packed.is_file():
+        store.pack(folder)
+    seen = store.sha256_of(packed)
+    if seen != about["pixels_sha256"]:
+        raise InputError(f"{packed} is damaged (its checksum differs); delete {folder}.")
+    table = arrange(pd.read_parquet(folder / "manifest.parquet"), config)
+    manifest.check(table, patient_ids_known=about["patient_ids_known"])
+    rejected = pd.read_csv(folder / "rejected.csv", keep_default_na=False)
+    rule = _split_rule(config)
+    card = json.loads((folder / "data_card.json").read_text())
+    card |= build.card_of(table, rejected, {"split_rule": rule})
+    return Dataset(
+        manifest=table,
+        pixels=store.open_pixels(folder),
+        data=about["data"],
+        population=about["population"],
+        patient_ids_known=about["patient_ids_known"],
+        selection="coupled" if config.split == "thesis" else "independent",
+        digest=_digest(seen, table, rule),
+        card=card,
+    )
+
+
+def prepare(config: DataConfig, *, progress: bool = True) -> pathlib.Path:
+    """Makes the prepared folder of `config` unless it is there, and returns it.
+
+    A phantom is drawn first if it is missing. A prepared set whose source has gone is used as
+    it is; one whose source has changed is refused.
+    """
+    root = _root(config)
+    if config.phantom is not None and not _drawn(config, root):
+        phantom.write_phantom(config.phantom, root, progress=progress)
+    folder = _prepared(config, root)
+    if folder is not None and folder.exists():
+        wanted = {"format": build.FORMAT, "source": config.source, "image_size": config.image_size}
+        if root is not None and (root / rsna.IMAGES).is_dir():
+            wanted["fingerprint"] = build.fingerprint(root)
+        build.refuse_other(folder, build.read_marker(folder), wanted)
+        return folder
+    if root is None or folder is None:
+        raise _missing("No data folder is named: data.root is empty and the variable JAXFAIR_DATA "
+                       f"is not set (wanted there: {', '.join(rsna.SPEC['needs'])}). Get "
+                       f"{rsna.SPEC['title']} from {rsna.SPEC['where']}.")  # fmt: skip
+    ordered = functools.partial(arrange, config=config)
+    try:
+        return build.prepare_folder(
+            root, folder, image_size=config.image_size, arrange=ordered, progress=progress
+        )
+    except rsna.MissingData as error:
+        raise _missing(str(error)) from error
+
+
+def arrange(table: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
+    """Adds `label_anomaly`, `split` and `also_test` to a table of findings, by the config's rule."""
+    table = table.drop(columns=["split", "label_anomaly", "also_test"], errors="ignore")
+    labels = rsna.FINDING_LABELS[config.anomaly]
+    table["label_anomaly"] = table["finding"].map(labels).astype(float)
+    also_test = np.zeros(len(table), bool)
+    if config.split == "patient":
+        split = manifest.split_by_patient(
+            table["patient_id"],
+            table["patient_abnormal"],
+            table["label_anomaly"],
+            salt=config.split_salt,
+        )
+    else:
+        split, also_test = subset.split_like_thesis(
+            table,
+            attribute=config.protected_attr,
+            share=config.protected_attr_percent,
+            share_normals=config.share_normals,
+            per_group=config.per_group,
+            seed=config.split_seed,
+        )
+    table.insert(2, "split", split)
+    return table.assign(also_test=also_test)
+
+
+def _root(config: DataConfig) -> pathlib.Path | None:
+    if config.phantom is None:
+        named = config.root or os.environ.get("JAXFAIR_DATA")
+        return pathlib.Path(named) if named else None
+    place = pathlib.Path(config.root or "runs/phantoms")
+    here = phantom.is_phantom(config.phantom, place)
+    return place if here else place / config.phantom.name
+
+
+def _drawn(config: DataConfig, root: pathlib.Path | None) -> bool:
+    return root is not None and phantom.is_phantom(config.phantom, root)
+
+
+def _prepared(config: DataConfig, root: pathlib.Path | None) -> pathlib.Path | None:
+    if config.prepared:
+        return pathlib.Path(config.prepared)
+    if root is None:
+        return None
+    name = f"{root.absolute().name}-{config.image_size}px"
+    return root.absolute().parent / "jaxfair-prepared" / name
+
+
+def _missing(what: str) -> InputError:
+    return InputError(
+        f"{what} Name the folder with --config.data.root=DIR or JAXFAIR_DATA=DIR, or try the "
+        f"PHANTOM stand-in: {PHANTOM_COMMAND}"
+    )
+
+
+def _split_rule(config: DataConfig) -> dict[str, Any]:
+    names = ["anomaly", "split"]
+    if config.split == "patient":
+        names.append("split_salt")
+    else:
+        names += ["protected_attr", "protected_attr_percent", "share_normals", "per_group",
+                  "split_seed"]  # fmt: skip
+    return {name: getattr(config, name) for name in names}
+
+
+def _digest(pixels: str, table: pd.DataFrame, rule: dict[str, Any]) -> str:
+    digest = hashlib.sha256(pixels.encode())
+    digest.update(table.to_csv(index=False).encode())
+    digest.update(json.dumps(rule, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _phantom_config(fields: dict[str, Any]) -> PhantomConfig:
+    known = [field.name for field in dataclasses.fields(PhantomConfig)]
+    unknown = [name for name in fields if name not in known]
+    if unknown:
+        raise InputError(
+            f"data.phantom.{unknown[0]} is no option; known are {', '.join(known)}."
+            f"{nearest(unknown[0], known)}"
+        )
+    return PhantomConfig(**fields)

@@ -1,0 +1,89 @@
+"""One function over many items, in several processes, with a progress bar."""
+
+import collections
+import concurrent.futures
+import contextlib
+import multiprocessing
+import os
+import sys
+import types
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import tqdm
+
+__all__ = ["parallel"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+CHUNK = 16
+FEW = 64
+"""Fewer items than this are done here: starting processes takes longer."""
+
+
+def parallel(
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    label: str,
+    progress: bool = True,
+    processes: int | None = None,
+) -> Iterator[Result]:
+    """Yields `work(item)` in the order of `items`, whatever the number of processes.
+
+    Processes are spawned, never forked (JAX's threads do not survive a fork), and at most a
+    few chunks are under way at once, so results may be large and items many.
+
+    Args:
+      work: a function of a module of this package (it is sent by name).
+      items: what it is called with.
+      label: text of the progress bar, which shows rate and time left.
+      progress: False draws no bar.
+      processes: default is the number of usable cores; 1 works in this process.
+    """
+    count = processes or len(os.sched_getaffinity(0))
+    bar = tqdm.tqdm(total=len(items), desc=label, disable=not progress, unit=" files")
+    with bar:
+        alone = count == 1 or len(items) < FEW
+        for result in map(work, items) if alone else _spawned(work, items, count):
+            bar.update()
+            yield result
+
+
+def _spawned(work: Callable[[Item], Result], items: Sequence[Item], count: int) -> Iterator[Result]:
+    chunks = (items[i : i + CHUNK] for i in range(0, len(items), CHUNK))
+    context = multiprocessing.get_context("spawn")
+    pool = concurrent.futures.ProcessPoolExecutor(count, mp_context=context)
+    waiting: collections.deque = collections.deque()
+    try:
+        with _lean_children():
+            waiting.extend(pool.submit(_chunk, work, c) for c in _some(chunks, 3 * count))
+        while waiting:
+            yield from waiting.popleft().result()
+            waiting.extend(pool.submit(_chunk, work, c) for c in _some(chunks, 1))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _some(chunks: Iterator, n: int) -> Iterator:
+    return (chunk for _, chunk in zip(range(n), chunks))
+
+
+def _chunk(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    return [work(item) for item in items]
+
+
+@contextlib.contextmanager
+def _lean_children() -> Iterator[None]:
+    """Children neither run the caller's script again nor start a thread per core each."""
+    main, threads = sys.modules["__main__"], os.environ.get("OPENBLAS_NUM_THREADS")
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+        if threads is None:
+            del os.environ["OPENBLAS_NUM_THREADS"]
+        else:
+            os.environ["OPENBLAS_NUM_THREADS"] = threads
