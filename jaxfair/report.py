@@ -1,0 +1,85 @@
+"""`python -m jaxfair.report RUN [RUN ...] --out DIR`: tables and plots from run folders.
+
+`python -m jaxfair.report --predictions FILE [--groups sex,age_group] --out DIR` does the same
+for anyone's table. Only numpy, pandas and matplotlib: no accelerator, no model.
+"""
+
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+
+from jaxfair.errors import InputError
+from jaxfair.files import write_text
+from jaxfair.report_markdown import as_markdown
+from jaxfair.report_run import Run, load_run, run_from_predictions
+from jaxfair.report_sections import sections
+
+__all__ = ["Run", "load_run", "main", "run", "run_from_predictions"]
+
+
+def run(
+    workdirs: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    with_images: bool = False,
+) -> pathlib.Path:
+    """Writes the report of one run, or the comparison of several, and returns its folder.
+
+    Args:
+      workdirs: run folders; each needs privacy.json and predictions.parquet.
+      out: folder for report.md, tables/*.csv and plots/*.png; made if missing.
+      with_images: show anomaly maps of real patients too; PHANTOM ones are always shown.
+
+    Raises:
+      InputError: if a folder is not a run, or lacks its privacy statement.
+    """
+    return _write([load_run(path) for path in workdirs], pathlib.Path(out), with_images)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command; 0 when done, 2 for refused input."""
+    values = _flags()
+    try:
+        folders = values(list(argv))[1:]
+        runs = _runs(folders, values)
+        out = _write(runs, pathlib.Path(values.out), values.with_images)
+    except (flags.Error, InputError) as error:
+        print(str(error), file=sys.stderr)
+        return 2
+    print(f"The report is {out / 'report.md'}")
+    return 0
+
+
+def _flags() -> flags.FlagValues:
+    values = flags.FlagValues()
+    flags.DEFINE_string("out", None, "Folder to write the report to.", flag_values=values)
+    flags.DEFINE_string("predictions", None, "A .csv or .parquet table.", flag_values=values)
+    flags.DEFINE_list("groups", None, "Columns to form groups from.", flag_values=values)
+    flags.DEFINE_boolean("with_images", False, "Show images of patients.", flag_values=values)
+    flags.DEFINE_integer("seed", 0, "Seed of the bootstrap.", flag_values=values)
+    flags.DEFINE_integer("n_bootstrap", 2000, "Resamples of patients.", flag_values=values)
+    return values
+
+
+def _runs(folders: Sequence[str], values: flags.FlagValues) -> list[Run]:
+    if values.out is None:
+        raise InputError("Give --out DIR, the folder to write the report to.")
+    if bool(folders) == (values.predictions is not None):
+        raise InputError("Give either run folders or --predictions FILE, and not both.")
+    if folders:
+        return [load_run(folder) for folder in folders]
+    options = {"seed": values.seed, "n_bootstrap": values.n_bootstrap}
+    return [run_from_predictions(values.predictions, values.groups, **options)]
+
+
+def _write(runs: Sequence[Run], out: pathlib.Path, with_images: bool) -> pathlib.Path:
+    content = sections(runs, with_images=with_images)
+    write_text(out / "report.md", as_markdown(content, out))
+    return out
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,141 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from jaxfair.errors import InputError
+from jaxfair.fairness import metrics
+from jaxfair.fairness.bootstrap import TableBootstrap, patient_weights
+from jaxfair.fairness.groups import group_labels
+from jaxfair.fairness.predictions import checked
+from jaxfair.fairness.table import COLUMNS, METRICS, fairness_table, fit_thresholds
+from tests.fairness.conftest import make_predictions
+
+
+@pytest.fixture(scope="module")
+def rows() -> pd.DataFrame:
+    return make_predictions(600)
+
+
+@pytest.fixture(scope="module")
+def table(rows) -> pd.DataFrame:
+    return fairness_table(rows, n_bootstrap=60)
+
+
+def _value(table: pd.DataFrame, attribute: str, group: str, metric: str) -> pd.Series:
+    chosen = (table["attribute"] == attribute) & (table["group"] == group)
+    return table[chosen & (table["metric"] == metric)].iloc[0]
+
+
+def test_columns_are_those_of_the_contract(table):
+    contract = "task split attribute group metric value ci_low ci_high n n_images n_positive"
+    assert list(table.columns) == contract.split() == list(COLUMNS)
+    assert set(table["split"]) == {"test"}
+    assert set(table["metric"]) == set(METRICS)
+    assert list(table["attribute"].unique()) == [
+        "overall",
+        "sex",
+        "age_group",
+        "view",
+        "sex x age_group",
+    ]
+    assert list(table.loc[table["attribute"] == "overall", "group"].unique()) == ["all"]
+
+
+def test_every_value_equals_the_plain_function_on_the_groups_rows(rows, table):
+    test = checked(rows).query("split == 'test'")
+    fitted = fit_thresholds(rows)["anomaly"]
+    for attribute in ("overall", "sex", "view", "sex x age_group"):
+        labels = group_labels(test, attribute)
+        for group in set(labels):
+            inside = labels == group
+            y, s = test["y_true"].to_numpy(), test["y_score"].to_numpy()
+            expected = {
+                "auroc": metrics.auroc(y[inside], s[inside]),
+                "sauroc": metrics.sauroc(y, s, inside),
+                "bpsn": metrics.bpsn(y, s, inside),
+                "average_precision": metrics.average_precision(y[inside], s[inside]),
+                "prevalence": metrics.prevalence(y[inside], s[inside]),
+                "sensitivity": metrics.sensitivity(y[inside], s[inside], fitted["youden"]),
+                "ppv": metrics.ppv(y[inside], s[inside], fitted["youden"]),
+                "tpr_at_fpr_0.05": metrics.sensitivity(y[inside], s[inside], fitted["fpr@0.05"]),
+                "fpr_at_tpr_0.95": metrics.fpr(y[inside], s[inside], fitted["sens@0.95"]),
+            }
+            for name, value in expected.items():
+                found = _value(table, attribute, group, name)["value"]
+                assert found == pytest.approx(value, nan_ok=True), (attribute, group, name)
+
+
+def test_counts_are_patients_images_and_positive_images(rows, table):
+    test = rows[(rows["split"] == "test") & (rows["sex"] == "F")]
+    row = _value(table, "sex", "F", "auroc")
+    assert row["n"] == test["patient_id"].nunique() < row["n_images"] == len(test)
+    assert row["n_positive"] == test["y_true"].sum()
+
+
+def test_intervals_hold_their_values_and_the_seed_makes_them(rows, table):
+    ranked = table.dropna()
+    assert (ranked["ci_low"] <= ranked["ci_high"]).all()
+    auroc = ranked[ranked["metric"] == "auroc"]
+    assert ((auroc["ci_low"] < auroc["value"]) & (auroc["value"] < auroc["ci_high"])).all()
+    pd.testing.assert_frame_equal(table, fairness_table(rows, n_bootstrap=60))
+    other = fairness_table(rows, n_bootstrap=60, seed=1)
+    assert not table["ci_low"].equals(other["ci_low"])
+
+
+def test_bootstrap_counts_whole_patients_as_repeating_their_rows_does():
+    rows = make_predictions(200)
+    rows["y_score"] = rows["y_score"].round(1)
+    y, s = rows["y_true"].to_numpy(), rows["y_score"].to_numpy()
+    patients = rows["patient_id"].astype(int).to_numpy()
+    sex = (rows["sex"] == "F").to_numpy().astype(np.int64)
+    engine = TableBootstrap(y, s, patients, [sex], rules=("youden",), validation=None, fixed=[0.5])
+    rng = np.random.default_rng(3)
+    for (precision,), (counts,) in engine.replicates(20, seed=3):
+        repeated = np.repeat(np.arange(200), patient_weights(100, rng)[patients])
+        for g in (0, 1):
+            part = repeated[sex[repeated] == g]
+            assert precision[g] == pytest.approx(metrics.average_precision(y[part], s[part]))
+            assert metrics.confusion(y[part], s[part], 0.5) == (
+                counts.tp[0, g],
+                counts.fn[0, g],
+                counts.fp[0, g],
+                counts.tn[0, g],
+            )
+
+
+def test_a_group_without_positives_is_empty_cells(rows):
+    rows = rows.copy()
+    rows["sex"] = np.where((rows["y_true"] == 0) & (rows["age"] < 30), "X", rows["sex"])
+    table = fairness_table(rows, attributes=("sex",), n_bootstrap=20)
+    for metric in ("auroc", "average_precision", "sensitivity", "underdiagnosis"):
+        row = _value(table, "sex", "X", metric)
+        assert np.isnan([row["value"], row["ci_low"], row["ci_high"]]).all()
+    assert np.isfinite(_value(table, "sex", "X", "specificity")["value"])
+
+
+def test_without_validation_rows_thresholds_are_undefined_and_ranks_are_not(rows):
+    table = fairness_table(rows[rows["split"] == "test"], attributes=("sex",), n_bootstrap=20)
+    assert np.isnan(_value(table, "sex", "F", "sensitivity")["value"])
+    assert np.isfinite(_value(table, "sex", "F", "auroc")["value"])
+    assert np.isfinite(_value(table, "sex", "F", "prevalence")["value"])
+
+
+def test_given_thresholds_are_applied_as_they_are(rows):
+    given = {"anomaly": {"youden": 0.25}}
+    table = fairness_table(rows, thresholds=given, attributes=(), n_bootstrap=5)
+    test = rows[rows["split"] == "test"]
+    expected = metrics.sensitivity(test["y_true"], test["y_score"], 0.25)
+    assert _value(table, "overall", "all", "sensitivity")["value"] == pytest.approx(expected)
+    assert np.isnan(_value(table, "overall", "all", "tpr_at_fpr_0.05")["value"])
+
+
+def test_missing_sex_is_counted_as_unknown(rows):
+    rows = rows.copy()
+    rows.loc[rows["patient_id"].astype(int) < 20, "sex"] = None
+    table = fairness_table(rows, attributes=("sex",), n_bootstrap=5)
+    assert _value(table, "sex", "unknown", "auroc")["n"] == 13
+
+
+def test_an_attribute_that_is_not_there_is_refused(rows):
+    with pytest.raises(InputError, match="no column 'race'"):
+        fairness_table(rows, attributes=("race",), n_bootstrap=5)

@@ -1,0 +1,128 @@
+import re
+
+import pandas as pd
+import pytest
+
+from jaxfair import report
+from jaxfair.errors import InputError
+from tests.made_runs import make_run
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    return make_run(root / "private"), make_run(root / "plain", epsilon=None)
+
+
+@pytest.fixture(scope="module")
+def written(folders, tmp_path_factory):
+    return report.run(folders, tmp_path_factory.mktemp("report"))
+
+
+def test_the_first_lines_say_what_the_guarantee_covers(written):
+    first = (written / "report.md").read_text().split("\n## ")[0]
+    assert first.startswith("# PHANTOM data.")
+    assert "covers each patient among the training patients" in first
+    assert "Validation and test patients, thresholds, tables and data_card are not covered" in first
+    assert "epsilon 8, delta 1e-05, unit patient, seed 0, commit 0123abc" in first
+    assert "No guarantee: this model was trained without differential privacy" in first
+
+
+def test_no_privacy_statement_means_no_table(tmp_path):
+    folder = make_run(tmp_path / "run", n=100, n_bootstrap=2)
+    (folder / "privacy.json").unlink()
+    with pytest.raises(InputError, match=r"has no privacy\.json"):
+        report.run([folder], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_tables_and_plots_are_written_and_linked(written):
+    text = (written / "report.md").read_text()
+    for name in ("private_anomaly_sex_roc.png", "plain_anomaly_sex_x_age_group_scores.png"):
+        assert f"plots/{name}" in text
+        assert (written / "plots" / name).read_bytes().startswith(b"\x89PNG")
+    table = pd.read_csv(written / "tables" / "private_anomaly_headline.csv")
+    assert {"sex", "view"} <= set(table["attribute"])
+
+
+@pytest.mark.parametrize(
+    ("privacy", "sentence"),
+    [
+        ({"unit": "image"}, "a patient with several images is protected less"),
+        ({"noise_source": "insecure_seed", "grade": "research"}, "Research grade, not private"),
+        ({"selection": "coupled"}, "Guarantee for the selected table only"),
+    ],
+)
+def test_what_weakens_the_guarantee_is_said(tmp_path, privacy, sentence):
+    run = report.load_run(make_run(tmp_path / "run", n=100, n_bootstrap=2, **privacy))
+    assert any(sentence in line for line in run.statement())
+
+
+def test_images_of_patients_are_shown_only_when_asked_for(tmp_path):
+    real = make_run(tmp_path / "real", n=200, n_bootstrap=2, data="real")
+    hidden = report.run([real], tmp_path / "hidden")
+    shown = report.run([real], tmp_path / "shown", with_images=True)
+    assert "i7.png" not in (hidden / "report.md").read_text()
+    assert not (hidden / "plots" / "real_i7.png").exists()
+    assert "Images of patients: do not pass on" in (shown / "report.md").read_text()
+    assert (shown / "plots" / "real_i7.png").exists()
+    assert "PHANTOM" not in (shown / "report.md").read_text()
+
+
+def test_phantom_images_are_shown_and_called_so(written):
+    assert "PHANTOM images" in (written / "report.md").read_text()
+    assert (written / "plots" / "private_i7.png").exists()
+
+
+def test_three_columns_by_hand_make_a_report(tmp_path, capsys):
+    lines = ["y_true,y_score,sex"]
+    lines += [f"{i % 2},{(i * 7) % 10 + 3 * (i % 2)},{'FM'[i % 3 == 0]}" for i in range(40)]
+    table = tmp_path / "mine.csv"
+    table.write_text("\n".join(lines))
+    argv = ["report", "--predictions", str(table), "--groups", "sex", "--out", str(tmp_path / "o")]
+    assert report.main([*argv, "--n_bootstrap", "50"]) == 0
+    text = (tmp_path / "o" / "report.md").read_text()
+    assert "came without privacy.json" in text
+    assert "sex: F" in text and "too few" in text
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("y_true,score\n1,2\n0,1\n", "no column 'y_score'.*Did you mean 'score'"),
+        ("y_true,y_score\n1,2\n1,1\n", "All 2 test rows of task 'score' have y_true 1"),
+        ("y_true,y_score\n1,nan\n0,1\n", "not a finite number in 1 of 2 rows"),
+        ("image_id,y_true,y_score\na,1,2\na,0,1\n", "Image 'a' has more than one row"),
+        ("y_true,y_score\n2,2\n0,1\n", "y_true holds '2'"),
+        ("y_true,y_score\nyes,2\n0,1\n", "y_true holds 'yes'"),
+        ("y_true,y_score\n", "have no rows"),
+        ("", "cannot be read as a table"),
+        ("y_true,y_score,split\n1,2,tset\n0,1,test\n", "Column split holds 'tset'"),
+        ("patient_id,y_true,y_score\n,1,2\nb,0,1\n", "patient_id is empty in 1 rows"),
+        ("y_true,y_score,split\n1,2,train\n0,1,train\n", "No row has split 'test'"),
+    ],
+)
+def test_a_bad_table_ends_in_one_sentence_and_status_2(tmp_path, capsys, content, sentence):
+    table = tmp_path / "bad.csv"
+    table.write_text(content)
+    argv = ["report", "--predictions", str(table), "--out", str(tmp_path / "out")]
+    assert report.main(argv) == 2
+    printed = capsys.readouterr().err.strip()
+    assert "\n" not in printed
+    assert re.search(sentence, printed), printed
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["--out", "o"], "either run folders or --predictions"),
+        (["run"], "Give --out DIR"),
+        (["nowhere", "--out", "o"], "There is no run folder nowhere"),
+        (["--predictions", "no.csv", "--out", "o"], "There is no file no.csv"),
+        (["--predictions", "no.csv", "--groups", "x", "--colour", "red"], "colour"),
+    ],
+)
+def test_a_wrong_command_line_ends_in_one_sentence_and_status_2(argv, sentence, capsys):
+    assert report.main(["report", *argv]) == 2
+    assert sentence in capsys.readouterr().err
