@@ -1,0 +1,238 @@
+"""The sum of `clipping.clipped_sum` without holding the per-example gradients of large leaves.
+
+The gradient of one example is written down once as equations (`graph.py`). For each leaf
+the last contraction is cut off, so that one backward pass over the batch returns its two
+operands instead of a (b, leaf) gradient. Norms come from the operands, one example at a
+time; the sum is one contraction over the whole batch with one operand scaled (book-keeping,
+Bu et al. 2023). Norm and sum share their operands. A leaf that is not recognised is
+materialised as in `clipping.py`; no leaf is ever dropped.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxfair.privacy import clipping, contractions, graph
+
+__all__ = ["clipped_sum", "explain"]
+
+PyTree = Any
+Array = jax.Array
+
+GRAM_ERROR = 2.0**-20
+PRODUCT_ERROR = 2.0**-33
+NORM_FLOOR = 1e-24
+
+
+class _Leaf(NamedTuple):
+    """One leaf of the gradient and the way its clipped sum is taken.
+
+    way: "ghost" (norm from Gram matrices), "product" (norm from the example's product,
+    thrown away), "kept" (the product is small, so it is kept and summed) or "vmap".
+    """
+
+    var: Any
+    shape: tuple[int, ...]
+    producer: graph.Producer
+    sites: tuple[contractions.Contraction, ...]
+    way: str
+
+
+class _Plan(NamedTuple):
+    graph: graph.Graph
+    leaves: tuple[_Leaf, ...]
+
+
+def clipped_sum(
+    loss_fn: clipping.LossFn,
+    params: PyTree,
+    batch: PyTree,
+    keys: Array,
+    mask: Array,
+    *,
+    l2_clip_norm: float,
+) -> PyTree:
+    """Returns sum_i mask_i min(1, C / |g_i|) g_i over the examples of `batch`, in float32.
+
+    Arguments and guarantees are those of `clipping.clipped_sum`, and so is the result, to
+    1e-5 of its size in float32. Inside `shard_map` use `check_vma=False`.
+
+    Where float32 cannot tell the norm of an example (its positions cancel to less than
+    about 1/500 of their size in a Gram matrix), the norm is rounded up, never down.
+
+    Source: Bu et al. 2023 (book-keeping), Li et al. 2021 (Gram matrices).
+    """
+    if mask.shape[0] == 0:
+        return jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params)
+    example = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (batch, keys))
+    plan = _make_plan(loss_fn, params, *example)
+    values = dict(zip(plan.graph.params, jax.tree.leaves(params), strict=True))
+    operands = _operands(plan, values, jax.tree.leaves((batch, keys)))
+    coefficients = [
+        graph.evaluate(plan.graph, values, x.producer.coefficients) for x in plan.leaves
+    ]
+    norms, kept = _norms(plan, operands, coefficients)
+    scales = clipping.scales_from_norms(norms, mask, l2_clip_norm)
+    sums = [
+        _weighted_product(leaf, scales, pairs, c) if full is None else _weighted_sum(scales, full)
+        for leaf, pairs, full, c in zip(plan.leaves, operands, kept, coefficients, strict=True)
+    ]
+    return jax.tree.unflatten(jax.tree.structure(params), sums)
+
+
+def explain(
+    loss_fn: clipping.LossFn, params: PyTree, example: PyTree, key: Any
+) -> list[tuple[str, str, str]]:
+    """Returns (leaf path, way, reason) for each leaf of `params`; nothing is computed.
+
+    Args:
+      loss_fn: `(params, example, key) -> scalar` for one example.
+      params, example, key: arrays or `jax.ShapeDtypeStruct`s, without a batch axis.
+
+    The way is "ghost", "product", "kept" or "vmap" (materialised per example).
+    """
+    plan = _make_plan(loss_fn, params, example, key)
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    return [(path, leaf.way, _reason(leaf)) for path, leaf in zip(paths, plan.leaves, strict=True)]
+
+
+def _make_plan(loss_fn: clipping.LossFn, params: PyTree, example: PyTree, key: Any) -> _Plan:
+    equations = graph.gradient_graph(loss_fn, params, example, key)
+    shapes = [p.shape for p in jax.tree.leaves(params)]
+    leaves = [_make_leaf(equations, v, s) for v, s in zip(equations.leaves, shapes, strict=True)]
+    return _Plan(equations, tuple(leaves))
+
+
+def _make_leaf(equations: graph.Graph, var: Any, shape: tuple[int, ...]) -> _Leaf:
+    producer = graph.producer_of(equations, var)
+    sites = tuple(contractions.contraction_of(eqn) for eqn in producer.sites)
+    return _Leaf(var, shape, producer, sites, _choose_way(producer, sites, shape))
+
+
+def _choose_way(
+    producer: graph.Producer, sites: tuple[contractions.Contraction, ...], shape: tuple[int, ...]
+) -> str:
+    """The static cost rule, in multiplications and floats held per example."""
+    if not sites:
+        return "vmap"
+    held = sum(s.groups * s.rows * s.cols for s in sites)
+    if held > 4 * math.prod(shape):  # the tail sums over what the contractions make
+        return "vmap"
+    read = sum(s.groups * s.positions * (s.rows + s.cols) for s in sites)
+    if not producer.isometric or held <= read / 8:
+        return "kept"
+    site = sites[0]
+    gram_is_cheaper = site.positions * (site.rows + site.cols + 1) < site.rows * site.cols
+    return "ghost" if len(sites) == 1 and gram_is_cheaper else "product"
+
+
+def _reason(leaf: _Leaf) -> str:
+    sizes = ", ".join(f"g={s.groups} t={s.positions} p={s.rows} q={s.cols}" for s in leaf.sites)
+    return f"{leaf.producer.reason}{': ' if sizes else ''}{sizes}"
+
+
+def _operands(plan: _Plan, values: dict[Any, Array], inputs: list[Array]) -> list[Any]:
+    """Per leaf: its sites' operand pairs, or the leaf itself, each with the leading axis b."""
+    cuts = [
+        [v for eqn in leaf.producer.sites for v in eqn.invars] or [leaf.var] for leaf in plan.leaves
+    ]
+
+    def cut(*inputs: Array) -> list[list[Array]]:
+        given = {**values, **dict(zip(plan.graph.inputs, inputs, strict=True))}
+        flat = iter(graph.evaluate(plan.graph, given, [v for vs in cuts for v in vs]))
+        return [[jnp.asarray(next(flat)) for _ in vs] for vs in cuts]
+
+    out = jax.vmap(cut)(*inputs)
+    return [
+        vs[0].astype(jnp.float32) if leaf.way == "vmap" else list(zip(vs[::2], vs[1::2]))
+        for leaf, vs in zip(plan.leaves, out, strict=True)
+    ]
+
+
+def _norms(
+    plan: _Plan, operands: list[Any], coefficients: list[Any]
+) -> tuple[Array, list[Array | None]]:
+    """Returns the (b,) joint norms, and per leaf the (b, leaf) gradients where they are held."""
+    cut = [i for i, leaf in enumerate(plan.leaves) if leaf.way != "vmap"]
+
+    def one(pairs: list[Any]) -> list[tuple[Array | None, Array | None]]:
+        return [
+            _example_norm(plan.leaves[i], x, coefficients[i])
+            for i, x in zip(cut, pairs, strict=True)
+        ]
+
+    found = dict(zip(cut, lax.map(one, [operands[i] for i in cut]), strict=True)) if cut else {}
+    norms, held = [], []
+    for i, x in enumerate(operands):
+        norm, full = found.get(i, (None, x))
+        norms.append(clipping.per_example_norms([full]) if norm is None else norm)
+        held.append(full)
+    return _joint(norms), held
+
+
+def _example_norm(
+    leaf: _Leaf, pairs: list[tuple[Array, Array]], coefficients: list[Array]
+) -> tuple[Array | None, Array | None]:
+    """The norm of one leaf of one example, or the leaf itself for the way "kept"."""
+    if leaf.way == "kept":
+        return None, _example_leaf(leaf, pairs, coefficients)
+    (a, a_size), (b, b_size) = map(_normalised, pairs[0])
+    a, b = leaf.sites[0].matrices(a, b)
+    error = jnp.square(jnp.sum(_lengths(a) * _lengths(b)))
+    if leaf.way == "ghost":
+        square = contractions.gram_squares(a, b)
+        square = jnp.maximum(square, (square + GRAM_ERROR * error) * (1 - 2 * clipping.CLIP_MARGIN))
+    else:
+        square = jnp.sum(jnp.square(contractions.product(a, b)))
+    return a_size * b_size * jnp.sqrt(square + PRODUCT_ERROR * error + NORM_FLOOR), None
+
+
+def _example_leaf(
+    leaf: _Leaf, pairs: list[tuple[Array, Array]], coefficients: list[Array]
+) -> Array:
+    products = []
+    for site, (a, b) in zip(leaf.sites, pairs, strict=True):
+        matrices = site.matrices(a.astype(jnp.float32), b.astype(jnp.float32))
+        products.append(site.assemble(contractions.product(*matrices)))
+    return graph.apply_tail(leaf.producer, products, coefficients, leaf.var)
+
+
+def _weighted_product(
+    leaf: _Leaf, scales: Array, pairs: list[tuple[Array, Array]], coefficients: list[Array]
+) -> Array:
+    """sum_i scales_i g_i as one contraction over batch and positions."""
+    products = []
+    for site, (a, b) in zip(leaf.sites, pairs, strict=True):
+        kept = (scales > 0).reshape(-1, *[1] * (a.ndim - 1))
+        a = jnp.where(kept, a.astype(jnp.float32), 0)
+        kept = (scales > 0).reshape(-1, *[1] * (b.ndim - 1))
+        b = jnp.where(kept, b.astype(jnp.float32) * scales.reshape(kept.shape), 0)
+        a, b = jax.vmap(site.matrices)(a, b)
+        total = jnp.einsum("bgtp,bgtq->gpq", a, b, precision=lax.Precision.HIGHEST)
+        products.append(site.assemble(total))
+    return graph.apply_tail(leaf.producer, products, coefficients, leaf.var)
+
+
+def _weighted_sum(scales: Array, held: Array) -> Array:
+    kept = jnp.where((scales > 0).reshape(-1, *[1] * (held.ndim - 1)), held, 0)
+    return jnp.einsum("b,b...->...", scales, kept, precision=lax.Precision.HIGHEST)
+
+
+def _normalised(x: Array) -> tuple[Array, Array]:
+    """Returns x / m in float32 and m, its largest absolute entry (1 if that is 0 or not finite)."""
+    x = x.astype(jnp.float32)
+    largest = jnp.max(jnp.abs(x))
+    safe = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    return x / safe, safe
+
+
+def _lengths(x: Array) -> Array:
+    return jnp.sqrt(jnp.sum(jnp.square(x), axis=-1))
+
+
+def _joint(norms: list[Array]) -> Array:
+    """sqrt of the sum of squares, scaled so that norms up to 1e38 do not overflow."""
+    return clipping.per_example_norms([n[:, None] for n in norms])
