@@ -16,7 +16,7 @@ from jaxfair.data.sources import phantom, rsna
 from jaxfair.errors import InputError
 from jaxfair.files import write_json, write_table
 
-__all__ = ["MARKER", "card_of", "fingerprint", "prepare_folder", "read_marker"]
+__all__ = ["MARKER", "card_of", "fingerprint", "prepare_folder", "read_marker", "refuse_other"]
 
 MARKER = "prepared.json"
 FORMAT = 1
@@ -231,11 +231,11 @@ def refuse_other(folder: pathlib.Path, about: dict[str, Any] | None, wanted: dic
     if about is None:
         raise InputError(
             f"{folder} exists and is no prepared dataset (it has no {MARKER}); name another "
-            "folder with --config.data.prepared."
+            "folder (data.prepared, or --out of prepare)."
         )
     for name, value in wanted.items():
         if about.get(name) != value:
             raise InputError(
                 f"{folder} was prepared with {name} {about.get(name)!r}, and {value!r} is asked "
-                "for; delete the folder or name another with --config.data.prepared."
+                "for; delete the folder or name another (data.prepared, or --out of prepare)."
             )

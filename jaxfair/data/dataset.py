@@ -103,6 +103,7 @@ class Dataset:
       selection: "independent" or "coupled" (protocol P4).
       digest: SHA-256, hex, over pixels, manifest and split rule.
       card: for reports; private, no guarantee covers it.
+      folder: where the prepared set lies.
     """
 
     manifest: pd.DataFrame
@@ -113,6 +114,7 @@ class Dataset:
     selection: str
     digest: str
     card: dict[str, Any]
+    folder: pathlib.Path
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -201,6 +203,7 @@ def open_dataset(config: DataConfig, *, progress: bool = True) -> Dataset:
         selection="coupled" if config.split == "thesis" else "independent",
         digest=_digest(seen, table, rule),
         card=card,
+        folder=folder,
     )
 
 
@@ -211,19 +214,20 @@ def prepare(config: DataConfig, *, progress: bool = True) -> pathlib.Path:
     it is; one whose source has changed is refused.
     """
     root = _root(config)
-    if config.phantom is not None and not _drawn(config, root):
+    if config.phantom is not None and root is not None:
         phantom.write_phantom(config.phantom, root, progress=progress)
     folder = _prepared(config, root)
-    if folder is not None and folder.exists():
+    if folder is not None and folder.exists() and any(folder.iterdir()):
         wanted = {"format": build.FORMAT, "source": config.source, "image_size": config.image_size}
         if root is not None and (root / rsna.IMAGES).is_dir():
             wanted["fingerprint"] = build.fingerprint(root)
         build.refuse_other(folder, build.read_marker(folder), wanted)
         return folder
     if root is None or folder is None:
-        raise _missing("No data folder is named: data.root is empty and the variable JAXFAIR_DATA "
-                       f"is not set (wanted there: {', '.join(rsna.SPEC['needs'])}). Get "
-                       f"{rsna.SPEC['title']} from {rsna.SPEC['where']}.")  # fmt: skip
+        raise _missing(
+            "No data folder is named: data.root is empty and the variable JAXFAIR_DATA is not set. "
+            f"{rsna.HOW_TO_GET}"
+        )
     ordered = functools.partial(arrange, config=config)
     try:
         return build.prepare_folder(
@@ -234,7 +238,7 @@ def prepare(config: DataConfig, *, progress: bool = True) -> pathlib.Path:
 
 
 def arrange(table: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
-    """Adds `label_anomaly`, `split` and `also_test` to a table of findings, by the config's rule."""
+    """Adds `label_anomaly`, `split` and `also_test` to a table of findings by the config's rule."""
     table = table.drop(columns=["split", "label_anomaly", "also_test"], errors="ignore")
     labels = rsna.FINDING_LABELS[config.anomaly]
     table["label_anomaly"] = table["finding"].map(labels).astype(float)
@@ -264,12 +268,14 @@ def _root(config: DataConfig) -> pathlib.Path | None:
         named = config.root or os.environ.get("JAXFAIR_DATA")
         return pathlib.Path(named) if named else None
     place = pathlib.Path(config.root or "runs/phantoms")
-    here = phantom.is_phantom(config.phantom, place)
-    return place if here else place / config.phantom.name
-
-
-def _drawn(config: DataConfig, root: pathlib.Path | None) -> bool:
-    return root is not None and phantom.is_phantom(config.phantom, root)
+    if phantom.is_phantom(config.phantom, place):
+        return place
+    if (place / rsna.IMAGES).exists():
+        raise InputError(
+            f"data.root is {place}, which holds images already; a PHANTOM needs a folder of its "
+            "own, leave data.root empty."
+        )
+    return place / config.phantom.name
 
 
 def _prepared(config: DataConfig, root: pathlib.Path | None) -> pathlib.Path | None:
@@ -283,8 +289,8 @@ def _prepared(config: DataConfig, root: pathlib.Path | None) -> pathlib.Path | N
 
 def _missing(what: str) -> InputError:
     return InputError(
-        f"{what} Name the folder with --config.data.root=DIR or JAXFAIR_DATA=DIR, or try the "
-        f"PHANTOM stand-in: {PHANTOM_COMMAND}"
+        f"{what} Then name the folder as data.root (prepare: --root) or in the variable "
+        f"JAXFAIR_DATA; or try the PHANTOM stand-in: {PHANTOM_COMMAND}"
     )
 
 

@@ -1,6 +1,7 @@
 """The prepared pixels: a TensorFlow Datasets dataset without TensorFlow, and a memory map of it."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -31,6 +32,7 @@ SPLIT = "images"
 TFDS reserves the word `all` for the union of all splits, so `split="all"` reads this one.
 """
 PIXELS = "pixels.npy"
+_NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR)
 
 
 def write_images(
@@ -113,35 +115,43 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
 def whole_folder(path: str | os.PathLike[str]) -> Iterator[pathlib.Path | None]:
     """Gives a draft folder that takes the place of `path` when the block ends well.
 
-    Two processes that want the same folder wait for each other: the second gets None, because
-    the first has finished it. What a killed process left is removed by the next one.
+    `path` may be an empty folder; where it holds anything, the block gets None and is to look
+    what it is. Two processes that want the same folder wait for each other, and the second
+    gets None, because the first has finished it. What a killed process left is removed by the
+    next one.
 
     Raises:
-      InputError: the place cannot be written.
+      InputError: the place cannot be written, or the disk is full.
     """
     path = pathlib.Path(path).absolute()
     draft = path.with_name(f".{path.name}.draft")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = open(path.with_name(f".{path.name}.lock"), "w")  # noqa: SIM115
-    except OSError as error:
-        raise InputError(
-            f"{path.parent} cannot be written ({error.strerror}); name another place with "
-            "--config.data.prepared."
-        ) from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if path.exists():
-            yield None
-            return
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir()
-        try:
+        with _locked(path.with_name(f".{path.name}.lock")):
+            if path.exists() and any(path.iterdir()):
+                yield None
+                return
+            shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir()
             yield draft
             _sync_all(draft)
             os.rename(draft, path)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+    except OSError as error:
+        if error.errno not in _NO_PLACE:
+            raise
+        raise InputError(
+            f"{path} cannot be written ({error.strerror}); make room or name another place "
+            "(data.prepared, or --out of prepare)."
+        ) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(path: pathlib.Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _write_info(

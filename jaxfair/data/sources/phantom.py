@@ -24,7 +24,7 @@ from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit
 
-from jaxfair.data import manifest, workers
+from jaxfair.data import manifest, store, workers
 from jaxfair.data.sources import thorax
 from jaxfair.errors import InputError
 from jaxfair.files import write_json, write_table
@@ -101,8 +101,7 @@ def write_phantom(
 ) -> pathlib.Path:
     """Writes the phantom at `root` unless it is there: DICOM files, two CSVs, mapping, marker.
 
-    The marker is written last, so a killed run leaves no phantom that looks whole; the next
-    call draws it again. Drawn in parallel; the files do not depend on the number of processes.
+    Whole or not at all. Drawn in parallel; the files do not depend on the number of processes.
 
     Raises:
       InputError: `root` holds something else already.
@@ -110,20 +109,13 @@ def write_phantom(
     root = pathlib.Path(root)
     if is_phantom(config, root):
         return root
-    draft = root / f".{MARKER}.begun"
-    if root.exists() and any(root.iterdir()) and not draft.exists():
+    with store.whole_folder(root) as draft:
+        if draft is not None:
+            _draw(config, draft, progress)
+    if not is_phantom(config, root):
         raise InputError(
             f"{root} holds other files than this phantom's; name an empty folder for it."
         )
-    (root / "stage_2_train_images").mkdir(parents=True, exist_ok=True)
-    draft.touch()
-    table = draw_table(config)
-    jobs = [(config, row, str(root)) for row in table.to_dict("records")]
-    for _ in workers.parallel(_write_film, jobs, label="PHANTOM films", progress=progress):
-        pass
-    _write_tables(table, root)
-    write_json(root / MARKER, _identity(config))
-    draft.unlink()
     return root
 
 
@@ -160,6 +152,16 @@ def draw_table(config: PhantomConfig) -> pd.DataFrame:
     return table.drop(columns="band")
 
 
+def _draw(config: PhantomConfig, folder: pathlib.Path, progress: bool) -> None:
+    (folder / "stage_2_train_images").mkdir()
+    table = draw_table(config)
+    jobs = [(config, row, str(folder)) for row in table.to_dict("records")]
+    for _ in workers.parallel(_write_film, jobs, label="draw PHANTOM", progress=progress):
+        pass
+    _write_tables(table, folder)
+    write_json(folder / MARKER, _identity(config))
+
+
 def _identity(config: PhantomConfig) -> dict:
     return {"data": "phantom", "recipe": RECIPE, **dataclasses.asdict(config)}
 
@@ -189,7 +191,7 @@ def _draw_age(band: int, rng: np.random.Generator) -> int:
         return int(rng.choice(IMPOSSIBLE_AGES))
     low, high = BANDS[band]
     if band == 0:  # few of the real children are small
-        return int(round(rng.triangular(low, high, high)))
+        return round(rng.triangular(low, high, high))
     if band == len(BANDS) - 2:
         return int(rng.triangular(low, low, high))
     return int(rng.integers(low, high + 1))

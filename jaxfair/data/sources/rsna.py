@@ -1,4 +1,4 @@
-"""RSNA Pneumonia Detection Challenge (Kaggle, stage 2): which files, which patients, which class."""
+"""RSNA Pneumonia Detection Challenge (Kaggle, stage 2): its files, patients and classes."""
 
 import json
 import os
@@ -22,13 +22,18 @@ SPEC = {
     "population": "nih-chestxray14",
     "tasks": ("anomaly",),
     "attributes": ("sex", "age_group", "view"),
-    "licence": "RSNA terms of use: academic research and education, and other uses with attribution",
+    "licence": "RSNA terms of use: research, education and other uses with attribution",
     "where": "https://www.kaggle.com/c/rsna-pneumonia-detection-challenge/data",
     "mapping_where": "https://www.rsna.org/rsnai/ai-image-challenge/"
     "rsna-pneumonia-detection-challenge-2018",
     "needs": (IMAGES, LABELS, CLASSES),
     "optional": (MAPPING,),
 }
+
+HOW_TO_GET = (
+    f"Wanted in one folder: {', '.join(SPEC['needs'])} (and {MAPPING}, so that patients are "
+    f"known). Get {SPEC['title']} from {SPEC['where']}."
+)
 
 NORMAL, OPACITY, OTHER = "Normal", "Lung Opacity", "No Lung Opacity / Not Normal"
 FINDING_LABELS = {
@@ -75,7 +80,7 @@ def read_table(root: str | os.PathLike[str]) -> SourceTable:
     targets = _read_targets(root / LABELS)
     files = {path.stem: path for path in sorted((root / IMAGES).glob("*.dcm"))}
     if not files:
-        raise MissingData(f"{root / IMAGES} holds no .dcm files. Get them from {SPEC['where']}.")
+        raise MissingData(f"{root / IMAGES} holds no .dcm files. {HOW_TO_GET}")
     aside: list[tuple[str, str, str]] = []
     findings = _agreed(classes, targets, aside)
     aside += [(i, "", "row without a file") for i in sorted(set(findings) - set(files))]
@@ -98,12 +103,11 @@ def read_table(root: str | os.PathLike[str]) -> SourceTable:
 
 
 def _require(root: pathlib.Path) -> None:
-    get = f"Get {SPEC['title']} from {SPEC['where']}"
     if not root.is_dir():
-        raise MissingData(f"The data folder {root} does not exist. {get}.")
+        raise MissingData(f"The data folder {root} does not exist. {HOW_TO_GET}")
     missing = [name for name in SPEC["needs"] if not (root / name).exists()]
     if missing:
-        raise MissingData(f"{root} lacks {' and '.join(missing)}. {get}.")
+        raise MissingData(f"{root} lacks {' and '.join(missing)}. {HOW_TO_GET}")
 
 
 def _read_classes(path: pathlib.Path) -> pd.DataFrame:

@@ -1,0 +1,76 @@
+"""Decodes a dataset once: python -m jaxfair.prepare --source rsna --root DIR --out DIR."""
+
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+
+from jaxfair.data.dataset import DataConfig, Dataset, open_dataset
+from jaxfair.errors import InputError
+
+__all__ = ["main", "run"]
+
+
+def run(config: DataConfig, *, progress: bool = True) -> Dataset:
+    """Prepares what `config` names, unless it is there already, and returns it opened.
+
+    Raises:
+      InputError: as `open_dataset`.
+    """
+    return open_dataset(config, progress=progress)
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command; `argv[0]` is the program's name. Returns the exit status, 2 for bad input."""
+    values = _flags()
+    try:
+        rest = values(list(argv))[1:]
+        if values.help:
+            print(f"{__doc__}\n{values.main_module_help()}")
+            return 0
+        if rest:
+            raise InputError(f"prepare takes no argument {rest[0]!r}; options start with --.")
+        config = DataConfig(
+            source=values.source,
+            root=values.root,
+            prepared=values.out,
+            image_size=values.image_size,
+        )
+        print("\n".join(_summary(config, run(config, progress=values.progress))))
+    except (InputError, flags.Error) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return 2
+    return 0
+
+
+def _flags() -> flags.FlagValues:
+    values = flags.FlagValues()
+    values.mark_as_parsed()
+    flags.DEFINE_string("source", "rsna", "which layout the files have", flag_values=values)
+    flags.DEFINE_string("root", None, "folder of the source; else JAXFAIR_DATA", flag_values=values)
+    flags.DEFINE_string("out", None, "folder to write; else beside root", flag_values=values)
+    flags.DEFINE_integer("image_size", 128, "side of the square images", flag_values=values)
+    flags.DEFINE_bool("progress", True, "draw a progress bar", flag_values=values)
+    flags.DEFINE_bool("help", False, "show this text", short_name="h", flag_values=values)
+    for name in values:
+        values.register_flag_by_module(__name__, values[name])
+    return values
+
+
+def _summary(config: DataConfig, dataset: Dataset) -> list[str]:
+    """What a person wants to know at the end; about patients, so for the terminal only."""
+    card, splits = dataset.card, dataset.manifest["split"]
+    name = f"{'PHANTOM ' if dataset.data == 'phantom' else ''}{config.source}"
+    unit = "patients known" if dataset.patient_ids_known else "patients unknown, unit is the image"
+    lines = [f"{name}: {len(dataset)} images of {card['patients']} units ({unit})"]
+    lines.append(
+        ", ".join(f"{s} {int((splits == s).sum())}" for s in ("train", "validation", "test"))
+    )
+    lines.append(f"left out (no label in this task): {int((splits == '').sum())}")
+    lines.append(f"set aside: {card['rejected']['total']}")
+    lines += [f"  {n} x {reason}" for reason, n in card["rejected"]["by_reason"].items()]
+    return lines + [f"written: {dataset.folder}"]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
