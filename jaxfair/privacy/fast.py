@@ -109,7 +109,10 @@ def _make_plan(loss_fn: clipping.LossFn, params: PyTree, example: PyTree, key: A
 def _make_leaf(equations: graph.Graph, var: Any, shape: tuple[int, ...]) -> _Leaf:
     producer = graph.producer_of(equations, var)
     sites = tuple(contractions.contraction_of(eqn) for eqn in producer.sites)
-    return _Leaf(var, shape, producer, sites, _choose_way(producer, sites, shape))
+    way = _choose_way(producer, sites, shape)
+    if way == "vmap":
+        producer, sites = graph.UNRECOGNISED._replace(reason=producer.reason), ()
+    return _Leaf(var, shape, producer, sites, way)
 
 
 def _choose_way(
@@ -179,15 +182,32 @@ def _example_norm(
     """The norm of one leaf of one example, or the leaf itself for the way "kept"."""
     if leaf.way == "kept":
         return None, _example_leaf(leaf, pairs, coefficients)
-    (a, a_size), (b, b_size) = map(_normalised, pairs[0])
-    a, b = leaf.sites[0].matrices(a, b)
+    squares, errors, sizes = zip(
+        *[_site_square(leaf, s, *x) for s, x in zip(leaf.sites, pairs, strict=True)], strict=True
+    )
+    if len(leaf.sites) == 1:
+        return sizes[0] * jnp.sqrt(squares[0] + PRODUCT_ERROR * errors[0] + NORM_FLOOR), None
+    full = _example_leaf(leaf, pairs, coefficients)
+    bounds = [m * jnp.sqrt(PRODUCT_ERROR * e + NORM_FLOOR) for m, e in zip(sizes, errors)]
+    return _joint([clipping.per_example_norms([full[None]]), sum(bounds)[None]])[0], None
+
+
+def _site_square(
+    leaf: _Leaf, site: contractions.Contraction, a: Array, b: Array
+) -> tuple[Array, Array, Array]:
+    """Returns |A^T B|^2 / m^2, (sum_t |a_t| |b_t|)^2 / m^2 that bounds its rounding, and m."""
+    (a, a_size), (b, b_size) = _normalised(a), _normalised(b)
+    a, b = site.matrices(a, b)
     error = jnp.square(jnp.sum(_lengths(a) * _lengths(b)))
     if leaf.way == "ghost":
         square = contractions.gram_squares(a, b)
-        square = jnp.maximum(square, (square + GRAM_ERROR * error) * (1 - 2 * clipping.CLIP_MARGIN))
-    else:
+        floor = (square + GRAM_ERROR * error) * (1 - 2 * clipping.CLIP_MARGIN)
+        square = jnp.maximum(square, floor)
+    elif len(leaf.sites) == 1:
         square = jnp.sum(jnp.square(contractions.product(a, b)))
-    return a_size * b_size * jnp.sqrt(square + PRODUCT_ERROR * error + NORM_FLOOR), None
+    else:
+        square = jnp.zeros(())
+    return square, error, a_size * b_size
 
 
 def _example_leaf(

@@ -11,7 +11,15 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-__all__ = ["Graph", "Producer", "apply_tail", "evaluate", "gradient_graph", "producer_of"]
+__all__ = [
+    "UNRECOGNISED",
+    "Graph",
+    "Producer",
+    "apply_tail",
+    "evaluate",
+    "gradient_graph",
+    "producer_of",
+]
 
 Var = Any
 Equation = Any
@@ -74,6 +82,9 @@ class Producer(NamedTuple):
     reason: str
 
 
+UNRECOGNISED = Producer((), (), (), False, "")
+
+
 def gradient_graph(loss_fn: Any, params: Any, example: Any, key: Any) -> Graph:
     """Returns the Graph of `jax.grad(loss_fn)` for one example.
 
@@ -107,9 +118,18 @@ def evaluate(graph: Graph, given: Mapping[Var, Any], wanted: Iterable[Any]) -> l
 
 
 def producer_of(graph: Graph, leaf: Any) -> Producer:
-    """Returns how `leaf` is made; `sites` is empty where the fast way does not apply."""
+    """Returns how `leaf` is made; `sites` is empty where the fast way does not apply.
+
+    A contraction of one batched operand with a constant is passed through as a linear map
+    (a factor of the weight); if that leads nowhere it is a site itself (a constant cotangent).
+    """
     if _is_literal(leaf) or leaf not in graph.batched:
-        return Producer((), (), (), False, "does not depend on the example")
+        return UNRECOGNISED._replace(reason="does not depend on the example")
+    through = _search(graph, leaf, operands_of_site=2)
+    return through if through.sites else _search(graph, leaf, operands_of_site=1)
+
+
+def _search(graph: Graph, leaf: Var, operands_of_site: int) -> Producer:
     sites: list[Equation] = []
     tail: list[Equation] = []
     pending, seen = [leaf], set()
@@ -120,14 +140,14 @@ def producer_of(graph: Graph, leaf: Any) -> Producer:
         seen.add(var)
         eqn = graph.producers.get(var)
         operands = [] if eqn is None else _batched_operands(graph, eqn)
-        if eqn is not None and _is_site(eqn, operands):
+        if eqn is not None and _is_site(eqn, len(operands) >= operands_of_site):
             sites.append(eqn)
-        elif eqn is not None and _is_linear(graph, eqn, operands):
+        elif eqn is not None and _is_linear(eqn, operands):
             tail.append(eqn)
             pending.extend(operands)
         else:
             name = "an input" if eqn is None else eqn.primitive.name
-            return Producer((), (), (), False, f"made by {name}")
+            return UNRECOGNISED._replace(reason=f"made by {name}")
     return _producer(graph, sites, tail)
 
 
@@ -156,11 +176,11 @@ def _producer(graph: Graph, sites: list[Equation], tail: list[Equation]) -> Prod
     )
 
 
-def _is_site(eqn: Equation, operands: list[Var]) -> bool:
-    return eqn.primitive.name in CONTRACTIONS and len(operands) == 2
+def _is_site(eqn: Equation, enough_operands: bool) -> bool:
+    return eqn.primitive.name in CONTRACTIONS and enough_operands
 
 
-def _is_linear(graph: Graph, eqn: Equation, operands: list[Var]) -> bool:
+def _is_linear(eqn: Equation, operands: list[Var]) -> bool:
     """True if the equation is linear in its batched operands, jointly, with no constant term."""
     name, n = eqn.primitive.name, len(eqn.invars)
     floating = all(jnp.issubdtype(v.aval.dtype, jnp.floating) for v in eqn.invars)

@@ -1,0 +1,423 @@
+"""fast.clipped_sum equals the loop over single examples, whatever the model is made of."""
+
+import contextlib
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import hypothesis
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from jax import lax
+from jax.sharding import PartitionSpec as P
+
+from jaxfair.privacy import clipping, fast
+
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+SETTINGS = {
+    "deadline": None,
+    "derandomize": True,
+    "database": None,
+    "phases": [hypothesis.Phase.generate],
+    "suppress_health_check": list(hypothesis.HealthCheck),
+}
+B = 5
+
+
+class Drawn(NamedTuple):
+    """A model drawn by hypothesis: initial parameters, input shape, forward function."""
+
+    name: str
+    params: dict[str, np.ndarray]
+    shape: tuple[int, ...]
+    apply: Callable[..., Any]
+
+
+def loop_clipped_sum(loss_fn, params, batch, keys, mask, *, l2_clip_norm):
+    """The truth: one example after the other, so that no example can touch another."""
+    grads = lax.map(lambda xk: jax.grad(loss_fn)(params, *xk), (batch, keys))
+    grads = jax.tree.map(lambda g: g.astype(jnp.float32), grads)
+    scales = clipping.scales_from_norms(clipping.per_example_norms(grads), mask, l2_clip_norm)
+    return jax.tree.map(lambda g: clipping._weighted_sum(scales, g), grads)
+
+
+def run(way, loss_fn, params, batch, mask=None, l2_clip_norm=1.0, **options):
+    n = jax.tree.leaves(batch)[0].shape[0]
+    mask = jnp.ones(n, bool) if mask is None else jnp.asarray(mask)
+    keys = jax.random.split(jax.random.key(7), n)
+    call = functools.partial(way, loss_fn, l2_clip_norm=l2_clip_norm)
+    call = jax.jit(call, compiler_options=options or QUICK)
+    return jax.tree.map(np.asarray, call(params, batch, keys, mask))
+
+
+def norm(tree) -> float:
+    return float(
+        np.sqrt(sum(np.sum(np.square(x.astype(np.float64))) for x in jax.tree.leaves(tree)))
+    )
+
+
+def difference(a, b) -> float:
+    return norm(jax.tree.map(np.subtract, a, b)) / max(norm(b), 1e-30)
+
+
+def array(draw, *shape):
+    seed = draw(st.integers(0, 2**32 - 1))
+    fan_in = max(1, int(np.prod(shape[:-1])))
+    return (np.random.default_rng(seed).standard_normal(shape) / np.sqrt(fan_in)).astype(np.float32)
+
+
+@st.composite
+def convolutions(draw, transposed=False) -> Drawn:
+    ndim = draw(st.integers(1, 3))
+    space = {1: (2, 13), 2: (2, 9), 3: (2, 5)}[ndim]
+    per_axis = lambda lo, hi: tuple(draw(st.integers(lo, hi)) for _ in range(ndim))
+    shape, kernel = per_axis(*space), per_axis(1, 3)
+    strides, dilation = per_axis(1, 3), per_axis(1, 2)
+    groups = 1 if transposed else draw(st.sampled_from([1, 1, 2, 3]))
+    c, o = groups * draw(st.integers(1, 3)), groups * draw(st.integers(1, 5))
+    padding = draw(
+        st.sampled_from(["SAME", "explicit"])
+        if not transposed
+        else st.sampled_from(["SAME", "VALID"])
+    )
+    if padding == "explicit":
+        reach = [(k - 1) * d for k, d in zip(kernel, dilation, strict=True)]
+        padding = tuple((draw(st.integers(0, 2)) + r, draw(st.integers(0, 2))) for r in reach)
+    layout = {1: "W", 2: "HW", 3: "DHW"}[ndim]
+    numbers = (f"N{layout}C", f"{layout}IO", f"N{layout}C")
+    if draw(st.booleans()):
+        numbers = (f"NC{layout}", f"OI{layout}", f"NC{layout}")
+    params = {"kernel": array(draw, *kernel, c // groups, o), "bias": array(draw, o)}
+
+    def apply(p, x, key):
+        w = p["kernel"]
+        if numbers[0][1] == "C":
+            x, w = jnp.moveaxis(x, -1, 1), jnp.transpose(w, (ndim + 1, ndim, *range(ndim)))
+        options = {"rhs_dilation": dilation, "dimension_numbers": numbers}
+        if transposed:
+            y = lax.conv_transpose(x, w, strides, padding, **options)
+        else:
+            y = lax.conv_general_dilated(
+                x, w, strides, padding, feature_group_count=groups, **options
+            )
+        return (y if numbers[0][1] != "C" else jnp.moveaxis(y, 1, -1)) + p["bias"]
+
+    images = draw(st.sampled_from([1, 1, 2]))  # a unit may hold several images
+    name = "transposed" if transposed else "conv"
+    return Drawn(f"{name}{ndim}d", params, (images, *shape, c), apply)
+
+
+@st.composite
+def denses(draw) -> Drawn:
+    lead = draw(st.sampled_from([(), (1,), (7,), (40,), (3, 4)]))
+    c, o = draw(st.integers(1, 12)), draw(st.integers(1, 12))
+    params = {"kernel": array(draw, c, o), "bias": array(draw, o)}
+    return Drawn("dense", params, (*lead, c), lambda p, x, key: x @ p["kernel"] + p["bias"])
+
+
+@st.composite
+def attentions(draw) -> Drawn:
+    t, c, heads = (
+        draw(st.integers(1, 9)),
+        2 * draw(st.integers(1, 4)),
+        draw(st.sampled_from([1, 2])),
+    )
+    params = {name: array(draw, c, heads, c // heads) for name in "qkv"}
+    params["out"] = array(draw, heads, c // heads, c)
+
+    def apply(p, x, key):
+        q, k, v = (jnp.einsum("tc,chd->thd", x, p[name]) for name in "qkv")
+        weights = jax.nn.softmax(jnp.einsum("thd,uhd->htu", q, k))
+        return x + jnp.einsum("htu,uhd,hdc->tc", weights, v, p["out"])
+
+    return Drawn("attention", params, (t, c), apply)
+
+
+@st.composite
+def norms(draw) -> Drawn:
+    c, groups = 2 * draw(st.integers(1, 4)), draw(st.sampled_from([1, 2]))
+    params = {"scale": 1 + array(draw, c), "bias": array(draw, c), "kernel": array(draw, 3, c, c)}
+
+    def apply(p, x, key):
+        y = lax.conv_general_dilated(
+            x[None], p["kernel"], (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC")
+        )[0]
+        y = y.reshape(-1, groups, c // groups)
+        y = (y - y.mean((0, 2), keepdims=True)) * lax.rsqrt(y.var((0, 2), keepdims=True) + 1e-3)
+        return y.reshape(-1, c) * p["scale"] + p["bias"]
+
+    return Drawn("norm", params, (draw(st.integers(2, 12)), c), apply)
+
+
+@st.composite
+def embeddings(draw) -> Drawn:
+    rows, c, t = draw(st.integers(2, 9)), draw(st.integers(1, 6)), draw(st.integers(1, 9))
+    params = {"table": array(draw, rows, c), "position": array(draw, t, c)}
+
+    def apply(p, x, key):
+        ids = jnp.clip(jnp.abs(x[:, 0] * 3), 0, rows - 1)
+        ids = jnp.where(jnp.isfinite(ids), ids, 0).astype(int)
+        y = (p["table"][ids] + p["position"]) * x[:, :1]
+        return y @ p["table"].T  # tied with the output
+
+    return Drawn("embedding", params, (t, 1), apply)
+
+
+@st.composite
+def tied(draw) -> Drawn:
+    t, c, o = (draw(st.integers(1, 9)) for _ in range(3))
+    params = {"kernel": array(draw, c, o), "gain": array(draw, c)}
+    standardise = draw(st.booleans())
+
+    def apply(p, x, key):
+        w = p["kernel"] * p["gain"][:, None]
+        if standardise:
+            w = (w - w.mean(0)) * 3
+        inner = jax.checkpoint(lambda w, x: jnp.tanh(x @ w))
+        return inner(w, x) @ p["kernel"].T + jnp.tanh(x @ w @ w.T)
+
+    return Drawn("tied", params, (t, c), apply)
+
+
+@st.composite
+def scanned(draw) -> Drawn:
+    t, c = draw(st.integers(1, 4)), draw(st.integers(1, 5))
+    params = {"kernels": array(draw, 3, c, c), "skip": array(draw, c, c)}
+
+    def apply(p, x, key):
+        dropped = x * jax.random.bernoulli(key, 0.7, x.shape)
+        y, _ = lax.scan(lambda h, w: (jnp.tanh(h @ w), None), dropped, p["kernels"])
+        return y + x @ p["skip"]
+
+    return Drawn("scan", params, (t, c), apply)
+
+
+LAYERS = st.one_of(
+    convolutions(), convolutions(), convolutions(), convolutions(transposed=True),
+    denses(), attentions(), norms(), embeddings(), tied(), scanned(),
+)  # fmt: skip
+
+
+def loss_of(model: Drawn, dtype=jnp.float32):
+    def loss(params, x, key):
+        params = jax.tree.map(lambda p: p.astype(dtype), params)
+        y = model.apply(params, x.astype(dtype), key).astype(jnp.float32)
+        return jnp.sum(jnp.sin(y + 0.3) * y)
+
+    return loss
+
+
+def batch_of(draw, model: Drawn):
+    x = np.stack([array(draw, *model.shape) * scale for scale in (1, 0.1, 3, 1, 30)])
+    x *= np.sqrt(max(1, np.prod(model.shape[:-1])))
+    mask = np.array([True, True, draw(st.booleans()), draw(st.booleans()), True])
+    x[3, ...] = np.where(mask[3], x[3], np.nan)
+    if draw(st.booleans()):
+        x[1].flat[draw(st.integers(0, x[1].size - 1))] = draw(st.sampled_from([np.nan, np.inf]))
+    return jnp.asarray(x), jnp.asarray(mask)
+
+
+@contextlib.contextmanager
+def forced(way):
+    """Takes `way` for every leaf for which it is exact, whatever the cost rule says."""
+    if way == "auto":
+        yield
+        return
+    rule = fast._choose_way
+
+    def choose(producer, sites, shape):
+        chosen = rule(producer, sites, shape)
+        if chosen == "vmap" or not producer.isometric or (way == "ghost" and len(sites) > 1):
+            return chosen
+        return way
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fast, "_choose_way", choose)
+        yield
+
+
+def check_equal_to_loop(data) -> None:
+    model = data.draw(LAYERS)
+    x, mask = batch_of(data.draw, model)
+    clip = data.draw(st.sampled_from([1e-3, 1.0, 1e6]))
+    way = data.draw(st.sampled_from(["auto", "ghost", "product"]))
+    hypothesis.note(f"{model.name} {model.shape} clip {clip} way {way}")
+    args = (loss_of(model), model.params, x, mask, clip)
+    with forced(way):
+        ours = run(fast.clipped_sum, *args)
+    assert difference(ours, run(loop_clipped_sum, *args)) <= 1e-5
+
+
+def check_bfloat16(data) -> None:
+    model = data.draw(LAYERS)
+    x, _ = batch_of(data.draw, model)
+    loss = loss_of(model, jnp.bfloat16)
+    mask = np.arange(B) == 0
+    ours, truth = (
+        run(w, loss, model.params, x, mask) for w in (fast.clipped_sum, loop_clipped_sum)
+    )
+    assert norm(ours) <= 1.0
+    assert norm(jax.tree.map(np.subtract, ours, truth)) <= 1e-2 * max(norm(truth), 0.1)
+
+
+@hypothesis.settings(max_examples=20, **SETTINGS)
+@hypothesis.given(st.data())
+def test_drawn_layers_equal_the_loop_in_float32(data):
+    check_equal_to_loop(data)
+
+
+@hypothesis.settings(max_examples=5, **SETTINGS)
+@hypothesis.given(st.data())
+def test_drawn_layers_in_bfloat16_stay_within_the_clip(data):
+    check_bfloat16(data)
+
+
+@pytest.mark.slow
+@hypothesis.settings(max_examples=450, **SETTINGS)
+@hypothesis.given(st.data())
+def test_450_drawn_layers_equal_the_loop_in_float32(data):
+    check_equal_to_loop(data)
+
+
+@pytest.mark.slow
+@hypothesis.settings(max_examples=100, **SETTINGS)
+@hypothesis.given(st.data())
+def test_100_drawn_layers_in_bfloat16_stay_within_the_clip(data):
+    check_bfloat16(data)
+
+
+def small_model():
+    """Every way at once: kept, ghost, product and vmap leaves, two of them tied."""
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: jnp.asarray(
+        rng.standard_normal(shape) / np.sqrt(np.prod(shape[:-1])), jnp.float32
+    )
+    params = {
+        "stem": draw(3, 3, 2, 8), "deep": draw(3, 3, 8, 24), "up": draw(4, 4, 24, 8),
+        "head": draw(512, 6), "scale": 1 + draw(8), "tied": draw(6, 6),
+    }  # fmt: skip
+    conv = functools.partial(
+        lax.conv_general_dilated, padding="SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+    def loss(p, x, key):
+        y = jnp.tanh(conv(x[None], p["stem"], (1, 1))) * p["scale"]
+        y = jnp.tanh(conv(y, p["deep"], (4, 4)))
+        y = jnp.tanh(lax.conv_transpose(y, p["up"], (4, 4), "SAME"))
+        y = jax.nn.log_softmax(y.reshape(-1)[:512] @ p["head"])
+        return jnp.sum(jnp.sin(jnp.tanh(y @ p["tied"]) @ p["tied"]))
+
+    return loss, params, draw(8, 16, 16, 2) * 16
+
+
+def test_the_ways_taken_are_listed_leaf_by_leaf():
+    loss, params, x = small_model()
+    example = jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
+    rows = fast.explain(loss, params, example, jax.random.key(0))
+    ways = {path: way for path, way, _ in rows}
+    assert ways == {
+        "['deep']": "ghost", "['head']": "ghost", "['scale']": "vmap",
+        "['stem']": "kept", "['tied']": "product", "['up']": "ghost",
+    }  # fmt: skip
+    assert all(reason for _, _, reason in rows)
+
+
+def test_the_sum_equals_the_plain_way():
+    loss, params, x = small_model()
+    ours = run(fast.clipped_sum, loss, params, x, l2_clip_norm=0.1)
+    assert difference(ours, run(clipping.clipped_sum, loss, params, x, l2_clip_norm=0.1)) <= 1e-5
+
+
+@pytest.mark.parametrize("devices", [1, 2, 8])
+def test_shards_of_a_batch_add_up_to_the_single_device_sum(devices):
+    loss, params, x = small_model()
+    mask, keys = jnp.arange(8) != 5, jax.random.split(jax.random.key(7), 8)
+    mesh = jax.make_mesh((devices,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+
+    def step(params, x, keys, mask):
+        local = fast.clipped_sum(loss, params, x, keys, mask, l2_clip_norm=0.1)
+        return lax.psum(local, "data")
+
+    specs = (P(), P("data"), P("data"), P("data"))
+    step = jax.shard_map(step, mesh=mesh, in_specs=specs, out_specs=P(), check_vma=False)
+    ours = jax.jit(step, compiler_options=QUICK)(params, x.at[5].set(jnp.nan), keys, mask)
+    truth = run(clipping.clipped_sum, loss, params, x, mask, l2_clip_norm=0.1)
+    assert difference(jax.tree.map(np.asarray, ours), truth) <= 1e-5
+
+
+@pytest.mark.parametrize("leaf", ["deep", "head", "scale", "stem", "tied", "up"])
+def test_each_leaf_counts_in_the_norm(leaf):
+    """Were one leaf's norm skipped, an example of that leaf alone would pass unclipped."""
+    loss, params, x = small_model()
+    alone = lambda p, x, key: 100 * loss({**params, leaf: p[leaf]}, x, key)
+    assert 0.9 < norm(run(fast.clipped_sum, alone, {leaf: params[leaf]}, x[:1])) <= 1.0
+    ours = run(fast.clipped_sum, loss, params, x, l2_clip_norm=1e-3)
+    truth = run(loop_clipped_sum, loss, params, x, l2_clip_norm=1e-3)
+    assert difference(ours, truth) <= 1e-5
+
+
+def test_padding_and_bad_rows_contribute_exactly_zero():
+    loss, params, x = small_model()
+    good = np.array([True, False, False, True, False, True, False, True])
+    bad = x.at[1].set(jnp.nan).at[2, 0, 0, 0].set(jnp.nan).at[4].set(jnp.inf).at[6].set(3.0)
+    mask = good | np.array([0, 0, 1, 0, 1, 0, 0, 0], bool)
+    ours = run(fast.clipped_sum, loss, params, bad, mask)
+    truth = run(fast.clipped_sum, loss, params, x.at[~good].set(0.0), good)
+    assert all(map(np.array_equal, jax.tree.leaves(ours), jax.tree.leaves(truth)))
+
+
+def test_a_batch_without_real_rows_gives_exact_zeros():
+    loss, params, x = small_model()
+    for batch, mask in ((x.at[:].set(jnp.nan), np.zeros(8, bool)), (x[:0], np.zeros(0, bool))):
+        total = run(fast.clipped_sum, loss, params, batch, mask)
+        assert all(np.array_equal(g, np.zeros_like(g)) for g in jax.tree.leaves(total))
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-12, 1.0, 1e12, 1e30])
+def test_gradients_of_any_size_are_clipped_to_c(size):
+    loss, params, x = small_model()
+    scaled = lambda p, x, key: size * loss(p, x, key)
+    clip = size * 1e-3
+    ours = run(fast.clipped_sum, scaled, params, x[:1], l2_clip_norm=clip)
+    truth = run(clipping.clipped_sum, scaled, params, x[:1], l2_clip_norm=clip)
+    assert 0.99 * clip < norm(ours) <= clip
+    assert difference(ours, truth) <= 1e-5
+
+
+@pytest.mark.parametrize("way", ["ghost", "product"])
+@pytest.mark.parametrize("offset", [1.0, 1e2, 1e4, 1e6])
+def test_cancelling_positions_never_exceed_c(way, offset):
+    """Nearly constant activations against cotangents that sum to zero: <AA', BB'> cancels."""
+    rng = np.random.default_rng(3)
+    x = jnp.asarray(rng.standard_normal((4, 16, 40)) + offset, jnp.float32)
+    params = {"kernel": jnp.asarray(rng.standard_normal((40, 30)), jnp.float32)}
+
+    def loss(p, x, key):
+        y = x @ p["kernel"]
+        y = y - y.mean(0)
+        return jnp.sum(jnp.sin(y))
+
+    for i in range(4):
+        with forced(way):
+            ours = run(fast.clipped_sum, loss, params, x[i : i + 1], l2_clip_norm=0.5)
+        assert 0 < norm(ours) <= 0.5
+        if offset <= 1:
+            assert norm(ours) > 0.499
+
+
+def test_frozen_values_may_be_traced():
+    loss, params, x = small_model()
+    held = {"scale": params.pop("scale")}
+
+    @functools.partial(jax.jit, compiler_options=QUICK)
+    def step(params, held, x):
+        keys, mask = jax.random.split(jax.random.key(7), 8), jnp.ones(8, bool)
+        part = lambda p, x, key: loss({**p, **held}, x, key)
+        return fast.clipped_sum(part, params, x, keys, mask, l2_clip_norm=0.1)
+
+    full = lambda p, x, key: loss({**p, **held}, x, key)
+    truth = run(clipping.clipped_sum, full, params, x, l2_clip_norm=0.1)
+    assert difference(jax.tree.map(np.asarray, step(params, held, x)), truth) <= 1e-5
