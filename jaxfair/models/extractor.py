@@ -53,7 +53,7 @@ class Extractor(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         size = (x.shape[1] // 4, x.shape[2] // 4)
-        x = layers.Conv(64, 7, stride=2, padding=3, kernel_init=HE, name="conv1")(x)
+        x = _conv(64, 7, stride=2, padding=3, name="conv1")(x)
         x = nn.relu(FrozenNorm(name="bn1")(x))
         maps = [nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))]
         maps.append(_stage(maps[-1], 64, 1, "layer1"))
@@ -96,7 +96,8 @@ def synthetic_textures(count: int, size: int, *, seed: int) -> np.ndarray:
     return np.repeat(grey[..., None], 3, axis=-1).astype(np.float32)
 
 
-HE = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+_HE = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+_conv = functools.partial(layers.Conv, kernel_init=_HE, trained=False)
 
 
 class _BasicBlock(nn.Module):
@@ -105,11 +106,11 @@ class _BasicBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        conv = functools.partial(layers.Conv, self.features, 3, padding=1, kernel_init=HE)
+        conv = functools.partial(_conv, self.features, 3, padding=1)
         y = nn.relu(FrozenNorm(name="bn1")(conv(stride=self.stride, name="conv1")(x)))
         y = FrozenNorm(name="bn2")(conv(name="conv2")(y))
         if self.stride != 1:
-            x = layers.Conv(self.features, 1, stride=2, kernel_init=HE, name="downsample_0")(x)
+            x = _conv(self.features, 1, stride=2, name="downsample_0")(x)
             x = FrozenNorm(name="downsample_1")(x)
         return nn.relu(x + y)
 

@@ -24,6 +24,7 @@ __all__ = [
     "Conv",
     "UpConv",
     "convolve",
+    "convolve_plain",
     "dense",
     "dropout_channels",
     "group_count",
@@ -45,7 +46,8 @@ class Conv(nn.Module):
 
     Input (b, *spatial, c), output (b, *spatial', features); `padding` zeros on both sides
     of every spatial axis, so spatial' = (spatial + 2 padding - kernel) // stride + 1.
-    The kernel parameter has shape (*kernel, c, features).
+    The kernel parameter has shape (*kernel, c, features). With `trained` False no filter
+    gradient is ever asked for, and XLA's convolution serves maps of every size.
     """
 
     features: int
@@ -54,6 +56,7 @@ class Conv(nn.Module):
     padding: int = 0
     use_bias: bool = False
     kernel_init: nn.initializers.Initializer | None = None
+    trained: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -61,7 +64,8 @@ class Conv(nn.Module):
         fan_in = math.prod(window) * x.shape[-1]
         init = self.kernel_init or torch_uniform(fan_in)
         kernel = self.param("kernel", init, (*window, x.shape[-1], self.features))
-        y = convolve(x, kernel, stride=self.stride, padding=self.padding)
+        how = convolve if self.trained else convolve_plain
+        y = how(x, kernel, stride=self.stride, padding=self.padding)
         if self.use_bias:
             y = y + self.param("bias", torch_uniform(fan_in), (self.features,))
         return y
@@ -109,7 +113,12 @@ def convolve(x: jax.Array, kernel: jax.Array, *, stride: int, padding: int) -> j
         return jax.lax.dot_general(
             columns, kernel.reshape(depth, -1), (((columns.ndim - 1,), (0,)), ((), ()))
         )
-    n = len(out)
+    return convolve_plain(x, kernel, stride=stride, padding=padding)
+
+
+def convolve_plain(x: jax.Array, kernel: jax.Array, *, stride: int, padding: int) -> jax.Array:
+    """Returns the same as `convolve`, by XLA's convolution whatever the size."""
+    n = x.ndim - 2
     letters = "DHW"[-n:]
     return jax.lax.conv_general_dilated(
         x,

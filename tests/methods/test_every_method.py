@@ -1,0 +1,159 @@
+"""One suite that every Method passes; a newcomer adds itself to CASES."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxfair.errors import InputError
+from jaxfair.methods import catalog
+from jaxfair.methods.fae import FAEConfig
+from jaxfair.privacy import clipping
+
+B = 3
+
+
+def image_spec(h, w, c):
+    return {"image": jax.ShapeDtypeStruct((h, w, c), jnp.float32)}
+
+
+CASES = {
+    "fae": ("fae", FAEConfig(hidden_dims=(8,), dropout=0.2), image_spec(16, 16, 1)),
+    "fae-mse": (
+        "fae",
+        FAEConfig((8,), loss="mse", feature_dtype="bfloat16", score_region="foreground"),
+        image_spec(16, 16, 1),
+    ),
+}
+
+
+@functools.cache
+def built(case):
+    """Returns (method, params, frozen, batch) of a case, the batch merged from raw and prepared."""
+    name, config, spec = CASES[case]
+    method = catalog.make_method(name, config)
+    params, frozen = method.init(jax.random.key(0), spec)
+    raw = raw_batch(spec)
+    if method.prepare is None:
+        return method, params, frozen, raw
+    prepared = jax.jit(jax.vmap(method.prepare, in_axes=(None, 0)))(frozen, raw)
+    return method, params, frozen, {**raw, **prepared}
+
+
+def raw_batch(spec):
+    rng = np.random.default_rng(1)
+    return {
+        name: jnp.asarray(rng.random((B, *leaf.shape)), leaf.dtype) for name, leaf in spec.items()
+    }
+
+
+def row(batch, i):
+    return jax.tree.map(lambda a: a[i], batch)
+
+
+def loss_of(method, frozen):
+    return lambda params, example, key: method.loss(params, frozen, example, key)[0]
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    return built(request.param)
+
+
+def test_the_loss_of_one_example_is_a_finite_float32_scalar(case):
+    method, params, frozen, batch = case
+    loss, aux = jax.jit(method.loss)(params, frozen, row(batch, 0), jax.random.key(1))
+    assert loss.shape == () and loss.dtype == jnp.float32 and jnp.isfinite(loss)
+    assert isinstance(aux, dict)
+
+
+def test_parameters_are_float32_and_frozen_arrays_are_not_among_them(case):
+    _, params, frozen, _ = case
+    assert jax.tree.leaves(params)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
+    assert not {id(a) for a in jax.tree.leaves(params)} & {id(a) for a in jax.tree.leaves(frozen)}
+
+
+def test_initialisation_is_a_function_of_its_key(case, request):
+    _, _, spec = CASES[request.node.callspec.params["case"]]
+    method, params, _, _ = case
+    jax.tree.map(np.testing.assert_array_equal, method.init(jax.random.key(0), spec)[0], params)
+
+
+def test_scores_have_one_float_per_row_and_task_and_are_deterministic(case):
+    method, params, frozen, batch = case
+    score = jax.jit(method.score)
+    first, second = score(params, frozen, batch), score(params, frozen, batch)
+    assert set(first) - {"maps"} == set(method.tasks)
+    for task in method.tasks:
+        assert first[task].shape == (B,) and first[task].dtype == jnp.float32
+        assert jnp.isfinite(first[task]).all()
+        np.testing.assert_array_equal(first[task], second[task])
+    if "maps" in first:
+        assert first["maps"].shape == batch["image"].shape[:3]
+
+
+def test_the_score_of_a_row_does_not_depend_on_another_row(case):
+    method, params, frozen, batch = case
+    score = jax.jit(method.score)
+    changed = jax.tree.map(lambda a: a.at[1:].set(0.37 if a.dtype.kind == "f" else 0), batch)
+    before, after = score(params, frozen, batch), score(params, frozen, changed)
+    for task in method.tasks:
+        np.testing.assert_allclose(before[task][0], after[task][0], rtol=1e-6)
+
+
+def test_per_example_gradients_under_vmap_equal_a_loop(case):
+    method, params, frozen, batch = case
+    grad = jax.grad(loss_of(method, frozen))
+    keys = jax.random.split(jax.random.key(2), B)
+    inputs = training_part(method, batch)
+    together = jax.jit(jax.vmap(grad, in_axes=(None, 0, 0)))(params, inputs, keys)
+    one = jax.jit(grad)
+    for i in range(B):
+        for ours, truth in zip(
+            jax.tree.leaves(row(together, i)), jax.tree.leaves(one(params, row(inputs, i), keys[i]))
+        ):
+            np.testing.assert_allclose(ours, truth, atol=1e-5 * max(np.abs(truth).max(), 1e-8))
+
+
+def test_padding_rows_contribute_exactly_zero_even_as_nan(case):
+    method, params, frozen, batch = case
+    keys = jax.random.split(jax.random.key(3), B)
+    inputs = training_part(method, batch)
+    mask = jnp.arange(B) < 2
+    spoilt = jax.tree.map(lambda a: a.at[2].set(jnp.nan) if a.dtype.kind == "f" else a, inputs)
+    total = jax.jit(
+        functools.partial(clipping.clipped_sum, loss_of(method, frozen), l2_clip_norm=0.5)
+    )
+    clean = total(params, inputs, keys, mask)
+    jax.tree.map(np.testing.assert_array_equal, clean, total(params, spoilt, keys, mask))
+    assert any(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(clean))
+
+
+def test_isolation_no_example_changes_the_gradient_of_another(case):
+    method, params, frozen, batch = case
+    assert not method.couples_examples
+    keys = jax.random.split(jax.random.key(4), B)
+    inputs = training_part(method, batch)
+    changed = jax.tree.map(lambda a: a.at[1:].set(a[:1] * 0), inputs)
+    grads = jax.jit(jax.vmap(jax.grad(loss_of(method, frozen)), in_axes=(None, 0, 0)))
+    before, after = grads(params, inputs, keys), grads(params, changed, keys)
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[0], b[0]), before, after)
+
+
+def test_every_method_in_the_catalog_has_a_case():
+    assert {name for name, *_ in CASES.values()} == set(catalog.METHODS)
+
+
+def test_an_unknown_method_is_refused_with_the_nearest_name():
+    with pytest.raises(InputError, match=r"no method 'fea'; known are .* Did you mean 'fae'"):
+        catalog.make_method("fea", None)
+
+
+def training_part(method, batch):
+    """What the step is given: prepared arrays where the Method prepares, else the raw ones."""
+    if method.prepare is None:
+        return batch
+    return {name: value for name, value in batch.items() if name != "image"}
