@@ -32,5 +32,5 @@ class OptimConfig:
 
 
 def make_optimizer(config: OptimConfig) -> optax.GradientTransformation:
-    """Returns the optax transformation; Adam's epsilon 1e-8 stands outside the root, as in torch."""
+    """Returns the optax transformation; epsilon of Adam stands outside the root, as in torch."""
     return OPTIMIZERS[config.name](config.learning_rate)

@@ -30,7 +30,10 @@ from jaxfair.methods.base import Method, PyTree
 from jaxfair.privacy import noise
 from jaxfair.privacy.plan import PrivacyPlan
 
-__all__ = ["Randomness", "Step", "TrainState", "make_step"]
+__all__ = ["DEFAULT_MICROBATCH", "Randomness", "Step", "TrainState", "make_step"]
+
+DEFAULT_MICROBATCH = 32
+"""Examples per device whose gradients are held at once, where the config leaves it open."""
 
 
 class TrainState(NamedTuple):

@@ -15,13 +15,17 @@ from dataclasses import asdict, dataclass
 from jaxfair.privacy import accounting
 from jaxfair.privacy.accounting import Event
 
-__all__ = ["Entry", "Ledger", "LedgerError", "read_entries"]
+__all__ = ["BudgetExceeded", "Entry", "Ledger", "LedgerError", "read_entries"]
 
 _GENESIS = "0" * 64
 
 
 class LedgerError(ValueError):
     """The ledger does not hold together, or a step would break its rules."""
+
+
+class BudgetExceeded(LedgerError):
+    """Paying for these draws would bring epsilon above the budget."""
 
 
 @dataclass(frozen=True)
@@ -97,14 +101,14 @@ class Ledger:
         """Pays for the draws of `entry` and returns the epsilon spent so far.
 
         Draws that are paid for under the same secret and rates are left out. Raises
-        LedgerError if they were paid at other rates, or if the budget would be exceeded.
+        LedgerError if they were paid at other rates, BudgetExceeded instead of overspending.
         """
         unpaid = self._unpaid(entry)
         if unpaid is None:
             return self.epsilon()
         spent = accounting.epsilon([e.event for e in (*self.entries, unpaid)], self.delta)
         if spent > self.budget:
-            raise LedgerError(
+            raise BudgetExceeded(
                 f"Step {unpaid.first_step + unpaid.steps - 1} would bring epsilon to {spent:.4f}, "
                 f"above the budget of {self.budget}; training stops here."
             )

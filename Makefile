@@ -1,0 +1,39 @@
+# Every target makes the virtual environment first, if there is none.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.PHONY: setup demo test test-all check format clean
+
+setup: $(READY)
+
+$(READY): requirements.txt pyproject.toml
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --upgrade pip
+	$(RUN) -m pip install --quiet --editable ".[dev,oracles]"
+	touch $(READY)
+
+demo: setup
+	$(RUN) -m jaxfair.train --config configs/rsna_fae.py:phantom --workdir runs/demo/private
+	$(RUN) -m jaxfair.train --config configs/rsna_fae.py:phantom --config.dp.enabled=False --workdir runs/demo/plain
+	$(RUN) -m jaxfair.report runs/demo/private runs/demo/plain --out runs/demo/report
+
+test: setup
+	$(RUN) -m pytest -n 2
+
+test-all: setup
+	$(RUN) -m pytest -n 2 -m "slow or not slow"
+
+check: setup
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+	$(MAKE) test
+
+format: setup
+	$(RUN) -m ruff format .
+	$(RUN) -m ruff check --fix .
+
+clean:
+	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

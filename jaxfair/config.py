@@ -1,0 +1,206 @@
+"""The door: a config file and its overrides, checked into frozen dataclasses.
+
+A config file is Python with `get_config(arg)`; `file.py:arg` selects a variant and
+`--config.dp.epsilon=4` overrides a field. Everything a person can get wrong ends here, in
+one sentence.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import importlib.util
+import json
+import pathlib
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from jaxfair.data.dataset import DataConfig
+from jaxfair.data.sources.phantom import PhantomConfig
+from jaxfair.errors import InputError, nearest
+from jaxfair.methods.catalog import METHODS
+from jaxfair.optim import OptimConfig
+from jaxfair.privacy.plan import PrivacyConfig, PrivacyPlan, make_plan
+
+__all__ = [
+    "Settings",
+    "TrainConfig",
+    "config_digest",
+    "load_config",
+    "parse_command",
+    "plan_from_settings",
+    "settings_from_config",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """`config.train`.
+
+    Attributes:
+      steps: updates of the whole run.
+      expected_batch_size: mean number of units in a draw.
+      checkpoint_every: steps between checkpoints; a ledger line pays for as many.
+    """
+
+    steps: int
+    expected_batch_size: int
+    checkpoint_every: int = 50
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value < 1:
+                raise InputError(f"train.{field.name} is {value}; it must be at least 1.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """A whole config, checked. `method` is the config class of METHODS[method_name]."""
+
+    name: str
+    seed: int
+    data: DataConfig
+    method_name: str
+    method: Any
+    optim: OptimConfig
+    dp: PrivacyConfig
+    train: TrainConfig
+
+
+def settings_from_config(config: ConfigDict) -> Settings:
+    """Checks every field of a config. Raises InputError that names the field and the rule."""
+    tree = config.to_dict()
+    known = ("name", "seed", "data", "method", "extractor", "optim", "dp", "train")
+    _refuse_unknown(tree, known, "config")
+    data = dict(tree["data"])
+    phantom = data.pop("phantom", None)
+    if phantom is not None:
+        data["phantom"] = _build(PhantomConfig, phantom, "data.phantom")
+    method = dict(tree["method"])
+    method |= {f"extractor_{name}": value for name, value in tree.get("extractor", {}).items()}
+    method_name = method.pop("name")
+    if method_name not in METHODS:
+        hint = nearest(method_name, METHODS)
+        raise InputError(
+            f"method.name is {method_name!r}; known methods are {', '.join(METHODS)}.{hint}"
+        )
+    return Settings(
+        name=tree["name"],
+        seed=tree["seed"],
+        data=_build(DataConfig, data, "data"),
+        method_name=method_name,
+        method=_build(METHODS[method_name][0], method, "method"),
+        optim=_build(OptimConfig, tree["optim"], "optim"),
+        dp=_build(PrivacyConfig, tree["dp"], "dp"),
+        train=_build(TrainConfig, tree["train"], "train"),
+    )
+
+
+def plan_from_settings(settings: Settings) -> PrivacyPlan:
+    """Returns the privacy plan of a config; no data is read for it."""
+    return make_plan(
+        settings.dp,
+        steps=settings.train.steps,
+        expected_batch_size=settings.train.expected_batch_size,
+        public_size=settings.data.public_size,
+    )
+
+
+def config_digest(config: Mapping[str, Any]) -> str:
+    """Returns the SHA-256 of a config as it stands in config.json."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+
+
+def parse_command(
+    argv: Sequence[str], define: Any = lambda flag_values: None
+) -> tuple[ConfigDict, flags.FlagValues]:
+    """Reads `--config FILE[:ARG]`, overrides, and the command's own flags.
+
+    Args:
+      argv: with the program's name first.
+      define: `(flag_values) -> None`, defines the command's own flags.
+    """
+    values = flags.FlagValues()
+    define(values)
+    path, rest = _take_config(list(argv))
+    config = load_config(path)
+    _refuse_unknown_overrides(rest, config)
+    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=rest)
+    try:
+        left = values(rest)
+    except (flags.Error, ValueError, TypeError, SyntaxError) as error:
+        raise InputError(_one_line(f"{error}")) from error
+    if len(left) > 1:
+        raise InputError(f"{left[1]!r} is not an option; options start with --.")
+    return config, values
+
+
+def load_config(path: str) -> ConfigDict:
+    """Returns `get_config(arg)` of `file.py:arg` (arg empty where there is none)."""
+    name, _, argument = path.partition(":")
+    file = pathlib.Path(name)
+    if not file.is_file():
+        siblings = [str(p) for p in sorted(file.parent.glob("*.py"))]
+        raise InputError(f"The config file {name} does not exist.{nearest(name, siblings)}")
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not isinstance(getattr(module, "get_config", None), types.FunctionType):
+        raise InputError(f"{name} has no function get_config(arg), so it is no config file.")
+    try:
+        return module.get_config(argument)
+    except ValueError as error:
+        raise InputError(f"{name}: {error}") from error
+
+
+def _take_config(argv: list[str]) -> tuple[str, list[str]]:
+    for place, argument in enumerate(argv[1:], start=1):
+        if argument in ("--config", "-config") and place + 1 < len(argv):
+            return argv[place + 1], argv[:place] + argv[place + 2 :]
+        if argument.startswith(("--config=", "-config=")):
+            return argument.partition("=")[2], argv[:place] + argv[place + 1 :]
+    raise InputError("Which experiment? Give --config FILE, for instance configs/rsna_fae.py.")
+
+
+def _refuse_unknown_overrides(argv: list[str], config: ConfigDict) -> None:
+    known = {name for name, _ in _leaves(config)}
+    for argument in argv[1:]:
+        if not argument.startswith("--config."):
+            continue
+        name = argument.removeprefix("--config.").partition("=")[0]
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+            raise InputError(f"config.{name} does not exist. Did you mean config.{close[0]}?")
+
+
+def _leaves(config: ConfigDict, prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for name in config:
+        value = config.get_oneway_ref(name).get() if name in config else None
+        is_section = isinstance(value, ConfigDict)
+        found += _leaves(value, f"{prefix}{name}.") if is_section else [(prefix + name, value)]
+    return found
+
+
+def _build(cls: type, fields: Mapping[str, Any], section: str) -> Any:
+    _refuse_unknown(fields, [field.name for field in dataclasses.fields(cls)], section)
+    try:
+        return cls(**fields)
+    except TypeError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"config.{section}: {_one_line(str(error))}.") from error
+
+
+def _refuse_unknown(fields: Mapping[str, Any], known: Sequence[str], section: str) -> None:
+    for name in fields:
+        if name not in known:
+            raise InputError(f"{section}.{name} is not a field.{nearest(name, known)}")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,57 @@
+"""What a frozen part computes once per image, cached for the step.
+
+With a frozen extractor and no augmentation the features of an image never change, so they
+are computed once and never inside the per-example gradient.
+"""
+
+import jax
+import numpy as np
+
+from jaxfair.data.dataset import Dataset
+from jaxfair.data.loader import Fields
+from jaxfair.methods.base import Method, PyTree
+from jaxfair.runlog import progress_bar
+
+__all__ = ["training_fields"]
+
+_BATCH = 32
+
+
+def training_fields(
+    method: Method, frozen: PyTree, dataset: Dataset, rows: np.ndarray, *, progress: bool = True
+) -> Fields:
+    """Returns readers of the examples of `rows`, prepared if the Method prepares.
+
+    Args:
+      rows: (n,) store rows, each once; the readers take any of them.
+
+    A Method without `prepare` reads images from the store as they are needed. Otherwise
+    every prepared array is held in memory, (n, ...) in the dtype that the Method chose.
+    """
+    if method.prepare is None:
+        return {"image": dataset.images}
+    place = np.full(len(dataset.manifest), -1, np.int64)
+    place[rows] = np.arange(len(rows))
+    cached = _prepared(method, frozen, dataset, rows, progress)
+    return {name: _reader(values, place) for name, values in cached.items()}
+
+
+def _prepared(
+    method: Method, frozen: PyTree, dataset: Dataset, rows: np.ndarray, progress: bool
+) -> dict[str, np.ndarray]:
+    prepare = jax.jit(jax.vmap(method.prepare, in_axes=(None, 0)))
+    cached: dict[str, np.ndarray] = {}
+    with progress_bar(len(rows), what="features", unit="image", hidden=not progress) as bar:
+        for start in range(0, len(rows), _BATCH):
+            part = rows[start : start + _BATCH]
+            images = dataset.images(np.resize(part, _BATCH))
+            for name, values in prepare(frozen, {"image": images}).items():
+                if name not in cached:
+                    cached[name] = np.empty((len(rows), *values.shape[1:]), values.dtype)
+                cached[name][start : start + len(part)] = values[: len(part)]
+            bar.update(len(part))
+    return cached
+
+
+def _reader(values: np.ndarray, place: np.ndarray):
+    return lambda rows: values[place[rows]]

@@ -1,0 +1,91 @@
+"""From step numbers to chunks on the mesh: who is drawn, which image, which keys."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jaxfair.data.loader import Fields, gather
+from jaxfair.mesh import put_batch
+from jaxfair.privacy import noise, sampling
+from jaxfair.privacy.secret import Secret
+from jaxfair.step import Randomness
+
+__all__ = ["Feed", "Population", "make_population"]
+
+
+class Population(NamedTuple):
+    """The units that may be drawn; private, written nowhere.
+
+    Attributes:
+      rows: store rows of each unit, at least one.
+      ids: uint32 (n,), a hash of each unit's id: the same whoever else takes part.
+    """
+
+    rows: list[np.ndarray]
+    ids: np.ndarray
+
+
+class Feed(NamedTuple):
+    """Everything that decides what a step is given.
+
+    Attributes:
+      secret: keys the draw, the choice of an image, the noise and what is random inside an
+        example, each under a purpose of its own.
+      sampling_prob: q of every unit in every step.
+      num_leaves: how many leaves of the parameters need noise keys.
+      chunk_size: rows of one chunk, the same for every draw.
+    """
+
+    secret: Secret
+    population: Population
+    fields: Fields
+    mesh: jax.sharding.Mesh
+    sampling_prob: float
+    num_leaves: int
+    chunk_size: int
+
+    def chunks(
+        self, first: int, count: int
+    ) -> Iterator[tuple[dict[str, jax.Array], Randomness, bool]]:
+        """Yields (chunk, randomness, is_last) for steps `first` to `first + count - 1`.
+
+        An empty draw gives one chunk of padding: a step is a step, whoever took part.
+        """
+        for number in range(first, first + count):
+            randomness = self.randomness(number)
+            pieces = sampling.chunks_from_draw(self.draw(number), self.chunk_size)
+            for place, piece in enumerate(pieces, start=1):
+                yield self._chunk(number, piece), randomness, place == len(pieces)
+
+    def draw(self, number: int) -> np.ndarray:
+        """Returns the indices of the units drawn for step `number`."""
+        return sampling.poisson_draw(
+            self.secret,
+            number,
+            num_units=len(self.population.rows),
+            sampling_prob=self.sampling_prob,
+        )
+
+    def randomness(self, number: int) -> Randomness:
+        """Returns the key material of step `number`."""
+        words = np.frombuffer(self.secret.derive("example", number, length=8), np.uint32)
+        return Randomness(words, noise.noise_key_data(self.secret, number, self.num_leaves))
+
+    def _chunk(self, number: int, piece: np.ndarray) -> dict[str, jax.Array]:
+        units = piece[piece != sampling.PADDING]
+        rows = np.full(len(piece), -1, np.int64)
+        ids = np.zeros(len(piece), np.uint32)
+        rows[: len(units)] = sampling.draw_images(
+            self.secret, number, units, self.population.rows, self.population.ids
+        )
+        ids[: len(units)] = self.population.ids[units]
+        return put_batch(self.mesh, gather(self.fields, rows, ids))
+
+
+def make_population(ids: Sequence[str], rows: Sequence[np.ndarray]) -> Population:
+    """Returns the population of units with these ids and store rows."""
+    hashes = [hashlib.sha256(name.encode()).digest()[:4] for name in ids]
+    return Population(list(rows), np.frombuffer(b"".join(hashes), np.uint32))
