@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         rest = values(list(argv))[1:]
         if values.help:
-            print(f"{__doc__}\n{values.main_module_help()}")
+            print(f"{__doc__}\n{values.get_help()}")
             return 0
         if rest:
             raise InputError(f"prepare takes no argument {rest[0]!r}; options start with --.")
@@ -45,15 +45,12 @@ def main(argv: Sequence[str]) -> int:
 
 def _flags() -> flags.FlagValues:
     values = flags.FlagValues()
-    values.mark_as_parsed()
     flags.DEFINE_string("source", "rsna", "which layout the files have", flag_values=values)
     flags.DEFINE_string("root", None, "folder of the source; else JAXFAIR_DATA", flag_values=values)
     flags.DEFINE_string("out", None, "folder to write; else beside root", flag_values=values)
     flags.DEFINE_integer("image_size", 128, "side of the square images", flag_values=values)
     flags.DEFINE_bool("progress", True, "draw a progress bar", flag_values=values)
     flags.DEFINE_bool("help", False, "show this text", short_name="h", flag_values=values)
-    for name in values:
-        values.register_flag_by_module(__name__, values[name])
     return values
 
 

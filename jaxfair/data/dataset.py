@@ -217,7 +217,7 @@ def prepare(config: DataConfig, *, progress: bool = True) -> pathlib.Path:
     if config.phantom is not None and root is not None:
         phantom.write_phantom(config.phantom, root, progress=progress)
     folder = _prepared(config, root)
-    if folder is not None and folder.exists() and any(folder.iterdir()):
+    if folder is not None and store.occupied(folder):
         wanted = {"format": build.FORMAT, "source": config.source, "image_size": config.image_size}
         if root is not None and (root / rsna.IMAGES).is_dir():
             wanted["fingerprint"] = build.fingerprint(root)

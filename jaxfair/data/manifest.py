@@ -172,7 +172,7 @@ def _check_values(manifest: pd.DataFrame, name: str, allowed: tuple) -> None:
     if len(wrong):
         known = ", ".join(repr(value) for value in allowed)
         raise InputError(
-            f"The manifest's column {name} holds {wrong.iloc[0]!r} ({len(wrong)} rows); "
+            f"The manifest's column {name} holds {wrong.tolist()[0]!r} ({len(wrong)} rows); "
             f"allowed are {known}."
         )
 

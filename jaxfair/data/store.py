@@ -16,6 +16,7 @@ from jaxfair.errors import InputError
 
 __all__ = [
     "NAME",
+    "occupied",
     "open_pixels",
     "open_source",
     "pack",
@@ -32,7 +33,15 @@ SPLIT = "images"
 TFDS reserves the word `all` for the union of all splits, so `split="all"` reads this one.
 """
 PIXELS = "pixels.npy"
-_NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR)
+_NO_PLACE = (
+    errno.ENOSPC,
+    errno.EEXIST,
+    errno.EDQUOT,
+    errno.EACCES,
+    errno.EROFS,
+    errno.EPERM,
+    errno.ENOTDIR,
+)
 
 
 def write_images(
@@ -111,6 +120,12 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def occupied(path: str | os.PathLike[str]) -> bool:
+    """True for a folder that holds anything, and for a file."""
+    path = pathlib.Path(path)
+    return path.exists() and (not path.is_dir() or any(path.iterdir()))
+
+
 @contextlib.contextmanager
 def whole_folder(path: str | os.PathLike[str]) -> Iterator[pathlib.Path | None]:
     """Gives a draft folder that takes the place of `path` when the block ends well.
@@ -127,7 +142,7 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[pathlib.Path | None]:
     draft = path.with_name(f".{path.name}.draft")
     try:
         with _locked(path.with_name(f".{path.name}.lock")):
-            if path.exists() and any(path.iterdir()):
+            if occupied(path):
                 yield None
                 return
             shutil.rmtree(draft, ignore_errors=True)

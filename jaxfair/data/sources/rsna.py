@@ -147,10 +147,10 @@ def _agreed(
 ) -> dict[str, str]:
     """image_id -> class, where all rows of both CSVs agree; the others are set aside."""
     seen = classes.groupby("patientId")["class"].agg(["first", "nunique"])
-    boxed = targets.groupby("patientId")["Target"].agg(["first", "nunique"])
-    clash = set(seen.index[seen["nunique"] > 1]) | set(boxed.index[boxed["nunique"] > 1])
-    both = seen.join(boxed, lsuffix="_class", how="inner")
-    clash |= set(both.index[(both["first_class"] == OPACITY) != (both["first"] == "1")])
+    boxed = targets.groupby("patientId")["Target"].agg(["first", "nunique"]).add_prefix("box_")
+    clash = set(seen.index[seen["nunique"] > 1]) | set(boxed.index[boxed["box_nunique"] > 1])
+    both = seen.join(boxed, how="inner")
+    clash |= set(both.index[(both["first"] == OPACITY) != (both["box_first"] == "1")])
     lacking = set(seen.index) ^ set(boxed.index)
     aside += [(i, "", "rows that contradict each other") for i in sorted(clash)]
     aside += [(i, "", "row in only one of the two CSVs") for i in sorted(lacking - clash)]

@@ -1,0 +1,342 @@
+import dataclasses
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow_datasets as tfds
+
+from jaxfair.data import dataset, decode, store, subset
+from jaxfair.data.sources import phantom, rsna
+from jaxfair.errors import InputError
+
+MAPPING = {"a": "00000001_000.png", "b": "00000001_001.png", "c": "00000002_000.png",
+           "d": "00000003_000.png"}  # fmt: skip
+FOUR = {"a": rsna.NORMAL, "b": rsna.OPACITY, "c": rsna.OTHER, "d": rsna.NORMAL}
+
+
+def opened(root, tmp_path, **fields):
+    fields = {"image_size": 16, "root": str(root), "prepared": str(tmp_path / "set")} | fields
+    return dataset.open_dataset(dataset.DataConfig(**fields), progress=False)
+
+
+@pytest.fixture(scope="module")
+def made(small_phantom, tmp_path_factory):
+    return opened(small_phantom, tmp_path_factory.mktemp("prepared"), image_size=32)
+
+
+def test_a_phantom_opens_and_says_what_it_is(made):
+    assert (made.data, made.population, made.patient_ids_known) == ("phantom", "phantom", True)
+    assert made.tasks == ("anomaly",) and made.selection == "independent" and len(made) == 60
+    assert made.spec == {"image": jax.ShapeDtypeStruct((32, 32, 1), np.float32)}
+    assert len(made.digest) == 64 and "PHANTOM" in made.card["dataset"]["title"]
+
+
+def test_rows_of_the_manifest_are_rows_of_the_images(made, small_phantom):
+    for row in (0, 31, 59):
+        path = small_phantom / rsna.IMAGES / f"{made.manifest['image_id'][row]}.dcm"
+        picture, _ = decode.decode(path)
+        expected = decode.area_resize(picture, 32, 32)
+        np.testing.assert_allclose(made.images([row])[0, :, :, 0], expected, atol=0.51 / 255)
+
+
+def test_images_come_in_any_order_as_float32(made):
+    batch = made.images(np.array([5, 1, 5]))
+    assert batch.shape == (3, 32, 32, 1) and batch.dtype == np.float32
+    assert np.array_equal(batch[0], batch[2]) and made.images([]).shape == (0, 32, 32, 1)
+
+
+@pytest.mark.parametrize("rows", [[-1], [60], [0, 100]])
+def test_a_row_that_does_not_exist_is_an_error_and_never_wraps(made, rows):
+    with pytest.raises(IndexError, match="Rows are 0 to 59"):
+        made.images(rows)
+
+
+def test_tfds_reads_the_prepared_set_in_manifest_order(made):
+    source = tfds.data_source(store.NAME, data_dir=made.folder, split="all")
+    assert [r["image_id"].decode() for r in source] == made.manifest["image_id"].tolist()
+    assert np.array_equal(source[7]["image"], made.pixels[7])
+
+
+def test_units_are_patients_with_all_their_training_images(made):
+    ids, rows = made.units("patient")
+    table = made.manifest
+    assert ids == sorted(table.loc[table["split"] == "train", "patient_id"].unique())
+    assert np.array_equal(np.sort(np.concatenate(rows)), made.rows("train"))
+    assert all((table["patient_id"].iloc[r] == i).all() for i, r in zip(ids, rows, strict=True))
+    assert len(made.units("image", "test")[0]) == len(made.rows("test"))
+
+
+def test_only_normals_train_and_no_patient_is_in_two_splits(made):
+    table = made.manifest
+    assert (table.loc[table["split"] == "train", "label_anomaly"] == 0).all()
+    placed = table[table["split"] != ""]
+    assert (placed.groupby("patient_id")["split"].nunique() == 1).all()
+    assert (table.loc[table["label_anomaly"].isna(), "split"] == "").all()
+    assert (table.loc[table["finding"] == rsna.OTHER, "label_anomaly"]).isna().all()
+
+
+def test_the_impossible_age_is_unknown_and_counted(made):
+    unknown = made.manifest["age"].isna()
+    assert unknown.sum() >= 1 and (made.manifest.loc[unknown, "age_group"] == "unknown").all()
+    assert made.card["headers"]["age"]["above 110"] == unknown.sum() == made.card["missing"]["age"]
+
+
+def test_the_card_counts_every_image_once(made):
+    counts = pd.DataFrame(made.card["counts"])
+    assert counts["images"].sum() == 60
+    assert set(counts) == {"split", "label_anomaly", "sex", "age_group", "view", "images"}
+    men = counts.query("sex == 'M' and split == 'test'")["images"].sum()
+    assert men == made.manifest.query("sex == 'M' and split == 'test'").shape[0]
+    assert json.loads((made.folder / "data_card.json").read_text())["images"] == 60
+
+
+def test_opening_twice_gives_the_same_digest_and_prepares_nothing(made, small_phantom, monkeypatch):
+    monkeypatch.setattr(dataset.build, "prepare_folder", None)
+    again = opened(small_phantom, made.folder, prepared=str(made.folder), image_size=32)
+    assert again.digest == made.digest
+    pd.testing.assert_frame_equal(again.manifest, made.manifest)
+
+
+def test_another_rule_needs_no_new_prepare_and_changes_the_digest(made, small_phantom):
+    fields = {"prepared": str(made.folder), "image_size": 32}
+    other = opened(small_phantom, made.folder, anomaly="any", **fields)
+    salted = opened(small_phantom, made.folder, split_salt="else", **fields)
+    assert len({made.digest, other.digest, salted.digest}) == 3
+    assert other.manifest["label_anomaly"].notna().all()
+    assert not other.manifest["split"].equals(made.manifest["split"])
+
+
+def test_a_lost_pack_is_made_again_and_a_damaged_one_refused(small_phantom, tmp_path):
+    first = opened(small_phantom, tmp_path)
+    packed = first.folder / store.PIXELS
+    packed.unlink()
+    assert opened(small_phantom, tmp_path).digest == first.digest
+    content = bytearray(packed.read_bytes())
+    content[-1] ^= 1
+    packed.unlink()
+    packed.write_bytes(content)
+    with pytest.raises(InputError, match="is damaged"):
+        opened(small_phantom, tmp_path)
+
+
+def test_a_prepared_set_is_enough_when_its_source_has_gone(rsna_root, tmp_path):
+    root = rsna_root(FOUR, mapping=MAPPING)
+    first = opened(root, tmp_path)
+    root.rename(tmp_path / "gone")
+    assert opened(root, tmp_path).digest == first.digest
+
+
+def test_a_prepared_set_of_other_files_is_refused_with_the_difference(rsna_root, tmp_path):
+    root = rsna_root(FOUR, mapping=MAPPING)
+    opened(root, tmp_path)
+    with pytest.raises(InputError, match="image_size 16, and 32 is asked for"):
+        opened(root, tmp_path, image_size=32)
+    (root / rsna.IMAGES / "a.dcm").unlink()
+    with pytest.raises(InputError, match="was prepared with fingerprint"):
+        opened(root, tmp_path)
+
+
+def test_a_folder_that_is_no_prepared_set_is_refused(rsna_root, tmp_path):
+    root = rsna_root(FOUR)
+    (tmp_path / "set").write_text("mine")
+    with pytest.raises(InputError, match="is no prepared dataset"):
+        opened(root, tmp_path)
+
+
+def test_bad_files_are_set_aside_with_the_reason_and_the_rest_goes_on(
+    rsna_root, write_dicom, tmp_path
+):
+    names = ["cut", "empty", "text", "flat", "none", "frames", "copy", "good"]
+    root = rsna_root(dict.fromkeys(names, rsna.NORMAL) | {"ill": rsna.OPACITY})
+    images = root / rsna.IMAGES
+    content = (images / "cut.dcm").read_bytes()
+    (images / "cut.dcm").write_bytes(content[:-100])
+    (images / "empty.dcm").write_bytes(b"")
+    (images / "text.dcm").write_bytes(b"hello")
+    write_dicom(images / "flat.dcm", np.zeros((8, 8), np.uint8))
+    write_dicom(images / "frames.dcm", np.arange(128, dtype=np.uint8).reshape(2, 8, 8))
+    (images / "none.dcm").unlink()
+    (images / "good.dcm").write_bytes((images / "copy.dcm").read_bytes())
+    made = opened(root, tmp_path)
+    assert made.manifest["image_id"].tolist() == ["copy", "ill"]
+    rejected = pd.read_csv(made.folder / "rejected.csv").set_index("image_id")["reason"]
+    assert "cannot be decoded" in rejected["cut"] and "no DICOM file" in rejected["empty"]
+    assert "no DICOM file" in rejected["text"] and "pixels are equal" in rejected["flat"]
+    assert rejected["none"] == "row without a file" and "2 frames" in rejected["frames"]
+    assert rejected["good"] == "same pixels as copy"
+    assert made.card["rejected"]["total"] == 7 == sum(made.card["rejected"]["by_reason"].values())
+
+
+def test_headers_are_normalised_and_counted(rsna_root, tmp_path):
+    headers = {"a": {"age": "043Y"}, "b": {"age": "151", "PatientSex": ""},
+               "c": {"age": "", "ViewPosition": "LL"}, "d": {"PatientSex": "O"}}  # fmt: skip
+    made = opened(rsna_root(FOUR, headers=headers), tmp_path)
+    table = made.manifest
+    assert table["sex"].tolist() == ["F", "unknown", "F", "unknown"]
+    assert table["view"].tolist() == ["PA", "PA", "unknown", "PA"]
+    assert table["age_group"].tolist() == ["31-45", "unknown", "unknown", "31-45"]
+    tallies = made.card["headers"]
+    assert tallies["age"] == {"above 110": 1, "age string": 1, "missing": 1, "plain number": 1}
+    assert tallies["sex"] == {"as written": 2, "missing": 1, "other": 1}
+    assert made.card["missing"] == {"sex": 2, "age": 2, "view": 1}
+
+
+def test_without_the_mapping_the_unit_patient_is_refused(rsna_root, tmp_path):
+    made = opened(rsna_root(FOUR), tmp_path)
+    assert not made.patient_ids_known and made.population == "nih-chestxray14"
+    assert made.data == "real" and "PHANTOM" not in json.dumps(made.card)
+    with pytest.raises(InputError, match="'patient' needs true patient ids"):
+        made.units("patient")
+    with pytest.raises(InputError, match="it must be 'patient' or 'image'"):
+        made.units("person")
+
+
+def test_copies_under_two_patients_both_stay_and_are_named(rsna_root, tmp_path):
+    root = rsna_root(FOUR, mapping=MAPPING)
+    images = root / rsna.IMAGES
+    (images / "d.dcm").write_bytes((images / "a.dcm").read_bytes())  # another patient's
+    (images / "b.dcm").write_bytes((images / "a.dcm").read_bytes())  # the same patient's
+    made = opened(root, tmp_path)
+    assert made.manifest["image_id"].tolist() == ["a", "c", "d"]
+    assert made.card["copies_under_two_patients"] == [["a", "d"]]
+
+
+def test_no_film_that_can_be_decoded_is_one_sentence(rsna_root, tmp_path):
+    root = rsna_root({"a": rsna.NORMAL})
+    (root / rsna.IMAGES / "a.dcm").write_text("x")
+    with pytest.raises(InputError, match="No image could be prepared"):
+        opened(root, tmp_path)
+    assert not (tmp_path / "set").exists()
+
+
+def test_missing_data_says_what_where_whence_and_the_phantom_command(tmp_path, monkeypatch):
+    monkeypatch.delenv("JAXFAIR_DATA", raising=False)
+    for root in (None, str(tmp_path / "none"), str(tmp_path)):
+        with pytest.raises(InputError) as caught:
+            dataset.open_dataset(dataset.DataConfig(root=root), progress=False)
+        sentence = str(caught.value)
+        assert all(part in sentence for part in rsna.SPEC["needs"])
+        assert root is None or root in sentence
+        assert "kaggle.com" in sentence and dataset.PHANTOM_COMMAND in sentence
+        assert "JAXFAIR_DATA" in sentence and "\n" not in sentence
+
+
+def test_the_variable_names_the_root_and_the_set_lies_beside_it(rsna_root, monkeypatch):
+    root = rsna_root(FOUR)
+    monkeypatch.setenv("JAXFAIR_DATA", str(root))
+    made = dataset.open_dataset(dataset.DataConfig(image_size=16), progress=False)
+    assert made.folder == root.parent / "jaxfair-prepared" / "root-16px"
+
+
+def test_a_phantom_config_draws_prepares_and_opens_in_a_folder_of_its_own(tmp_path):
+    small = {"n_images": 24, "pixels": 32}
+    config = dataset.DataConfig(root=str(tmp_path), image_size=16, phantom=small)
+    made = dataset.open_dataset(config, progress=False)
+    assert made.data == "phantom" and len(made) == 24
+    other = dataclasses.replace(config, phantom=phantom.PhantomConfig(seed=1, **small))
+    assert dataset.open_dataset(other, progress=False).digest != made.digest
+    assert dataset.open_dataset(config, progress=False).digest == made.digest
+
+
+def test_a_phantom_is_never_drawn_into_real_data(rsna_root):
+    root = rsna_root(FOUR)
+    with pytest.raises(InputError, match="holds images already; a PHANTOM needs a folder"):
+        opened(root, root.parent, phantom={"n_images": 24, "pixels": 32})
+
+
+@pytest.mark.parametrize(
+    "fields, sentence",
+    [
+        ({"source": "rsnaa"}, "'rsnaa'.*Did you mean 'rsna'"),
+        ({"anomaly": "mass"}, "data.anomaly is 'mass'; it must be one of 'opacity', 'any'"),
+        ({"split": "random"}, "data.split is 'random'"),
+        ({"protected_attr": "race"}, "data.protected_attr is 'race'"),
+        ({"protected_attr_percent": 1.5}, "data.protected_attr_percent is 1.5"),
+        ({"image_size": 8}, "data.image_size is 8; it must be 16 to 1024"),
+        ({"public_size": 0}, "data.public_size is 0"),
+        ({"per_group": 0}, "data.per_group is 0"),
+        ({"share_normals": True}, "data.share_normals is True; it must be False unless"),
+        ({"phantom": {"n_image": 30}}, "data.phantom.n_image is no option.*'n_images'"),
+    ],
+)
+def test_a_config_out_of_range_is_refused_at_the_door(fields, sentence):
+    with pytest.raises(InputError, match=sentence):
+        dataset.DataConfig(**fields)
+
+
+def people(n=900, seed=0):
+    rng = np.random.default_rng(seed)
+    age = rng.integers(10, 90, n)
+    ill = rng.random(n) < 0.4
+    return pd.DataFrame(
+        {
+            "patient_id": [str(i) for i in rng.integers(0, n // 2, n)],
+            "sex": rng.choice(["F", "M", "unknown"], n, p=[0.4, 0.55, 0.05]),
+            "age": age.astype(float),
+            "label_anomaly": np.where(rng.random(n) < 0.1, np.nan, ill.astype(float)),
+            "abnormal": ill,
+        }
+    ).assign(patient_abnormal=lambda t: t.groupby("patient_id")["abnormal"].transform("any"))
+
+
+@pytest.mark.parametrize("attribute", ["sex", "age"])
+def test_the_thesis_split_keeps_its_size_over_all_shares_and_nests(attribute):
+    table, train = people(), {}
+    group = subset.thesis_groups(table, attribute)
+    for share in (0.0, 0.25, 0.5, 1.0):
+        split, _ = subset.split_like_thesis(table, attribute=attribute, share=share, per_group=10)
+        train[share] = set(np.flatnonzero(split == "train"))
+        for name in ("A", "B"):
+            for part in ("validation", "test"):
+                for label in (0, 1):
+                    here = (split == part) & (group == name) & (table["label_anomaly"] == label)
+                    assert here.sum() == 10
+        placed = table.assign(split=split)[split != ""]
+        assert (placed.groupby("patient_id")["split"].nunique() == 1).all()
+        assert not table.loc[split == "train", "patient_abnormal"].any()
+    sizes = [len(rows) for rows in train.values()]
+    assert max(sizes) - min(sizes) <= 1
+    a = {share: {r for r in rows if group[r] == "A"} for share, rows in train.items()}
+    assert a[0.0] == set() and a[0.25] < a[0.5] < a[1.0] == train[1.0]
+
+
+def test_the_thesis_defect_shares_normals_and_is_off_by_default(tmp_path):
+    table = people()
+    fields = {"attribute": "sex", "share": 0.5, "per_group": 10}
+    _, also = subset.split_like_thesis(table, **fields)
+    assert not also.any()
+    split, also = subset.split_like_thesis(table, share_normals=True, **fields)
+    normal = (table["label_anomaly"] == 0).to_numpy()
+    assert also.sum() == 20 == ((split == "validation") & normal).sum()
+    assert not ((split == "test") & normal).any()
+
+
+def test_the_thesis_groups_are_31_and_younger_against_61_and_older():
+    table = pd.DataFrame({"sex": ["M", "F", "unknown", "M"], "age": [31, 61, 45, np.nan]})
+    assert subset.thesis_groups(table, "age").tolist() == ["B", "A", "", ""]
+    assert subset.thesis_groups(table, "sex").tolist() == ["A", "B", "", "A"]
+
+
+def test_too_few_images_for_the_thesis_split_are_counted_in_the_refusal():
+    with pytest.raises(InputError, match="needs 500 images of label 1 for validation in group A"):
+        subset.split_like_thesis(people(), attribute="sex", share=0.5, per_group=500)
+
+
+def test_a_thesis_split_is_marked_coupled_and_test_rows_hold_the_shared_normals(
+    small_phantom, tmp_path
+):
+    fields = {"split": "thesis", "per_group": 1, "share_normals": True}
+    made = opened(small_phantom, tmp_path, **fields)
+    assert made.selection == "coupled"
+    shared = set(made.rows("validation")) & set(made.rows("test"))
+    assert len(shared) == 2 and made.card["split_rule"]["share_normals"]
+
+
+def test_nothing_in_the_room_writes_outside_the_folders_it_is_given(made):
+    assert sorted(p.name for p in pathlib.Path(made.folder).iterdir()) == [
+        "data_card.json", "jaxfair_images", "manifest.parquet", "pixels.npy", "prepared.json",
+        "rejected.csv",
+    ]  # fmt: skip

@@ -1,0 +1,53 @@
+import pytest
+
+from jaxfair import prepare
+
+
+def call(capsys, *arguments):
+    status = prepare.main(["prepare", *map(str, arguments)])
+    return status, *capsys.readouterr()
+
+
+@pytest.fixture
+def root(tmp_path):
+    from jaxfair.data.sources import phantom
+
+    config = phantom.PhantomConfig(n_images=24, pixels=32)
+    return phantom.write_phantom(config, tmp_path / "root", progress=False)
+
+
+def test_the_command_prepares_once_and_says_what_there_is(root, tmp_path, capsys):
+    line = ["--source", "rsna", "--root", root, "--out", tmp_path / "set", "--image_size=16"]
+    status, out, err = call(capsys, *line)
+    assert status == 0 and "decode PHANTOM: 100%" in err
+    assert out.startswith("PHANTOM rsna: 24 images of ") and f"written: {tmp_path / 'set'}" in out
+    assert (tmp_path / "set" / "data_card.json").is_file()
+    status, again, err = call(capsys, *line)
+    assert (status, again, err) == (0, out, "")
+
+
+def test_the_bar_can_be_silenced(root, tmp_path, capsys):
+    status, _, err = call(capsys, "--root", root, "--out", tmp_path / "set", "--noprogress")
+    assert (status, err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["--rot", "x"], "Unknown command line flag 'rot'. Did you mean: root"),
+        (["--image_size", "big"], "--image_size=big"),
+        (["--image_size", "4"], "data.image_size is 4; it must be 16 to 1024"),
+        (["--source", "rsno"], "data.source is 'rsno'; it must be one of 'rsna'."),
+        (["--root", "/nowhere/at/all"], "The data folder /nowhere/at/all does not exist."),
+        (["stray"], "takes no argument 'stray'"),
+    ],
+)
+def test_refused_input_is_one_sentence_and_status_2(arguments, sentence, capsys):
+    status, out, err = call(capsys, *arguments)
+    assert (status, out) == (2, "") and sentence in err and err.count("\n") == 1
+
+
+def test_help_names_every_option(capsys):
+    status, out, _ = call(capsys, "--help")
+    assert status == 0
+    assert all(f"--{name}" in out for name in ("source", "root", "out", "image_size"))
