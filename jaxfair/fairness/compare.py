@@ -13,7 +13,7 @@ import pandas as pd
 import scipy.stats
 
 from jaxfair.errors import InputError
-from jaxfair.fairness.delong import Estimate, auroc_estimate, difference
+from jaxfair.fairness.delong import Estimate, auroc_estimate, covariance, difference
 from jaxfair.fairness.groups import OVERALL, group_labels
 from jaxfair.fairness.predictions import checked, patient_codes
 
@@ -148,13 +148,11 @@ def fairness_law(shares: npt.ArrayLike, values: npt.ArrayLike) -> Law:
 
 
 def _averaged(arm: Sequence[Estimate]) -> Estimate:
-    """The mean over seeds: its influences are averaged, so its variance is the patients'."""
-    influence = np.mean([estimate.influence for estimate in arm], axis=0)
-    raw = np.mean([float((e.influence**2).sum()) for e in arm])
-    factor = np.mean([e.variance for e in arm]) / raw if raw > 0 else 1.0
-    variance = float((influence**2).sum() * factor)
-    value = float(np.mean([e.value for e in arm]))
-    return Estimate(value, variance, float(np.mean([e.df for e in arm])), influence)
+    """The mean over seeds: its patients' parts are averaged, so its variance is theirs."""
+    parts = np.mean([estimate.parts for estimate in arm], axis=0)
+    value = float(np.mean([estimate.value for estimate in arm]))
+    mean = arm[0]._replace(value=value, parts=parts)
+    return mean._replace(variance=covariance(mean, mean))
 
 
 def _spread(arm: Sequence[Estimate]) -> float:

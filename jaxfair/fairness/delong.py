@@ -17,6 +17,7 @@ __all__ = [
     "Estimate",
     "arcsine_interval",
     "auroc_estimate",
+    "covariance",
     "delong_test",
     "difference",
     "logit_interval",
@@ -26,6 +27,7 @@ __all__ = [
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 
 class Estimate(NamedTuple):
@@ -35,19 +37,26 @@ class Estimate(NamedTuple):
       value: the estimate; NaN if undefined.
       variance: its cluster variance; NaN if a class comes from fewer than two patients.
       df: degrees of freedom of the variance (Satterthwaite over kinds of patients).
-      influence: (n_patients,) first-order contribution of each patient; sums to zero, and its
-        squares sum to the variance up to the small-sample factors.
+      parts: (2, n_patients) first-order contribution of each patient's upper rows (positives)
+        and lower rows (negatives); each line sums to zero.
+      members: (2, n_patients) True where the patient has such rows.
     """
 
     value: float
     variance: float
     df: float
-    influence: Array
+    parts: Array
+    members: Bools
 
     @property
     def se(self) -> float:
         """The standard error."""
         return float(np.sqrt(self.variance))
+
+    @property
+    def influence(self) -> Array:
+        """(n_patients,) contribution of each patient; the squares sum to about the variance."""
+        return np.asarray(self.parts.sum(axis=0))
 
 
 def auroc_estimate(
@@ -102,7 +111,8 @@ def mann_whitney_estimate(
     w = np.ones(len(s)) if weights is None else np.asarray(weights, dtype=float)
     w_up, w_low = w[up], w[low]
     if not w_up.sum() > 0 or not w_low.sum() > 0:
-        return Estimate(np.nan, np.nan, np.nan, np.full(size, np.nan))
+        nowhere = np.zeros((2, size), dtype=bool)
+        return Estimate(np.nan, np.nan, np.nan, np.full((2, size), np.nan), nowhere)
     wins = _placements(s[up], s[low], w_low)
     losses = 1 - _placements(s[low], s[up], w_up)
     value = float(np.average(wins, weights=w_up))
@@ -112,28 +122,48 @@ def mann_whitney_estimate(
         losses, value, w_low, codes[low], size, None if kinds is None else kinds[low]
     )
     has_up, has_low = _members(codes[up], w_up, size), _members(codes[low], w_low, size)
-    variance = _obuchowski(part_up, part_low, has_up, has_low)
-    influence = part_up + part_low
-    return Estimate(value, variance, _satterthwaite(influence, has_up, has_low), influence)
+    members = np.stack([has_up, has_low])
+    draft = Estimate(value, np.nan, np.nan, np.stack([part_up, part_low]), members)
+    df = _satterthwaite(draft.influence, has_up, has_low)
+    enough = min(has_up.sum(), has_low.sum()) > 1
+    variance = max(covariance(draft, draft), 0.0) if enough else float("nan")
+    return draft._replace(variance=variance, df=df)
+
+
+def covariance(first: Estimate, second: Estimate) -> float:
+    """Returns Obuchowski's covariance of two estimates, over the patients that are in both.
+
+    Both have the same length and order of patients; 0 if they share none.
+    """
+    shared = first.members & second.members
+    n_up, n_low = int(shared[0].sum()), int(shared[1].sum())
+    n = int((first.members.any(axis=0) & second.members.any(axis=0)).sum())
+    if n == 0:
+        return 0.0
+    (up, low), (up2, low2) = first.parts, second.parts
+    own = _dot(up, up2) * n_up / max(n_up - 1, 1) + _dot(low, low2) * n_low / max(n_low - 1, 1)
+    return own + (_dot(up, low2) + _dot(low, up2)) * n / max(n - 1, 1)
 
 
 def difference(first: Estimate, second: Estimate) -> Estimate:
     """Returns first - second; patients that are in both are paired by their influence.
 
-    Both influences have the same length and order of patients. Disjoint patients give the
-    unpaired variance, the same patients under two models the paired one.
+    Disjoint patients give the unpaired variance, the same patients under two models the
+    paired one (see `covariance` for what both must share).
     """
-    shared = (first.influence != 0) & (second.influence != 0)
-    n = int(shared.sum())
-    both = first.influence - second.influence
-    covariance = _dot(first.influence, second.influence) * (n / (n - 1) if n > 1 else 1)
-    variance = max(first.variance + second.variance - 2 * covariance, 0.0)
-    parts = np.array([first.variance, second.variance])
-    below = (parts**2 / np.array([first.df, second.df])).sum()
-    df = parts.sum() ** 2 / below if below > 0 else min(first.df, second.df)
-    if n > 1:
-        df = min(first.df, second.df)
-    return Estimate(first.value - second.value, variance, float(df), both)
+    both = covariance(first, second)
+    variance = max(first.variance + second.variance - 2 * both, 0.0)
+    squares = first.variance**2 / first.df + second.variance**2 / second.df
+    df = min(first.df, second.df)
+    if not (first.members.any(axis=0) & second.members.any(axis=0)).any() and squares > 0:
+        df = (first.variance + second.variance) ** 2 / squares
+    return Estimate(
+        first.value - second.value,
+        variance if np.isfinite(variance) else float("nan"),
+        float(df),
+        first.parts - second.parts,
+        first.members | second.members,
+    )
 
 
 def logit_interval(estimate: Estimate, level: float = 0.95) -> tuple[float, float]:
@@ -207,24 +237,11 @@ def _by_patient(
     return np.asarray(np.bincount(codes, parts, minlength=size), dtype=float)
 
 
-def _members(codes: Ints, weights: Array, size: int) -> npt.NDArray[np.bool_]:
+def _members(codes: Ints, weights: Array, size: int) -> Bools:
     return np.asarray(np.bincount(codes, weights, minlength=size) > 0)
 
 
-def _obuchowski(
-    up: Array, low: Array, has_up: npt.NDArray[np.bool_], has_low: npt.NDArray[np.bool_]
-) -> float:
-    n_up, n_low = int(has_up.sum()), int(has_low.sum())
-    n = int((has_up | has_low).sum())
-    if n_up < 2 or n_low < 2:
-        return float("nan")
-    own = _dot(up, up) * n_up / (n_up - 1) + _dot(low, low) * n_low / (n_low - 1)
-    return max(own + 2 * _dot(up, low) * n / (n - 1), 0.0)
-
-
-def _satterthwaite(
-    influence: Array, has_up: npt.NDArray[np.bool_], has_low: npt.NDArray[np.bool_]
-) -> float:
+def _satterthwaite(influence: Array, has_up: Bools, has_low: Bools) -> float:
     total = below = 0.0
     for kind in (has_up & ~has_low, has_low & ~has_up, has_up & has_low):
         part = _dot(influence[kind], influence[kind])
