@@ -85,7 +85,11 @@ def card_of(table: pd.DataFrame, rejected: pd.DataFrame, more: dict[str, Any]) -
     """
     labels = [name for name in table.columns if name.startswith("label_")]
     keys = ["split", *labels, "sex", "age_group", "view"]
-    cells = table.groupby(keys, dropna=False, sort=True, observed=True).size()
+    cells = (
+        table.groupby(keys, dropna=False, sort=True, observed=True)
+        .size()
+        .reset_index(name="images")
+    )
     return {
         "covered_by_privacy_guarantee": False,
         "images": len(table),
@@ -93,8 +97,8 @@ def card_of(table: pd.DataFrame, rejected: pd.DataFrame, more: dict[str, Any]) -
         "images_per_patient": _tally(table.groupby("patient_id").size()),
         "patients_with_two_sexes": int((table.groupby("patient_id")["sex"].nunique() > 1).sum()),
         "counts": [
-            dict(zip(keys, (_plain(v) for v in key))) | {"images": int(n)}
-            for key, n in cells.items()
+            {str(name): _plain(value) for name, value in cell.items()}
+            for cell in cells.to_dict("records")
         ],
         "missing": {
             "sex": int((table["sex"] == "unknown").sum()),
@@ -137,7 +141,7 @@ class _Gathered:
         self.aside: list[tuple[str, str, str]] = []
         self.copies: list[list[str]] = []
         self._table = table
-        self._seen: dict[bytes, dict[str, Any]] = {}
+        self._seen: dict[bytes, dict[Any, Any]] = {}
         self._tally: dict[str, Counter[str]] = {}
 
     def images(self, side: int, *, progress: bool, data: str) -> Iterator[tuple[str, np.ndarray]]:
@@ -146,7 +150,7 @@ class _Gathered:
         label = "decode PHANTOM" if data == "phantom" else "decode"
         results = workers.parallel(decode.decode_square, jobs, label=label, progress=progress)
         for row, (pixels, header) in zip(rows, results):
-            if self._keep(row, pixels, header):
+            if self._keep(row, pixels, header) and pixels is not None:
                 yield row["image_id"], pixels
 
     def tallies(self) -> dict[str, Any]:
@@ -155,7 +159,7 @@ class _Gathered:
             "copies_under_two_patients": self.copies,
         }
 
-    def _keep(self, row: dict[str, Any], pixels: np.ndarray | None, header: dict) -> bool:
+    def _keep(self, row: dict[Any, Any], pixels: np.ndarray | None, header: dict) -> bool:
         reason = header["reason"] if pixels is None else self._copy_of(row, pixels)
         if reason:
             self.aside.append((row["image_id"], pathlib.Path(row["path"]).name, reason))
@@ -173,7 +177,7 @@ class _Gathered:
         self.kept.append({name: row[name] for name in names} | facts)
         return True
 
-    def _copy_of(self, row: dict[str, Any], pixels: np.ndarray) -> str:
+    def _copy_of(self, row: dict[Any, Any], pixels: np.ndarray) -> str:
         """Why this image is a copy to set aside, or "".
 
         A second copy within one unit goes. Under two known patients both stay and the card
@@ -194,7 +198,7 @@ def _about(root: pathlib.Path, table: rsna.SourceTable, image_size: int) -> dict
     return {
         "format": FORMAT,
         "source": rsna.SPEC["name"],
-        "title": ("PHANTOM in the layout of " if drawn else "") + rsna.SPEC["title"],
+        "title": f"{'PHANTOM in the layout of ' if drawn else ''}{rsna.SPEC['title']}",
         "licence": "drawn by a program, no patient" if drawn else rsna.SPEC["licence"],
         "data": "phantom" if drawn else "real",
         "phantom": drawn,

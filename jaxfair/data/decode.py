@@ -150,8 +150,10 @@ def windowed(
     if function not in ("LINEAR", "LINEAR_EXACT"):
         raise InputError(f"window function {function!r} is not LINEAR, LINEAR_EXACT or SIGMOID.")
     shift = 0.5 if function == "LINEAR" else 0.0
-    span = max(width - 2 * shift, np.finfo(np.float32).tiny)
-    return np.clip((values - np.float32(center - shift)) / np.float32(span) + 0.5, 0, 1)
+    above = values - np.float32(center - shift)
+    if width == 2 * shift:  # one step, as the standard has it
+        return (above > 0).astype(np.float32)
+    return np.clip(above / np.float32(width - 2 * shift) + 0.5, 0, 1)
 
 
 def square(picture: np.ndarray) -> np.ndarray:

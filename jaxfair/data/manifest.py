@@ -134,8 +134,8 @@ def split_by_patient(
     """
     frame = pd.DataFrame({"patient": list(patient_id), "abnormal": list(abnormal)})
     sick = frame.groupby("patient", sort=False)["abnormal"].any()
-    place = {name: _place(hash_fraction(salt, name), ill) for name, ill in sick.items()}
-    split = frame["patient"].map(place).to_numpy(object)
+    place = {str(name): _place(hash_fraction(salt, str(name)), ill) for name, ill in sick.items()}
+    split = frame["patient"].astype(str).map(place).to_numpy(object)
     return np.where(np.isnan(np.asarray(list(label), float)), "", split)
 
 

@@ -96,6 +96,10 @@ def test_every_window_function_agrees_with_pydicom(function):
     np.testing.assert_allclose(ours, apply_windowing(values, dataset) / 4095, atol=2e-6)
 
 
+def test_a_window_of_width_one_is_a_single_step():
+    assert decode.windowed([9.5, 9.6, 10], 10, 1).tolist() == [0, 1, 1]
+
+
 def test_a_window_too_narrow_for_the_standard_is_refused_with_its_width():
     with pytest.raises(InputError, match="window width 0 is too small for LINEAR"):
         decode.windowed(np.zeros(2), 10, 0)

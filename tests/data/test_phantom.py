@@ -93,7 +93,7 @@ def test_every_encoding_decodes_to_the_film_that_was_drawn(
     film = thorax.draw_film(thorax.draw_anatomy("M", 50, rng=rng), "PA", "normal", 64, rng=rng)
     row = {"image_id": "x", "age": 50, "sex": "M", "view": "PA"}
     path = tmp_path / "x.dcm"
-    path.write_bytes(phantom._dicom(film, row, rng))
+    path.write_bytes(phantom._encoded(film, row, rng))
     picture, header = decode.decode(path)
     assert header["photometric"] == f"MONOCHROME{1 if inverted else 2}"
     error = np.abs(picture - film)

@@ -12,19 +12,14 @@ lungs, and more noise and less contrast in AP films.
 
 import dataclasses
 import hashlib
-import io
 import json
 import os
 import pathlib
 
 import numpy as np
 import pandas as pd
-import pydicom
-from PIL import Image
-from pydicom.encaps import encapsulate
-from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit
 
-from jaxfair.data import manifest, store, workers
+from jaxfair.data import encode, manifest, store, workers
 from jaxfair.data.sources import thorax
 from jaxfair.errors import InputError
 from jaxfair.files import write_json, write_table
@@ -53,7 +48,7 @@ CLASSES = {
     "opacity": "Lung Opacity",
     "other": "No Lung Opacity / Not Normal",
 }
-ENCODINGS = {"jpeg8": 0.6, "plain8": 0.2, "plain12": 0.1, "plain16": 0.1}
+ENCODINGS = {"jpeg8": 0.6, "plain8": 0.2, "plain12": 0.1, "plain16": 0.1}  # most as the real
 INVERTED_SHARE = 0.1
 SHARES_A_PATIENT = 0.3
 
@@ -204,12 +199,12 @@ def _draw_patients(table: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
     """
     patients = np.empty(len(table), int)
     known: dict[tuple[str, int, str], list[int]] = {}
-    for i, row in enumerate(table.itertuples()):
-        kind = str(rng.choice(list(CLASSES))) if rng.random() < 0.2 else row.finding
-        earlier = known.get((row.sex, row.band, kind), [])
+    for i, row in enumerate(table.to_dict("records")):
+        kind = str(rng.choice(list(CLASSES))) if rng.random() < 0.2 else row["finding"]
+        earlier = known.get((row["sex"], row["band"], kind), [])
         join = earlier and rng.random() < SHARES_A_PATIENT
         patients[i] = earlier[int(rng.integers(len(earlier)))] if join else i
-        known.setdefault((row.sex, row.band, row.finding), []).append(patients[i])
+        known.setdefault((row["sex"], row["band"], row["finding"]), []).append(patients[i])
     return pd.factorize(patients)[0] + 1
 
 
@@ -228,82 +223,42 @@ def _write_film(job: tuple[PhantomConfig, dict, str]) -> None:
     film = thorax.draw_film(
         body, row["view"], row["finding"], config.pixels, contrast=contrast, rng=rng
     )
-    path.write_bytes(_dicom(film, row, rng))
+    path.write_bytes(_encoded(film, row, rng))
 
 
-def _dicom(film: np.ndarray, row: dict, rng: np.random.Generator) -> bytes:
-    """The film as a DICOM file; how it is encoded depends on chance alone, never on the row."""
-    encoding = str(rng.choice(list(ENCODINGS), p=list(ENCODINGS.values())))
-    inverted = rng.random() < INVERTED_SHARE
-    age = f"{row['age']:03d}Y" if rng.random() < 0.1 else str(row["age"])
-    dataset = pydicom.Dataset()
-    dataset.file_meta = pydicom.dataset.FileMetaDataset()
-    dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
-    dataset.SOPInstanceUID = pydicom.uid.generate_uid(entropy_srcs=[row["image_id"]])
-    dataset.Modality = "CR"
-    dataset.PatientID = row["image_id"]
-    dataset.PatientName = "PHANTOM"
-    dataset.ImageComments = "PHANTOM: drawn by a program, no patient"
-    dataset.PatientSex = row["sex"]
-    dataset.add(_loose_text(0x00101010, "AS", age))
-    dataset.BodyPartExamined = "CHEST"
-    dataset.ViewPosition = row["view"]
-    dataset.SamplesPerPixel = 1
-    dataset.PhotometricInterpretation = "MONOCHROME1" if inverted else "MONOCHROME2"
-    dataset.Rows, dataset.Columns = film.shape
-    dataset.PixelRepresentation = 0
-    _add_pixels(dataset, 1 - film if inverted else film, encoding)
-    dataset.file_meta.TransferSyntaxUID = (
-        JPEGBaseline8Bit if encoding == "jpeg8" else ExplicitVRLittleEndian
+def _encoded(film: np.ndarray, row: dict, rng: np.random.Generator) -> bytes:
+    """How a film is encoded depends on chance alone, never on what it shows."""
+    return encode.dicom_bytes(
+        film,
+        encoding=str(rng.choice(list(ENCODINGS), p=list(ENCODINGS.values()))),
+        inverted=bool(rng.random() < INVERTED_SHARE),
+        image_id=row["image_id"],
+        sex=row["sex"],
+        age=f"{row['age']:03d}Y" if rng.random() < 0.1 else str(row["age"]),
+        view=row["view"],
+        remark="PHANTOM: drawn by a program, no patient",
     )
-    buffer = io.BytesIO()
-    pydicom.dcmwrite(buffer, dataset, enforce_file_format=True)
-    return buffer.getvalue()
-
-
-def _add_pixels(dataset: pydicom.Dataset, film: np.ndarray, encoding: str) -> None:
-    bits = {"jpeg8": 8, "plain8": 8, "plain12": 12, "plain16": 16}[encoding]
-    dataset.BitsAllocated = 8 if bits == 8 else 16
-    dataset.BitsStored, dataset.HighBit = bits, bits - 1
-    values = np.round(film * (2**bits - 1)).astype(np.uint8 if bits == 8 else "<u2")
-    if bits == 12:
-        dataset.WindowCenter, dataset.WindowWidth = 2048, 4096
-    if bits == 16:
-        dataset.RescaleSlope, dataset.RescaleIntercept = "0.0625", "-1000"
-        dataset.WindowCenter, dataset.WindowWidth = "1048", "4096"
-    if encoding == "jpeg8":
-        buffer = io.BytesIO()
-        Image.fromarray(values).save(buffer, format="JPEG", quality=92)
-        dataset.PixelData = encapsulate([buffer.getvalue()])
-        dataset["PixelData"].is_undefined_length = True
-        dataset.LossyImageCompression = "01"
-    else:
-        dataset.add_new("PixelData", "OB" if bits == 8 else "OW", values.tobytes())
-
-
-def _loose_text(tag: int, vr: str, text: str) -> pydicom.DataElement:
-    """Plain integers as ages break the standard; the real files hold them all the same."""
-    return pydicom.DataElement(tag, vr, text, validation_mode=pydicom.config.IGNORE)
 
 
 def _write_tables(table: pd.DataFrame, root: pathlib.Path) -> None:
     """The two CSVs with one row per box, and the mapping to patients, as RSNA publishes them."""
     rng = np.random.default_rng([2, len(table)])
+    rows = table.to_dict("records")
     boxes, classes = [], []
-    for row in table.itertuples():
-        n_boxes = int(rng.integers(1, 3)) if row.finding == "opacity" else 1
+    for row in rows:
+        n_boxes = int(rng.integers(1, 3)) if row["finding"] == "opacity" else 1
         for _ in range(n_boxes):
             box = (np.nan,) * 4
-            if row.finding == "opacity":
+            if row["finding"] == "opacity":
                 box = tuple(np.round(rng.uniform([100, 250, 150, 150], [550, 500, 300, 400]), 1))
-            boxes.append((row.image_id, *box, int(row.finding == "opacity")))
-            classes.append((row.image_id, CLASSES[row.finding]))
+            boxes.append((row["image_id"], *box, int(row["finding"] == "opacity")))
+            classes.append((row["image_id"], CLASSES[row["finding"]]))
     columns = ["patientId", "x", "y", "width", "height", "Target"]
     write_table(root / "stage_2_train_labels.csv", pd.DataFrame(boxes, columns=columns))
     names = ["patientId", "class"]
     write_table(root / "stage_2_detailed_class_info.csv", pd.DataFrame(classes, columns=names))
     mapping = [
-        {"img_id": f"{row.patient:08d}_{row.film:03d}.png", "subset_img_id": row.image_id}
-        for row in table.itertuples()
+        {"img_id": f"{row['patient']:08d}_{row['film']:03d}.png", "subset_img_id": row["image_id"]}
+        for row in rows
     ]
     write_json(root / "pneumonia-challenge-dataset-mappings_2018.json", mapping)

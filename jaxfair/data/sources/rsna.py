@@ -154,7 +154,7 @@ def _agreed(
     lacking = set(seen.index) ^ set(boxed.index)
     aside += [(i, "", "rows that contradict each other") for i in sorted(clash)]
     aside += [(i, "", "row in only one of the two CSVs") for i in sorted(lacking - clash)]
-    return {i: c for i, c in seen["first"].items() if i not in clash and i not in lacking}
+    return {str(i): c for i, c in seen["first"].items() if i not in clash and i not in lacking}
 
 
 def _files_without_rows(
