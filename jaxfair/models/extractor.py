@@ -68,15 +68,14 @@ def random_extractor(seed: int) -> tuple[PyTree, PyTree]:
     He-normal filters; the stored statistics are those of `synthetic_textures`, layer by
     layer, so that every map is centred and scaled without having seen a patient.
     """
-    key = jax.random.key(seed)
-    textures = jnp.asarray(synthetic_textures(32, 128, seed=seed))
-
-    def build(key: jax.Array, textures: jax.Array) -> tuple[PyTree, PyTree]:
-        params = Extractor().init(key, textures[:1])["params"]
-        _, stats = Extractor().apply({"params": params}, textures, mutable=["stats"])
-        return params, stats["stats"]
-
-    return jax.jit(build)(key, textures)
+    rng = np.random.default_rng(seed)
+    shapes = jax.eval_shape(Extractor().init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    params = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: _drawn(path[-1].key, leaf.shape, rng), shapes["params"]
+    )
+    measure = jax.jit(functools.partial(Extractor().apply, mutable=["stats"]))
+    _, measured = measure({"params": params}, synthetic_textures(32, 128, seed=seed))
+    return params, measured["stats"]
 
 
 def synthetic_textures(count: int, size: int, *, seed: int) -> np.ndarray:
@@ -96,8 +95,7 @@ def synthetic_textures(count: int, size: int, *, seed: int) -> np.ndarray:
     return np.repeat(grey[..., None], 3, axis=-1).astype(np.float32)
 
 
-_HE = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-_conv = functools.partial(layers.Conv, kernel_init=_HE, trained=False)
+_conv = functools.partial(layers.Conv, trained=False)
 
 
 class _BasicBlock(nn.Module):
@@ -118,3 +116,10 @@ class _BasicBlock(nn.Module):
 def _stage(x: jax.Array, features: int, stride: int, name: str) -> jax.Array:
     x = _BasicBlock(features, stride, name=f"{name}_0")(x)
     return _BasicBlock(features, 1, name=f"{name}_1")(x)
+
+
+def _drawn(leaf: str, shape: tuple[int, ...], rng: np.random.Generator) -> jax.Array:
+    if leaf != "kernel":
+        return jnp.full(shape, float(leaf == "scale"))
+    fan_out = shape[-1] * shape[0] * shape[1]
+    return jnp.asarray(rng.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / fan_out)))

@@ -57,9 +57,21 @@ def loss_of(method, frozen):
     return lambda params, example, key: method.loss(params, frozen, example, key)[0]
 
 
+@functools.cache
+def compiled_grads(case):
+    """The jitted per-example gradients of a case, compiled once for the tests that need them."""
+    method, _, frozen, _ = built(case)
+    return jax.jit(jax.vmap(jax.grad(loss_of(method, frozen)), in_axes=(None, 0, 0)))
+
+
 @pytest.fixture(params=CASES)
-def case(request):
-    return built(request.param)
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def case(name):
+    return built(name)
 
 
 def test_the_loss_of_one_example_is_a_finite_float32_scalar(case):
@@ -76,9 +88,9 @@ def test_parameters_are_float32_and_frozen_arrays_are_not_among_them(case):
     assert not {id(a) for a in jax.tree.leaves(params)} & {id(a) for a in jax.tree.leaves(frozen)}
 
 
-def test_initialisation_is_a_function_of_its_key(case, request):
-    _, _, spec = CASES[request.node.callspec.params["case"]]
+def test_initialisation_is_a_function_of_its_key(name, case):
     method, params, _, _ = case
+    spec = CASES[name][2]
     jax.tree.map(np.testing.assert_array_equal, method.init(jax.random.key(0), spec)[0], params)
 
 
@@ -104,13 +116,12 @@ def test_the_score_of_a_row_does_not_depend_on_another_row(case):
         np.testing.assert_allclose(before[task][0], after[task][0], rtol=1e-6)
 
 
-def test_per_example_gradients_under_vmap_equal_a_loop(case):
+def test_per_example_gradients_under_vmap_equal_a_loop(name, case):
     method, params, frozen, batch = case
-    grad = jax.grad(loss_of(method, frozen))
     keys = jax.random.split(jax.random.key(2), B)
     inputs = training_part(method, batch)
-    together = jax.jit(jax.vmap(grad, in_axes=(None, 0, 0)))(params, inputs, keys)
-    one = jax.jit(grad)
+    together = compiled_grads(name)(params, inputs, keys)
+    one = jax.jit(jax.grad(loss_of(method, frozen)))
     for i in range(B):
         for ours, truth in zip(
             jax.tree.leaves(row(together, i)), jax.tree.leaves(one(params, row(inputs, i), keys[i]))
@@ -132,13 +143,13 @@ def test_padding_rows_contribute_exactly_zero_even_as_nan(case):
     assert any(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(clean))
 
 
-def test_isolation_no_example_changes_the_gradient_of_another(case):
-    method, params, frozen, batch = case
+def test_isolation_no_example_changes_the_gradient_of_another(name, case):
+    method, params, _, batch = case
     assert not method.couples_examples
     keys = jax.random.split(jax.random.key(4), B)
     inputs = training_part(method, batch)
     changed = jax.tree.map(lambda a: a.at[1:].set(a[:1] * 0), inputs)
-    grads = jax.jit(jax.vmap(jax.grad(loss_of(method, frozen)), in_axes=(None, 0, 0)))
+    grads = compiled_grads(name)
     before, after = grads(params, inputs, keys), grads(params, changed, keys)
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[0], b[0]), before, after)
 

@@ -1,5 +1,7 @@
 """The feature autoencoder: sizes, torch parity end to end, options, refused configs."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -100,9 +102,13 @@ def test_prepare_equals_torch_with_both_ways_of_centring(tmp_path):
         np.testing.assert_allclose(ours, theirs, atol=1e-5 * np.abs(theirs).max())
 
 
+@functools.cache
+def weights():
+    return make_fae(FAEConfig(hidden_dims=(8,))).init(jax.random.key(0), spec(16))
+
+
 def scored(config, image):
-    method = make_fae(config)
-    params, frozen = method.init(jax.random.key(0), spec(16))
+    method, (params, frozen) = make_fae(config), weights()
     batch = {"image": jnp.asarray(image)[None]}
     batch |= jax.jit(jax.vmap(method.prepare, in_axes=(None, 0)))(frozen, batch)
     return jax.jit(method.score)(params, frozen, batch)
@@ -133,8 +139,7 @@ def test_negative_ssim_is_the_same_loss_less_one():
 
 
 def test_a_constant_image_has_a_finite_gradient():
-    method = make_fae(FAEConfig(hidden_dims=(8,)))
-    params, frozen = method.init(jax.random.key(0), spec(16))
+    method, (params, frozen) = make_fae(FAEConfig(hidden_dims=(8,))), weights()
     example = jax.jit(method.prepare)(frozen, {"image": jnp.full((16, 16, 1), 0.5)})
     loss = lambda p: method.loss(p, frozen, example, jax.random.key(0))[0]
     grads = jax.jit(jax.grad(loss))(params)
@@ -143,8 +148,8 @@ def test_a_constant_image_has_a_finite_gradient():
 
 def test_the_same_seed_gives_the_same_extractor_whatever_the_key():
     method = make_fae(FAEConfig(hidden_dims=(8,)))
-    frozen = [method.init(jax.random.key(i), spec(16))[1] for i in range(2)]
-    jax.tree.map(np.testing.assert_array_equal, *frozen)
+    frozen = method.init(jax.random.key(1), spec(16))[1]
+    jax.tree.map(np.testing.assert_array_equal, frozen, weights()[1])
 
 
 def test_describe_says_which_extractor_it_is(tmp_path):
