@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib
@@ -13,7 +14,17 @@ from matplotlib.figure import Figure
 from jaxfair.fairness import metrics
 from jaxfair.fairness.frame import GroupFrame
 
-__all__ = ["COLOURS", "as_png", "as_svg", "histogram_by_group", "roc_by_group"]
+__all__ = [
+    "COLOURS",
+    "against_epsilon",
+    "as_png",
+    "as_svg",
+    "gap_against_epsilon",
+    "heat_map",
+    "histogram_by_group",
+    "reliability",
+    "roc_by_group",
+]
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#b8860b")
 """Okabe and Ito's colours, told apart without red and green and on white and black."""
@@ -33,51 +44,132 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def roc_by_group(rows: pd.DataFrame, attribute: str) -> Figure:
-    """Returns the ROC curve of each group of `rows` (columns y_true, y_score and groups).
+def roc_by_group(frame: GroupFrame) -> Figure:
+    """Returns the ROC curve of each group that has enough patients.
 
-    A group with one class only has no curve, and its name says so.
+    Groups without a curve are named: too few patients, or one label only.
     """
-    frame = GroupFrame(rows, attribute, split=None)
     figure, axes = _axes(3.6, 3.6)
     for i, group in enumerate(frame.groups):
-        part = frame.rows[frame.labels == group]
-        value = metrics.auroc(part["y_true"], part["y_score"])
-        if np.isnan(value):
-            axes.plot([], [], color=_colour(i), label=f"{group} (one label only)")
+        part, small = frame.part(group), group in frame.too_few
+        if small or part["y_true"].nunique() < 2:
+            why = "too few" if small else "one label only"
+            axes.plot([], [], color=_colour(i), label=f"{group} ({why})")
             continue
+        value = metrics.auroc(part["y_true"], part["y_score"])
         fpr, tpr, _ = sklearn.metrics.roc_curve(part["y_true"], part["y_score"])
         fpr, tpr = _thinned(fpr, tpr)
         axes.plot(fpr, tpr, color=_colour(i), linestyle=_dash(i), label=f"{group} {value:.3f}")
     axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.7)
-    axes.set(xlabel="false-positive rate", ylabel="sensitivity", title=f"ROC by {attribute}")
+    title = f"ROC by {frame.attribute}"
+    axes.set(xlabel="false-positive rate", ylabel="sensitivity", title=title)
     _legend(axes, len(frame.groups))
     return figure
 
 
-def histogram_by_group(
-    rows: pd.DataFrame, attribute: str, threshold: float | None = None
-) -> Figure:
+def histogram_by_group(frame: GroupFrame, threshold: float = np.nan) -> Figure:
     """Returns score densities of normal (filled) and abnormal rows (line), a panel per group."""
-    frame = GroupFrame(rows, attribute, split=None)
-    shown = frame.groups[:16]
-    columns = min(4, len(shown))
-    lines = -(-len(shown) // columns)
+    shown = [group for group in frame.groups if group not in frame.too_few][:16]
+    columns = max(1, min(4, len(shown)))
+    lines = max(1, -(-len(shown) // columns))
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(1.9 * columns + 0.6, 1.5 * lines + 0.5), layout="constrained")
         panels = np.atleast_1d(figure.subplots(lines, columns, sharex=True)).ravel()
         edges = np.histogram_bin_edges(frame.rows["y_score"], bins=30)
         for panel, group in zip(panels, shown, strict=False):
-            part = frame.rows[frame.labels == group]
+            part = frame.part(group)
             _densities(panel, part, edges)
             panel.set_title(f"{group} (n {len(part)})", fontsize=8)
-            if threshold is not None:
+            if np.isfinite(threshold):
                 panel.axvline(threshold, color=_INK, linewidth=0.8, linestyle=":")
             panel.set_yticks([])
         for panel in panels[len(shown) :]:
             panel.set_visible(False)
-        panels[0].legend(fontsize=7)
+        if shown:
+            panels[0].legend(fontsize=7, labelcolor=_INK)
         figure.supxlabel("score (dotted: threshold from validation)", fontsize=8)
+    return figure
+
+
+def heat_map(headline: pd.DataFrame, attribute: str) -> Figure:
+    """Returns the AUROC of each cell of an intersection; cells with too few stay empty.
+
+    Args:
+      headline: columns attribute, group, auroc (`report_tables.TaskView.headline`).
+      attribute: 'sex x age_group'; the last part runs along x.
+    """
+    rows = headline[headline["attribute"] == attribute]
+    parts = rows["group"].str.rsplit(" x ", n=1)
+    table = pd.DataFrame({"y": parts.str[0], "x": parts.str[1], "auroc": rows["auroc"]})
+    table = table.pivot(index="y", columns="x", values="auroc")
+    figure, axes = _axes(1.2 + 0.75 * table.shape[1], 1.1 + 0.45 * table.shape[0])
+    values = table.to_numpy(dtype=float)
+    axes.imshow(np.ma.masked_invalid(values), cmap="cividis", aspect="auto", vmin=0.5, vmax=1)
+    for (i, j), value in np.ndenumerate(values):
+        known = np.isfinite(value)
+        colour = _INK if not known else "white" if value < 0.75 else "black"
+        text = f"{value:.2f}" if known else "-"
+        axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=8)
+    axes.set_xticks(range(table.shape[1]), table.columns, fontsize=8)
+    axes.set_yticks(range(table.shape[0]), table.index, fontsize=8)
+    axes.set_title(f"AUROC by {attribute} (-: too few)", fontsize=9)
+    return figure
+
+
+def reliability(curves: Mapping[str, tuple[Any, Any, Any]]) -> Figure:
+    """Returns observed share against mean probability, from `calibration.reliability`."""
+    figure, axes = _axes(3.6, 3.6)
+    axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.7)
+    for i, (label, (_, truth, mean)) in enumerate(curves.items()):
+        axes.plot(mean, truth, marker="o", markersize=3, color=_colour(i), label=label)
+    axes.set(xlabel="probability", ylabel="observed share", title="Calibration")
+    _legend(axes, len(curves))
+    return figure
+
+
+def against_epsilon(points: pd.DataFrame) -> Figure:
+    """Returns AUROC against epsilon, a panel per attribute and a line with band per group.
+
+    Args:
+      points: columns epsilon (infinite without DP), attribute, group, value, low, high.
+    """
+    attributes = points["attribute"].drop_duplicates().tolist()
+    places = _places(points["epsilon"])
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(2.6 * len(attributes) + 0.4, 3.0), layout="constrained")
+        panels = np.atleast_1d(figure.subplots(1, len(attributes), sharey=True))
+        for panel, attribute in zip(panels, attributes, strict=True):
+            part = points[points["attribute"] == attribute]
+            for i, (group, rows) in enumerate(part.groupby("group")):
+                rows = rows.groupby("epsilon")[["value", "low", "high"]].mean()
+                x = [places[e] for e in rows.index]
+                panel.plot(
+                    x, rows["value"], marker="o", markersize=3, color=_colour(i), label=group
+                )
+                panel.fill_between(x, rows["low"], rows["high"], color=_colour(i), alpha=0.15)
+            _epsilon_axis(panel, places)
+            panel.set_title(attribute, fontsize=9)
+            panel.legend(fontsize=6, labelcolor=_INK)
+        panels[0].set_ylabel("AUROC")
+    return figure
+
+
+def gap_against_epsilon(points: pd.DataFrame) -> Figure:
+    """Returns max-min gaps against epsilon; dashes: the 95th percentile of chance alone.
+
+    Args:
+      points: columns epsilon, attribute, value, null_95.
+    """
+    places = _places(points["epsilon"])
+    figure, axes = _axes(4.2, 3.0)
+    for i, (attribute, rows) in enumerate(points.groupby("attribute", sort=False)):
+        rows = rows.groupby("epsilon")[["value", "null_95"]].mean()
+        x = [places[e] for e in rows.index]
+        axes.plot(x, rows["value"], marker="o", markersize=3, color=_colour(i), label=attribute)
+        axes.plot(x, rows["null_95"], linestyle="--", linewidth=0.8, color=_colour(i))
+    _epsilon_axis(axes, places)
+    axes.set(ylabel="max-min AUROC", title="Gap (dashed: 95 % of chance alone)")
+    _legend(axes, 4)
     return figure
 
 
@@ -126,6 +218,18 @@ def _densities(panel: matplotlib.axes.Axes, part: pd.DataFrame, edges: Any) -> N
                 alpha=alpha,
                 label=name,
             )
+
+
+def _places(epsilons: pd.Series) -> dict[float, int]:
+    """Evenly spaced places; no DP comes last."""
+    return {epsilon: i for i, epsilon in enumerate(sorted(set(epsilons)))}
+
+
+def _epsilon_axis(axes: matplotlib.axes.Axes, places: Mapping[float, int]) -> None:
+    names = ["no DP" if np.isinf(e) else f"{e:g}" for e in places]
+    axes.set_xticks(list(places.values()), names)
+    axes.set_xlim(-0.4, max(places.values()) + 0.4)
+    axes.set_xlabel("epsilon")
 
 
 def _thinned(x: np.ndarray, y: np.ndarray, limit: int = 300) -> tuple[np.ndarray, np.ndarray]:

@@ -13,6 +13,7 @@ from absl import flags
 
 from jaxfair.errors import InputError
 from jaxfair.files import write_text
+from jaxfair.report_html import as_html
 from jaxfair.report_markdown import as_markdown
 from jaxfair.report_run import Run, load_run, run_from_predictions
 from jaxfair.report_sections import sections
@@ -30,7 +31,7 @@ def run(
 
     Args:
       workdirs: run folders; each needs privacy.json and predictions.parquet.
-      out: folder for report.md, tables/*.csv and plots/*.png; made if missing.
+      out: folder for report.html, report.md, tables/*.csv and plots/*.png; made if missing.
       with_images: show anomaly maps of real patients too; PHANTOM ones are always shown.
 
     Raises:
@@ -45,11 +46,11 @@ def main(argv: Sequence[str]) -> int:
     try:
         folders = values(list(argv))[1:]
         runs = _runs(folders, values)
-        out = _write(runs, pathlib.Path(values.out), values.with_images)
+        out = _write(runs, pathlib.Path(values.out), bool(values["with-images"].value))
     except (flags.Error, InputError) as error:
         print(str(error), file=sys.stderr)
         return 2
-    print(f"The report is {out / 'report.md'}")
+    print(f"The report is {out / 'report.html'} (and report.md, tables/, plots/ beside it).")
     return 0
 
 
@@ -58,9 +59,9 @@ def _flags() -> flags.FlagValues:
     flags.DEFINE_string("out", None, "Folder to write the report to.", flag_values=values)
     flags.DEFINE_string("predictions", None, "A .csv or .parquet table.", flag_values=values)
     flags.DEFINE_list("groups", None, "Columns to form groups from.", flag_values=values)
-    flags.DEFINE_boolean("with_images", False, "Show images of patients.", flag_values=values)
+    flags.DEFINE_boolean("with-images", False, "Show images of patients.", flag_values=values)
     flags.DEFINE_integer("seed", 0, "Seed of the bootstrap.", flag_values=values)
-    flags.DEFINE_integer("n_bootstrap", 2000, "Resamples of patients.", flag_values=values)
+    flags.DEFINE_integer("bootstraps", 2000, "Resamples of patients.", flag_values=values)
     return values
 
 
@@ -71,12 +72,13 @@ def _runs(folders: Sequence[str], values: flags.FlagValues) -> list[Run]:
         raise InputError("Give either run folders or --predictions FILE, and not both.")
     if folders:
         return [load_run(folder) for folder in folders]
-    options = {"seed": values.seed, "n_bootstrap": values.n_bootstrap}
+    options = {"seed": values.seed, "n_bootstrap": values.bootstraps}
     return [run_from_predictions(values.predictions, values.groups, **options)]
 
 
 def _write(runs: Sequence[Run], out: pathlib.Path, with_images: bool) -> pathlib.Path:
     content = sections(runs, with_images=with_images)
+    write_text(out / "report.html", as_html(content))
     write_text(out / "report.md", as_markdown(content, out))
     return out
 

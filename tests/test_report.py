@@ -80,7 +80,7 @@ def test_three_columns_by_hand_make_a_report(tmp_path, capsys):
     table = tmp_path / "mine.csv"
     table.write_text("\n".join(lines))
     argv = ["report", "--predictions", str(table), "--groups", "sex", "--out", str(tmp_path / "o")]
-    assert report.main([*argv, "--n_bootstrap", "50"]) == 0
+    assert report.main([*argv, "--bootstraps", "50"]) == 0
     text = (tmp_path / "o" / "report.md").read_text()
     assert "came without privacy.json" in text
     assert "sex: F" in text and "too few" in text

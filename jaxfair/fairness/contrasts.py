@@ -69,16 +69,18 @@ def group_contrasts(
     rows = checked(predictions)
     rows = rows[rows["split"] == split].reset_index(drop=True)
     use = control if control in rows else None
+    as_is, alike = _Rows(rows, None), _Rows(rows, use)
     records, found = [], []
     for attribute in attributes:
-        mix = None if use is None or use in attribute.split(" x ") else group_labels(rows, use)
+        source = as_is if use in attribute.split(" x ") else alike
         frame = GroupFrame(rows, attribute, split=None)
         small = set(frame.too_few)
         for group in frame.groups:
-            pair = standardised_auroc(rows, frame.labels == group, mix)
+            pair = source.sides(frame.labels == group)
             gap = difference(*pair)
             values = (pair[0].value, pair[1].value, gap.value, *t_interval(gap, level))
-            records.append((attribute, group, *values, group in small, mix is not None))
+            standardised = source.strata is not None
+            records.append((attribute, group, *values, group in small, standardised))
             found.append(gap)
     names = [*COLUMNS[:7], "too_few", "standardised"]
     table = pd.DataFrame(records, columns=names)
@@ -88,33 +90,40 @@ def group_contrasts(
 
 
 def standardised_auroc(
-    rows: pd.DataFrame, inside: Bools, mix: npt.NDArray[np.object_] | None
+    rows: pd.DataFrame, inside: Bools, control: str | None = "view"
 ) -> tuple[Estimate, Estimate]:
     """Returns the AUROC of the rows inside, and of all others, at the same mix of strata.
 
-    Within each label the rows of either side are weighted to the pooled shares of `mix`, over
-    the strata that both sides have. The influences run over all patients of `rows`.
+    Within each label the rows of either side are weighted to the pooled shares of the column
+    `control`, over the strata that both sides have. The influences run over all patients of
+    `rows`.
     """
-    y = rows["y_true"].to_numpy(dtype=float)
-    s = rows["y_score"].to_numpy(dtype=float)
-    patients, n_patients = patient_codes(rows)
-    strata = np.zeros(len(y), dtype=np.int64)
-    if mix is not None:
-        strata = np.unique(mix.astype(str), return_inverse=True)[1].astype(np.int64)
-    sides = []
-    for chosen, other in ((inside, ~inside), (~inside, inside)):
-        weights = mix_weights(y, strata, chosen, other)
-        sides.append(
-            auroc_estimate(
-                y[chosen],
-                s[chosen],
-                patients[chosen],
-                weights=weights[chosen],
-                strata=strata[chosen] if mix is not None else None,
-                n_patients=n_patients,
-            )
+    return _Rows(rows, control).sides(inside)
+
+
+class _Rows:
+    """The rows as arrays, coded once for many contrasts."""
+
+    def __init__(self, rows: pd.DataFrame, control: str | None) -> None:
+        self.y = rows["y_true"].to_numpy(dtype=float)
+        self.score = rows["y_score"].to_numpy(dtype=float)
+        self.patients, self.n_patients = patient_codes(rows)
+        self.strata = None
+        if control is not None:
+            self.strata = pd.factorize(group_labels(rows, control))[0].astype(np.int64)
+
+    def sides(self, inside: Bools) -> tuple[Estimate, Estimate]:
+        return self._side(inside, ~inside), self._side(~inside, inside)
+
+    def _side(self, chosen: Bools, other: Bools) -> Estimate:
+        y, s, patients = self.y[chosen], self.score[chosen], self.patients[chosen]
+        if self.strata is None:
+            return auroc_estimate(y, s, patients, n_patients=self.n_patients)
+        weights = mix_weights(self.y, self.strata, chosen, other)[chosen]
+        strata = self.strata[chosen]
+        return auroc_estimate(
+            y, s, patients, weights=weights, strata=strata, n_patients=self.n_patients
         )
-    return sides[0], sides[1]
 
 
 def mix_weights(y: Array, strata: npt.NDArray[np.int64], chosen: Bools, other: Bools) -> Array:

@@ -1,5 +1,6 @@
 """GroupFrame: one metric by group, with its counts, its worst group and its gaps."""
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -59,11 +60,15 @@ class GroupFrame:
             {g: _counts(self.rows[self.labels == g]) for g in self.groups}
         ).T.assign(too_few=lambda t: too_few(t))
 
-    @property
+    @functools.cached_property
     def too_few(self) -> list[str]:
         """The groups that are shown, but left out of comparisons."""
         table = self.counts()
         return list(table.index[table["too_few"]])
+
+    def part(self, group: str) -> pd.DataFrame:
+        """Returns the rows of one group."""
+        return self.rows[self.labels == group]
 
     def overall(self, metric: Metric) -> float:
         """Returns the metric on all rows."""

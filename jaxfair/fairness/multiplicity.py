@@ -61,7 +61,7 @@ def bootstrap_sums(
     p, k = influence.shape
     moved, errors = np.empty((n_bootstrap, k)), np.empty((n_bootstrap, k))
     both = np.concatenate([influence, influence**2], axis=1)
-    size = max(1, min(n_bootstrap, 20_000_000 // p))
+    size = max(1, min(n_bootstrap, 4_000_000 // p))
     for start in range(0, n_bootstrap, size):
         count = min(size, n_bootstrap - start)
         drawn = rng.integers(0, p, (count, p)) + np.arange(count)[:, None] * p
