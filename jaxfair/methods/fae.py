@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from jaxfair.errors import InputError, nearest
 from jaxfair.methods.base import Example, Method, PyTree
-from jaxfair.models import extractor, layers, pretrained
+from jaxfair.models import extractor, norms, pretrained
 from jaxfair.models.autoencoder import FeatureAutoencoder
 from jaxfair.models.checkpoints import read_state_dict
 from jaxfair.models.resize import resize_aligned
@@ -80,7 +80,7 @@ class FAEConfig:
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout = {self.dropout} must lie in [0, 1).")
         for width in self.hidden_dims:
-            layers.group_count(width, self.group_rule)
+            norms.group_count(width, self.group_rule)
 
 
 def make_fae(config: FAEConfig) -> Method:

@@ -3,7 +3,7 @@
 import jax
 from flax import linen as nn
 
-from jaxfair.models import layers
+from jaxfair.models import layers, norms
 
 __all__ = ["FeatureAutoencoder"]
 
@@ -34,5 +34,5 @@ class FeatureAutoencoder(nn.Module):
         return layers.Conv(channels, 1, name="out")(x)
 
     def _normalise(self, x: jax.Array, name: str, train: bool) -> jax.Array:
-        x = layers.group_norm(x.shape[-1], self.group_rule, name=name)(x)
+        x = norms.group_norm(x.shape[-1], self.group_rule, name=name)(x)
         return layers.dropout_channels(self.dropout, nn.leaky_relu(x, 0.01), train=train)

@@ -12,35 +12,16 @@ import numpy as np
 from flax import linen as nn
 
 from jaxfair.models import layers
+from jaxfair.models.norms import FrozenNorm
 from jaxfair.models.resize import resize_aligned
+from jaxfair.models.resnet import BasicBlock
 
-__all__ = ["CHANNELS", "Extractor", "FrozenNorm", "random_extractor", "synthetic_textures"]
+__all__ = ["CHANNELS", "Extractor", "random_extractor", "synthetic_textures"]
 
 CHANNELS = 256
 """Channels of the joined maps: 64 of layer0, 64 of layer1, 128 of layer2."""
 
 PyTree = dict
-
-
-class FrozenNorm(nn.Module):
-    """BatchNorm with stored statistics (eps 1e-5): y = (x - mean) / sqrt(var + eps) * scale + bias.
-
-    The collection "stats" holds mean and var (c,). They change only in an explicit call with
-    `mutable=["stats"]`, which sets them to those of its input: that is how public or
-    synthetic images are used to set them, and nothing else can.
-    """
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        shape, axes = (x.shape[-1],), tuple(range(x.ndim - 1))
-        scale = self.param("scale", nn.initializers.ones, shape)
-        bias = self.param("bias", nn.initializers.zeros, shape)
-        mean = self.variable("stats", "mean", jnp.zeros, shape)
-        var = self.variable("stats", "var", jnp.ones, shape)
-        if self.is_mutable_collection("stats"):
-            mean.value, var.value = jnp.mean(x, axes), jnp.var(x, axes)
-        gain = scale * jax.lax.rsqrt(var.value + 1e-5)
-        return x * gain + (bias - mean.value * gain)
 
 
 class Extractor(nn.Module):
@@ -53,9 +34,9 @@ class Extractor(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         size = (x.shape[1] // 4, x.shape[2] // 4)
-        x = _conv(64, 7, stride=2, padding=3, name="conv1")(x)
+        x = layers.Conv(64, 7, stride=2, padding=3, trained=False, name="conv1")(x)
         x = nn.relu(FrozenNorm(name="bn1")(x))
-        maps = [nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))]
+        maps = [layers.max_pool(x)]
         maps.append(_stage(maps[-1], 64, 1, "layer1"))
         maps.append(_stage(maps[-1], 128, 2, "layer2"))
         return jnp.concatenate([resize_aligned(m, size) for m in maps], axis=-1)
@@ -95,27 +76,9 @@ def synthetic_textures(count: int, size: int, *, seed: int) -> np.ndarray:
     return np.repeat(grey[..., None], 3, axis=-1).astype(np.float32)
 
 
-_conv = functools.partial(layers.Conv, trained=False)
-
-
-class _BasicBlock(nn.Module):
-    features: int
-    stride: int
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        conv = functools.partial(_conv, self.features, 3, padding=1)
-        y = nn.relu(FrozenNorm(name="bn1")(conv(stride=self.stride, name="conv1")(x)))
-        y = FrozenNorm(name="bn2")(conv(name="conv2")(y))
-        if self.stride != 1:
-            x = _conv(self.features, 1, stride=2, name="downsample_0")(x)
-            x = FrozenNorm(name="downsample_1")(x)
-        return nn.relu(x + y)
-
-
 def _stage(x: jax.Array, features: int, stride: int, name: str) -> jax.Array:
-    x = _BasicBlock(features, stride, name=f"{name}_0")(x)
-    return _BasicBlock(features, 1, name=f"{name}_1")(x)
+    block = functools.partial(BasicBlock, features, norm="frozen", trained=False)
+    return block(name=f"{name}_1")(block(stride=stride, name=f"{name}_0")(x))
 
 
 def _drawn(leaf: str, shape: tuple[int, ...], rng: np.random.Generator) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Convolutions, norms and dropout: torch's semantics, written for per-example gradients.
+"""Convolutions and dropout: torch's semantics, written for per-example gradients.
 
 Two facts about XLA shape this file. A filter gradient under `vmap` becomes a grouped
 convolution, and a convolution on a tiny map runs far below the speed of a matrix product;
@@ -27,9 +27,10 @@ __all__ = [
     "convolve_plain",
     "dense",
     "dropout_channels",
-    "group_count",
-    "group_norm",
+    "he_normal",
     "interleave_phases",
+    "max_pool",
+    "mish",
     "phases_from_transposed",
     "torch_uniform",
 ]
@@ -163,33 +164,25 @@ def torch_uniform(fan_in: int) -> nn.initializers.Initializer:
     return init
 
 
+he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+"""Kaiming-normal by fan-out, as torchvision initialises ResNets."""
+
+
+def mish(x: jax.Array) -> jax.Array:
+    """x tanh(softplus(x)) (Misra 2019)."""
+    return x * jnp.tanh(jax.nn.softplus(x))
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    """torch's 3-wide max-pool of stride 2 with padding 1 (of minus infinity)."""
+    n = x.ndim - 2
+    return nn.max_pool(x, (3,) * n, strides=(2,) * n, padding=((1, 1),) * n)
+
+
 def dense(features: int, fan_in: int, name: str | None = None) -> nn.Dense:
     """A linear layer with torch's default initialisation of weight and bias."""
     init = torch_uniform(fan_in)
     return nn.Dense(features, kernel_init=init, bias_init=init, name=name)
-
-
-def group_count(channels: int, rule: str = "gcd") -> int:
-    """Returns the number of groups: gcd(32, channels), or by the thesis's rule "25/32".
-
-    "25/32" is 32 where it divides the channels, else 25 (or `channels` if fewer), and
-    raises InputError where 25 does not divide them.
-    """
-    if rule == "gcd":
-        return math.gcd(32, channels)
-    groups = 32 if channels % 32 == 0 else min(25, channels)
-    if channels % groups:
-        raise InputError(
-            f"{channels} channels cannot be split into {groups} groups as the rule {rule!r} "
-            "asks; use widths divisible by 25 or 32, or the rule 'gcd'."
-        )
-    return groups
-
-
-def group_norm(channels: int, rule: str = "gcd", name: str | None = None) -> nn.GroupNorm:
-    """GroupNorm as torch has it (eps 1e-5, biased variance in two passes)."""
-    groups = group_count(channels, rule)
-    return nn.GroupNorm(groups, epsilon=1e-5, use_fast_variance=False, name=name)
 
 
 def dropout_channels(rate: float, x: jax.Array, *, train: bool) -> jax.Array:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxfair.models import extractor, pretrained
+from jaxfair.models import extractor, norms, pretrained
 
 
 def images(count=2, size=64):
@@ -35,7 +35,7 @@ def test_features_of_an_image_do_not_depend_on_its_batch():
 
 
 def test_stored_statistics_do_not_move_unless_asked():
-    norm = extractor.FrozenNorm()
+    norm = norms.FrozenNorm()
     variables = norm.init(jax.random.key(0), jnp.ones((1, 2, 2, 3)))
     np.testing.assert_array_equal(variables["stats"]["mean"], np.ones(3))
     variables = {**variables, "stats": {"mean": jnp.zeros(3), "var": jnp.ones(3)}}

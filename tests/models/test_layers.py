@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 
 from jaxfair.errors import InputError
-from jaxfair.models import layers
+from jaxfair.models import layers, norms
 
 # size, kernel, stride, padding, c_in, c_out: small maps go through patches, large ones do not
 SHAPES = [
@@ -145,18 +145,18 @@ def test_dropout_drops_whole_channels_and_keeps_the_mean():
 
 
 def test_group_counts_follow_both_rules():
-    gcd = [layers.group_count(c) for c in (100, 150, 200, 300, 256)]
+    gcd = [norms.group_count(c) for c in (100, 150, 200, 300, 256)]
     assert gcd == [4, 2, 8, 4, 32]
-    fixed = [layers.group_count(c, "25/32") for c in (100, 150, 200, 300, 256, 10)]
+    fixed = [norms.group_count(c, "25/32") for c in (100, 150, 200, 300, 256, 10)]
     assert fixed == [25, 25, 25, 25, 32, 10]
     with pytest.raises(InputError, match="30 channels cannot be split into 25 groups"):
-        layers.group_count(30, "25/32")
+        norms.group_count(30, "25/32")
 
 
 def test_group_norm_equals_torch():
     torch_nets = pytest.importorskip("tests.models.torch_nets")
     (x,) = arrays(4, (2, 5, 6, 12))
     x = x * 10 + 100
-    y = layers.group_norm(12).init_with_output(jax.random.key(0), x)[0]
+    y = norms.group_norm(12).init_with_output(jax.random.key(0), x)[0]
     truth = torch_nets.nn.GroupNorm(4, 12)(torch_nets.to_torch(x))
     close(y, torch_nets.from_torch(truth), 1e-4)

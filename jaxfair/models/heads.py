@@ -1,0 +1,45 @@
+"""A backbone and its linear head."""
+
+import jax
+from flax import linen as nn
+
+from jaxfair.models import layers
+from jaxfair.models.densenet import DenseNet121
+from jaxfair.models.resnet import DEPTHS, ResNet
+from jaxfair.models.slices import SliceNet
+
+__all__ = ["BACKBONES", "Network", "make_network"]
+
+BACKBONES = (*DEPTHS, "densenet121", "slices")
+
+
+class Network(nn.Module):
+    """Images (b, *spatial, c) -> logits (b, l); parameters under "backbone" and "head"."""
+
+    backbone: nn.Module
+    labels: int
+
+    def setup(self) -> None:
+        self.head = layers.dense(self.labels, self.backbone.width)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.head(self.backbone(x))
+
+    def features(self, x: jax.Array) -> jax.Array:
+        """Returns the pooled features (b, width) that the head reads."""
+        return self.backbone(x)
+
+    def classify(self, features: jax.Array) -> jax.Array:
+        """Returns logits (b, l) of pooled features (b, width)."""
+        return self.head(features)
+
+
+def make_network(
+    backbone: str, labels: int, *, norm: str = "group", activation: str = "relu"
+) -> Network:
+    """Returns the network of that backbone (one of BACKBONES) with `labels` outputs."""
+    if backbone in DEPTHS:
+        return Network(ResNet(backbone, norm, activation), labels)
+    if backbone == "slices":
+        return Network(SliceNet(norm, activation), labels)
+    return Network(DenseNet121(norm), labels)
