@@ -78,6 +78,14 @@ def test_only_normals_train_and_no_patient_is_in_two_splits(made):
     assert (table.loc[table["finding"] == rsna.OTHER, "label_anomaly"]).isna().all()
 
 
+def test_a_film_of_the_third_class_keeps_its_patient_out_of_training(rsna_root, tmp_path):
+    findings = {f"n{i}": rsna.NORMAL for i in range(12)} | {f"o{i}": rsna.OTHER for i in range(12)}
+    mapping = {name: f"{int(name[1:]):08d}_000.png" for name in findings}
+    table = opened(rsna_root(findings, mapping=mapping), tmp_path).manifest
+    assert set(table.loc[table["abnormal"], "split"]) == {""}
+    assert set(table.loc[~table["abnormal"], "split"]) == {"validation", "test"}
+
+
 def test_the_impossible_age_is_unknown_and_counted(made):
     unknown = made.manifest["age"].isna()
     assert unknown.sum() >= 1 and (made.manifest.loc[unknown, "age_group"] == "unknown").all()
@@ -107,6 +115,12 @@ def test_another_rule_needs_no_new_prepare_and_changes_the_digest(made, small_ph
     assert len({made.digest, other.digest, salted.digest}) == 3
     assert other.manifest["label_anomaly"].notna().all()
     assert not other.manifest["split"].equals(made.manifest["split"])
+
+
+def test_the_digest_holds_the_rule_also_where_it_changes_nothing(rsna_root, tmp_path):
+    root = rsna_root({"ill": rsna.OPACITY})  # validation or test under any salt
+    found = {opened(root, tmp_path, split_salt=str(i)).digest for i in range(8)}
+    assert len(found) == 8
 
 
 def test_a_lost_pack_is_made_again_and_a_damaged_one_refused(small_phantom, tmp_path):

@@ -129,6 +129,18 @@ def test_the_planted_gap_makes_opacities_fainter():
     assert faint / strong == pytest.approx(0.6, abs=0.05)
 
 
+def test_only_opacities_of_the_gap_group_change_with_its_contrast(tmp_path):
+    fields = {"n_images": 40, "pixels": 32, "gap_group": "M"}
+    configs = [phantom.PhantomConfig(gap_contrast=c, **fields) for c in (1.0, 0.5)]
+    one, two = (
+        digests(phantom.write_phantom(c, tmp_path / c.name, progress=False)) for c in configs
+    )
+    table = phantom.draw_table(configs[0])
+    fainter = table.query("finding == 'opacity' and sex == 'M'")["image_id"]
+    changed = {name for name in one if name.endswith(".dcm") and one[name] != two[name]}
+    assert len(fainter) and changed == {f"{rsna.IMAGES}/{name}.dcm" for name in fainter}
+
+
 def test_the_gap_group_is_the_one_that_the_config_names():
     for name, column in (("F", "sex"), ("AP", "view")):
         table = phantom.draw_table(phantom.PhantomConfig(n_images=50, gap_group=name))
