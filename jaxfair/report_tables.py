@@ -206,13 +206,16 @@ class TaskView:
         """AUROC by group within each view, as text; None where it makes no sense."""
         if _CONTROL not in self.rows or _CONTROL in attribute.split(" x "):
             return None
+        large = self.enough(attribute)
+        if not large:
+            return None
         rows = []
-        for group in self.enough(attribute):
+        for group in large:
             within = GroupFrame(self.frames[attribute].part(group), _CONTROL)
             values = within.by_group(metrics.auroc)
             small = within.too_few
             rows.append({g: "too few" if g in small else number(v) for g, v in values.items()})
-        groups = pd.Series(self.enough(attribute), name="group", dtype=object)
+        groups = pd.Series(large, name="group", dtype=object)
         return pd.concat([groups, pd.DataFrame(rows).fillna("none")], axis=1)
 
 
