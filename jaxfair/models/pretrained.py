@@ -1,5 +1,7 @@
 """Public weights into our parameter names."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from jaxfair.errors import InputError, nearest
 from jaxfair.models.checkpoints import StateDict, read_state_dict
 from jaxfair.models.extractor import Extractor
 
-__all__ = ["fill_from_torch", "read_extractor", "torch_name"]
+__all__ = ["fill_from_torch", "load_backbone", "read_extractor", "torch_name"]
 
 PyTree = Any
 
@@ -22,6 +24,9 @@ _LEAVES = {
     "mean": "running_mean",
     "var": "running_var",
 }
+
+_OURS = ("head", "attention", "colour")
+"""Parts of a network that no torchvision file holds."""
 
 
 def read_extractor(path: str | Path) -> tuple[PyTree, PyTree, str]:
@@ -34,6 +39,29 @@ def read_extractor(path: str | Path) -> tuple[PyTree, PyTree, str]:
     shapes = jax.eval_shape(Extractor().init, jax.random.key(0), image)
     filled = fill_from_torch(shapes, state, where=Path(path).name)
     return filled["params"], filled["stats"], checksum
+
+
+def load_backbone(variables: PyTree, path: str | Path, *, norm: str) -> PyTree:
+    """Returns the variables of a `heads.Network` with its backbone from a torchvision state dict.
+
+    With `norm` "frozen" BatchNorm's scale and bias are taken over and its running statistics
+    are stored; with "group" only the filters are, and GroupNorms keep their own scale and
+    bias. Head and attention stay as they were. A file for three channels fills a grey stem
+    with the sum over its channels: the same network on an image repeated to three.
+
+    Raises InputError where the file cannot be read or is of another network.
+    """
+    state, _ = read_state_dict(path)
+    where = Path(path).name
+
+    def entry(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+        names = [part.key for part in path[1:] if part.key != "backbone"]
+        if names[0] in _OURS or (norm == "group" and names[-1] != "kernel"):
+            return leaf
+        return _entry(torch_name(names), leaf.shape, state, where)
+
+    state = {_modern_name(name): value for name, value in state.items()}
+    return jax.tree_util.tree_map_with_path(entry, variables)
 
 
 def fill_from_torch(shapes: PyTree, state: StateDict, *, where: str) -> PyTree:
@@ -50,14 +78,26 @@ def fill_from_torch(shapes: PyTree, state: StateDict, *, where: str) -> PyTree:
     Raises InputError where an entry is missing, of another shape, or not finite.
     """
     return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: _entry(torch_name(path), leaf.shape, state, where), shapes
+        lambda path, leaf: _entry(
+            torch_name([part.key for part in path[1:]]), leaf.shape, state, where
+        ),
+        shapes,
     )
 
 
-def torch_name(path: tuple[Any, ...]) -> str:
-    """Returns the torchvision name of a leaf, as layer1.0.bn1.weight of layer1_0/bn1/scale."""
-    *modules, leaf = (part.key for part in path[1:])
-    return ".".join([*modules, _LEAVES[leaf]]).replace("_", ".").replace("running.", "running_")
+def torch_name(names: Sequence[str]) -> str:
+    """Returns the torchvision name of a leaf.
+
+    >>> torch_name(["layer1_0", "downsample_1", "mean"])
+    'layer1.0.downsample.1.running_mean'
+    """
+    *modules, leaf = names
+    return ".".join([".".join(modules).replace("_", "."), _LEAVES[leaf]])
+
+
+def _modern_name(name: str) -> str:
+    """The oldest DenseNet files write norm.1 for norm1."""
+    return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", name)
 
 
 def _entry(name: str, shape: tuple[int, ...], state: StateDict, where: str) -> jax.Array:
@@ -69,6 +109,8 @@ def _entry(name: str, shape: tuple[int, ...], state: StateDict, where: str) -> j
     value = state[name].astype(np.float32)
     if value.ndim > 1:
         value = np.moveaxis(value, (1, 0), (-2, -1))
+    if value.shape != shape and value.shape[:-2] + (1,) + value.shape[-1:] == shape:
+        value = value.sum(axis=-2, keepdims=True)
     if value.shape != shape:
         raise InputError(f"{where}: {name!r} has the shape {value.shape}, this network {shape}.")
     if not np.isfinite(value).all():
