@@ -86,7 +86,7 @@ def histogram_by_group(frame: GroupFrame, threshold: float = np.nan) -> Figure:
         for panel in panels[len(shown) :]:
             panel.set_visible(False)
         if shown:
-            panels[0].legend(fontsize=7, labelcolor=_INK)
+            panels[0].legend(fontsize=7, labelcolor=_INK, frameon=False)
         figure.supxlabel("score (dotted: threshold from validation)", fontsize=8)
     return figure
 
@@ -149,7 +149,7 @@ def against_epsilon(points: pd.DataFrame) -> Figure:
                 panel.fill_between(x, rows["low"], rows["high"], color=_colour(i), alpha=0.15)
             _epsilon_axis(panel, places)
             panel.set_title(attribute, fontsize=9)
-            panel.legend(fontsize=6, labelcolor=_INK)
+            panel.legend(fontsize=6, labelcolor=_INK, frameon=False)
         panels[0].set_ylabel("AUROC")
     return figure
 
@@ -192,7 +192,7 @@ def as_svg(figure: Figure, name: str) -> str:
     text = text[text.index("<svg") :].replace(_INK, "currentColor")
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r' height="[^"]*pt"', "", text, count=1)
-    return re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
+    return re.sub(r' width="([^"]*pt)"', r' style="width: \1"', text, count=1)
 
 
 def _axes(width: float, height: float) -> tuple[Figure, matplotlib.axes.Axes]:
@@ -246,4 +246,4 @@ def _dash(index: int) -> str:
 
 
 def _legend(axes: matplotlib.axes.Axes, entries: int) -> None:
-    axes.legend(fontsize=7 if entries < 8 else 5.5, loc="best", labelcolor=_INK)
+    axes.legend(fontsize=7 if entries < 8 else 5.5, loc="best", labelcolor=_INK, frameon=False)

@@ -36,7 +36,7 @@ def _task(task: str, views: Sequence[TaskView]) -> Section:
         blocks.append(
             Plot(f"comparison_{task}_utility", plots.against_epsilon(_utility(views)), words)
         )
-        words = "Max-min gap against epsilon by attribute, grey: where chance alone ends"
+        words = "Max-min gap against epsilon by attribute, dashed: 95 % of chance alone"
         blocks.append(
             Plot(f"comparison_{task}_gap", plots.gap_against_epsilon(_gap_points(views)), words)
         )

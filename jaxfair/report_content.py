@@ -19,12 +19,16 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table: `shown` is formatted for people, `data` (or shown) goes into tables/<name>.csv."""
+    """A table: `shown` is formatted for people, `data` (or shown) goes into tables/<name>.csv.
+
+    `words` marks a table of words, which wrap, where numbers would scroll.
+    """
 
     name: str
     shown: pd.DataFrame
     caption: str = ""
     data: pd.DataFrame | None = None
+    words: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,8 +5,6 @@ import html
 import re
 from collections.abc import Sequence
 
-import pandas as pd
-
 from jaxfair import plots
 from jaxfair.report_content import Block, Plot, Section, Table, Text
 
@@ -18,13 +16,14 @@ _STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ec; --page: #15181c;
   --soft: #1f242a; --line: #38404a; --quiet: #a3adb8; --warn: #ff9d7a; --mark: #3a2a1a; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1rem; max-width: 76rem; background: var(--page);
+body { margin: 0 auto; padding: 1rem; max-width: 84rem; background: var(--page);
   color: var(--ink); font: 16px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; }
 h1 { font-size: 1.6rem; line-height: 1.25; overflow-wrap: anywhere; }
 h2 { font-size: 1.2rem; margin: 2.5rem 0 .5rem; padding-top: .75rem;
   border-top: 1px solid var(--line); overflow-wrap: anywhere; }
 p { max-width: 70ch; margin: .5rem 0; }
 header { background: var(--soft); border-left: 4px solid var(--warn); padding: .25rem 1rem 1rem; }
+summary { cursor: pointer; margin: 1rem 0; }
 nav ul { columns: 20rem; padding-left: 1.1rem; font-size: .9rem; }
 a { color: inherit; }
 .scroll { overflow-x: auto; margin: .75rem 0 .25rem; border: 1px solid var(--line); }
@@ -32,13 +31,13 @@ table { border-collapse: collapse; width: 100%; font-size: .85rem;
   font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .6rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
-th { background: var(--soft); font-weight: 600; }
+th { background: var(--soft); font-weight: 600; white-space: normal; vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0;
   background: var(--page); }
 th:first-child { background: var(--soft); }
 table.words td, table.words th { text-align: left; white-space: normal; }
 tr.worse td { background: var(--mark); }
-td.quiet { color: var(--quiet); }
+td.quiet, td small { color: var(--quiet); }
 .caption { color: var(--quiet); font-size: .85rem; }
 figure { display: inline-block; margin: .75rem .75rem .75rem 0; max-width: 100%;
   vertical-align: top; }
@@ -49,6 +48,7 @@ figcaption { color: var(--quiet); font-size: .8rem; }
 @media print { nav { display: none; } .scroll { overflow: visible; } }
 """
 
+_INTERVAL = re.compile(r"(-?[\d.]+) (\[-?[\d.]+, -?[\d.]+\])")
 _QUIET = {"too few", "undefined", "none", "one seed"}
 
 
@@ -68,7 +68,7 @@ def as_html(sections: Sequence[Section]) -> str:
         '<link rel="icon" href="data:,">\n'
         f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
         f"<header>\n<h1>{title}</h1>\n{head}\n</header>\n"
-        f'<nav aria-label="Contents"><ul>\n{links}\n</ul></nav>\n'
+        f"<nav><details><summary>Contents</summary><ul>\n{links}\n</ul></details></nav>\n"
         f"<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
 
@@ -97,7 +97,7 @@ def _block(block: Block) -> str:
 def _table(block: Table) -> str:
     head = "".join(f'<th scope="col">{html.escape(str(c))}</th>' for c in block.shown.columns)
     rows = "\n".join(_row(row) for row in block.shown.itertuples(index=False))
-    wordy = ' class="words"' if _is_wordy(block.shown) else ""
+    wordy = ' class="words"' if block.words else ""
     caption = f'<p class="caption">{html.escape(block.caption)}</p>' if block.caption else ""
     label = html.escape(block.caption or block.name)
     return (
@@ -109,14 +109,14 @@ def _table(block: Table) -> str:
 
 def _row(row: tuple) -> str:
     cells = [str(cell) for cell in row]
-    worse = ' class="worse"' if "worse than the rest" in cells else ""
-    marked = "".join(
-        f"<td{' class=quiet' if cell in _QUIET else ''}>{html.escape(cell)}</td>" for cell in cells
-    )
-    return f"<tr{worse}>{marked}</tr>"
+    worse = ' class="worse"' if "worse" in cells else ""
+    return f"<tr{worse}>{''.join(map(_cell, cells))}</tr>"
 
 
-def _is_wordy(table: pd.DataFrame) -> bool:
-    """True for tables of words, which wrap, and not of numbers, which scroll."""
-    cells = [str(cell) for column in table for cell in table[column]]
-    return bool(cells) and sum(bool(re.search(r"\d\.\d", cell)) for cell in cells) < len(cells) / 6
+def _cell(text: str) -> str:
+    if text in _QUIET:
+        return f'<td class="quiet">{text}</td>'
+    found = _INTERVAL.fullmatch(text)
+    if found:
+        return f"<td>{found[1]}<br><small>{found[2]}</small></td>"
+    return f"<td>{html.escape(text)}</td>"

@@ -33,7 +33,7 @@ def sections(
     if len(runs) > 1:
         found.extend(comparison(views))
     found.extend(_privacy(run) for run in runs if run.privacy is not None)
-    found.extend(_population(run) for run in runs)
+    found.extend(_population(run) for i, run in enumerate(runs) if _is_new(run, runs[:i]))
     for view in views:
         found.extend(_details(view))
     found.extend(_maps(run) for run in runs if _may_show(run, with_images))
@@ -86,7 +86,8 @@ def _privacy(run: Run) -> Section:
     rows = [(key, _plain(value)) for key, value in run.privacy.items()]
     table = pd.DataFrame(rows, columns=["item", "value"])
     return Section(
-        f"{run.title()}: privacy statement", [Table(f"{_slug(run.name)}_privacy", table)]
+        f"{run.title()}: privacy statement",
+        [Table(f"{_slug(run.name)}_privacy", table, words=True)],
     )
 
 
@@ -103,6 +104,17 @@ def _population(run: Run) -> Section:
             blocks.append(Table(f"{_slug(run.name)}_{_slug(attribute)}_by_split", shares))
     blocks.extend(_card(run))
     return Section(f"{run.title()}: population and flow", blocks)
+
+
+def _is_new(run: Run, earlier: Sequence[Run]) -> bool:
+    """False if an earlier run was tested on the same images with the same card."""
+    keys = ["task", "split", "image_id"]
+    own = set(run.predictions[keys].itertuples(index=False, name=None))
+    return not any(
+        run.card == other.card
+        and own == set(other.predictions[keys].itertuples(index=False, name=None))
+        for other in earlier
+    )
 
 
 def _by_split(rows: pd.DataFrame, attribute: str) -> pd.DataFrame:
@@ -207,7 +219,7 @@ def _limits() -> Section:
     words = "Where common checklists find their answers; what no program knows is said so."
     return Section(
         "Limits, and where checklists are answered",
-        [*blocks, Table("crosswalk", crosswalk(), words)],
+        [*blocks, Table("crosswalk", crosswalk(), words, words=True)],
     )
 
 

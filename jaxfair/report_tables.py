@@ -258,7 +258,7 @@ def cells(
 
 def _notes(table: pd.DataFrame) -> list[str]:
     rows = zip(table["too_few"], table["flagged"], strict=True)
-    return ["too few" if small else "worse than the rest" if bad else "" for small, bad in rows]
+    return ["too few" if small else "worse" if bad else "" for small, bad in rows]
 
 
 def _threshold(run: Run, task: str) -> float:
