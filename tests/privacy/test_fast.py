@@ -44,13 +44,19 @@ def loop_clipped_sum(loss_fn, params, batch, keys, mask, *, l2_clip_norm):
     return jax.tree.map(lambda g: clipping._weighted_sum(scales, g), grads)
 
 
-def run(way, loss_fn, params, batch, mask=None, l2_clip_norm=1.0, **options):
+def run(way, loss_fn, params, batch, mask=None, l2_clip_norm=1.0):
     n = jax.tree.leaves(batch)[0].shape[0]
     mask = jnp.ones(n, bool) if mask is None else jnp.asarray(mask)
     keys = jax.random.split(jax.random.key(7), n)
-    call = functools.partial(way, loss_fn, l2_clip_norm=l2_clip_norm)
-    call = jax.jit(call, compiler_options=options or QUICK)
-    return jax.tree.map(np.asarray, call(params, batch, keys, mask))
+    call = compiled(way, loss_fn)
+    return jax.tree.map(np.asarray, call(params, batch, keys, mask, l2_clip_norm))
+
+
+def compiled(way, loss_fn):
+    def call(params, batch, keys, mask, l2_clip_norm):
+        return way(loss_fn, params, batch, keys, mask, l2_clip_norm=l2_clip_norm)
+
+    return jax.jit(call, compiler_options=QUICK)
 
 
 def norm(tree) -> float:
@@ -60,7 +66,7 @@ def norm(tree) -> float:
 
 
 def difference(a, b) -> float:
-    return norm(jax.tree.map(np.subtract, a, b)) / max(norm(b), 1e-30)
+    return norm(jax.tree.map(np.subtract, a, b)) / max(norm(b), 1e-99)
 
 
 def array(draw, *shape):
@@ -263,13 +269,13 @@ def check_bfloat16(data) -> None:
     assert norm(jax.tree.map(np.subtract, ours, truth)) <= 1e-2 * max(norm(truth), 0.1)
 
 
-@hypothesis.settings(max_examples=20, **SETTINGS)
+@hypothesis.settings(max_examples=12, **SETTINGS)
 @hypothesis.given(st.data())
 def test_drawn_layers_equal_the_loop_in_float32(data):
     check_equal_to_loop(data)
 
 
-@hypothesis.settings(max_examples=5, **SETTINGS)
+@hypothesis.settings(max_examples=4, **SETTINGS)
 @hypothesis.given(st.data())
 def test_drawn_layers_in_bfloat16_stay_within_the_clip(data):
     check_bfloat16(data)
@@ -304,13 +310,18 @@ def small_model():
     )
 
     def loss(p, x, key):
-        y = jnp.tanh(conv(x[None], p["stem"], (1, 1))) * p["scale"]
+        y = jnp.tanh(conv(x[None], p["stem"], (1, 1))) * p["scale"] ** 3
         y = jnp.tanh(conv(y, p["deep"], (4, 4)))
         y = jnp.tanh(lax.conv_transpose(y, p["up"], (4, 4), "SAME"))
-        y = jax.nn.log_softmax(y.reshape(-1)[:512] @ p["head"])
-        return jnp.sum(jnp.sin(jnp.tanh(y @ p["tied"]) @ p["tied"]))
+        y = 0.1 * jnp.tanh(y.reshape(-1)[:512] @ p["head"])
+        return jnp.sum(jnp.sin(jnp.tanh(y @ p["tied"]) @ p["tied"] + y))
 
-    return loss, params, draw(8, 16, 16, 2) * 16
+    return loss, params, draw(8, 8, 8, 2) * 8
+
+
+@functools.cache
+def truth_of_small_model(l2_clip_norm=1e-3):
+    return run(loop_clipped_sum, *small_model(), l2_clip_norm=l2_clip_norm)
 
 
 def test_the_ways_taken_are_listed_leaf_by_leaf():
@@ -327,8 +338,10 @@ def test_the_ways_taken_are_listed_leaf_by_leaf():
 
 def test_the_sum_equals_the_plain_way():
     loss, params, x = small_model()
-    ours = run(fast.clipped_sum, loss, params, x, l2_clip_norm=0.1)
-    assert difference(ours, run(clipping.clipped_sum, loss, params, x, l2_clip_norm=0.1)) <= 1e-5
+    ours = run(fast.clipped_sum, loss, params, x, l2_clip_norm=1e-3)
+    plain = run(clipping.clipped_sum, loss, params, x, l2_clip_norm=1e-3)
+    assert difference(ours, plain) <= 1e-5
+    assert difference(ours, truth_of_small_model()) <= 1e-5
 
 
 @pytest.mark.parametrize("devices", [1, 2, 8])
@@ -338,25 +351,35 @@ def test_shards_of_a_batch_add_up_to_the_single_device_sum(devices):
     mesh = jax.make_mesh((devices,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
 
     def step(params, x, keys, mask):
-        local = fast.clipped_sum(loss, params, x, keys, mask, l2_clip_norm=0.1)
+        local = fast.clipped_sum(loss, params, x, keys, mask, l2_clip_norm=1e-3)
         return lax.psum(local, "data")
 
     specs = (P(), P("data"), P("data"), P("data"))
     step = jax.shard_map(step, mesh=mesh, in_specs=specs, out_specs=P(), check_vma=False)
     ours = jax.jit(step, compiler_options=QUICK)(params, x.at[5].set(jnp.nan), keys, mask)
-    truth = run(clipping.clipped_sum, loss, params, x, mask, l2_clip_norm=0.1)
+    truth = run(clipping.clipped_sum, loss, params, x, mask, l2_clip_norm=1e-3)
     assert difference(jax.tree.map(np.asarray, ours), truth) <= 1e-5
 
 
-@pytest.mark.parametrize("leaf", ["deep", "head", "scale", "stem", "tied", "up"])
-def test_each_leaf_counts_in_the_norm(leaf):
-    """Were one leaf's norm skipped, an example of that leaf alone would pass unclipped."""
+def test_each_leaf_counts_in_the_norm():
+    """Were one leaf's norm skipped, a gradient in that leaf alone would pass unclipped."""
     loss, params, x = small_model()
-    alone = lambda p, x, key: 100 * loss({**params, leaf: p[leaf]}, x, key)
-    assert 0.9 < norm(run(fast.clipped_sum, alone, {leaf: params[leaf]}, x[:1])) <= 1.0
+    for leaf in params:
+        alone = lambda p, x, key, leaf=leaf: 100 * loss({**params, leaf: p[leaf]}, x, key)
+        total = run(fast.clipped_sum, alone, {leaf: params[leaf]}, x[:1])
+        assert 0.9 < norm(total) <= 1.0, leaf
+
+
+@pytest.mark.parametrize(
+    "leaf", [0, 2, *(pytest.param(i, marks=pytest.mark.slow) for i in (1, 3, 4, 5))]
+)
+def test_the_equality_tests_would_notice_a_leaf_without_norm(leaf, monkeypatch):
+    loss, params, x = small_model()
+    joint = fast._joint
+    monkeypatch.setattr(fast, "_joint", lambda norms: joint(norms[:leaf] + norms[leaf + 1 :]))
     ours = run(fast.clipped_sum, loss, params, x, l2_clip_norm=1e-3)
-    truth = run(loop_clipped_sum, loss, params, x, l2_clip_norm=1e-3)
-    assert difference(ours, truth) <= 1e-5
+    monkeypatch.undo()
+    assert difference(ours, truth_of_small_model()) > 1e-5
 
 
 def test_padding_and_bad_rows_contribute_exactly_zero():
@@ -376,48 +399,47 @@ def test_a_batch_without_real_rows_gives_exact_zeros():
         assert all(np.array_equal(g, np.zeros_like(g)) for g in jax.tree.leaves(total))
 
 
-@pytest.mark.parametrize("size", [1e-30, 1e-12, 1.0, 1e12, 1e30])
-def test_gradients_of_any_size_are_clipped_to_c(size):
+def test_gradients_of_any_size_are_clipped_to_c():
     loss, params, x = small_model()
-    scaled = lambda p, x, key: size * loss(p, x, key)
-    clip = size * 1e-3
-    ours = run(fast.clipped_sum, scaled, params, x[:1], l2_clip_norm=clip)
-    truth = run(clipping.clipped_sum, scaled, params, x[:1], l2_clip_norm=clip)
-    assert 0.99 * clip < norm(ours) <= clip
-    assert difference(ours, truth) <= 1e-5
+    scaled = lambda p, example, key: example["size"] * loss(p, example["x"], key)
+    ways = [compiled(way, scaled) for way in (fast.clipped_sum, clipping.clipped_sum)]
+    keys, mask = jax.random.split(jax.random.key(7), 1), jnp.ones(1, bool)
+    for size in (1e-24, 1e-12, 1.0, 1e12, 1e30):
+        batch = {"x": x[:1], "size": jnp.full(1, size)}
+        ours, truth = (way(params, batch, keys, mask, size * 1e-3) for way in ways)
+        ours, truth = (jax.tree.map(lambda g: np.float64(g), t) for t in (ours, truth))
+        assert 0.99e-3 < norm(ours) / size <= 1e-3
+        assert difference(ours, truth) <= 1e-5
 
 
 @pytest.mark.parametrize("way", ["ghost", "product"])
-@pytest.mark.parametrize("offset", [1.0, 1e2, 1e4, 1e6])
-def test_cancelling_positions_never_exceed_c(way, offset):
+def test_cancelling_positions_never_exceed_c(way):
     """Nearly constant activations against cotangents that sum to zero: <AA', BB'> cancels."""
     rng = np.random.default_rng(3)
-    x = jnp.asarray(rng.standard_normal((4, 16, 40)) + offset, jnp.float32)
     params = {"kernel": jnp.asarray(rng.standard_normal((40, 30)), jnp.float32)}
 
     def loss(p, x, key):
         y = x @ p["kernel"]
-        y = y - y.mean(0)
-        return jnp.sum(jnp.sin(y))
+        return jnp.sum(jnp.sin(y - y.mean(0)))
 
-    for i in range(4):
-        with forced(way):
-            ours = run(fast.clipped_sum, loss, params, x[i : i + 1], l2_clip_norm=0.5)
-        assert 0 < norm(ours) <= 0.5
-        if offset <= 1:
-            assert norm(ours) > 0.499
+    with forced(way):
+        call = compiled(fast.clipped_sum, loss)
+        keys, mask = jax.random.split(jax.random.key(7), 1), jnp.ones(1, bool)
+        for offset in (1.0, 1e2, 1e4, 1e6):
+            x = jnp.asarray(rng.standard_normal((1, 16, 40)) + offset, jnp.float32)
+            ours = norm(jax.tree.map(np.asarray, call(params, x, keys, mask, 0.5)))
+            assert 0 < ours <= 0.5
+            assert offset > 1 or ours > 0.499
 
 
-def test_frozen_values_may_be_traced():
+def test_what_the_loss_closes_over_may_be_traced():
     loss, params, x = small_model()
-    held = {"scale": params.pop("scale")}
 
     @functools.partial(jax.jit, compiler_options=QUICK)
-    def step(params, held, x):
+    def step(params, x, shift):
         keys, mask = jax.random.split(jax.random.key(7), 8), jnp.ones(8, bool)
-        part = lambda p, x, key: loss({**p, **held}, x, key)
-        return fast.clipped_sum(part, params, x, keys, mask, l2_clip_norm=0.1)
+        moved = lambda p, x, key: loss(p, x + shift, key)
+        return fast.clipped_sum(moved, params, x, keys, mask, l2_clip_norm=1e-3)
 
-    full = lambda p, x, key: loss({**p, **held}, x, key)
-    truth = run(clipping.clipped_sum, full, params, x, l2_clip_norm=0.1)
-    assert difference(jax.tree.map(np.asarray, step(params, held, x)), truth) <= 1e-5
+    ours = jax.tree.map(np.asarray, step(params, x - 2, jnp.float32(2)))
+    assert difference(ours, truth_of_small_model()) <= 1e-4
