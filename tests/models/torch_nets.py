@@ -70,7 +70,7 @@ class Autoencoder(nn.Module):
 
     def __init__(self, dims, channels=256):
         super().__init__()
-        norm = lambda c: nn.GroupNorm(int(np.gcd(32, c)), c)
+        norm = group_norm
         steps, widths = [], (channels, *dims)
         for a, b in zip(widths, dims):
             steps += [nn.Conv2d(a, b, 5, 2, 2, bias=False), norm(b), nn.LeakyReLU(0.01)]
@@ -122,3 +122,93 @@ def ssim(x, y):
     vx, vy, vxy = blur(x * x) - mx**2, blur(y * y) - my**2, blur(x * y) - mx * my
     c1, c2 = 0.01**2, 0.03**2
     return ((2 * mx * my + c1) * (2 * vxy + c2)) / ((mx**2 + my**2 + c1) * (vx + vy + c2))
+
+
+class Bottleneck(nn.Module):
+    def __init__(self, c_in, c, stride, norm, act=F.relu):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(c_in, c, 1, bias=False), norm(c)
+        self.conv2, self.bn2 = nn.Conv2d(c, c, 3, stride, 1, bias=False), norm(c)
+        self.conv3, self.bn3 = nn.Conv2d(c, 4 * c, 1, bias=False), norm(4 * c)
+        self.downsample, self.act = None, act
+        if stride != 1 or c_in != 4 * c:
+            skip = nn.Conv2d(c_in, 4 * c, 1, stride, bias=False)
+            self.downsample = nn.Sequential(skip, norm(4 * c))
+
+    def forward(self, x):
+        y = self.act(self.bn2(self.conv2(self.act(self.bn1(self.conv1(x))))))
+        y = self.bn3(self.conv3(y))
+        return self.act(y + (x if self.downsample is None else self.downsample(x)))
+
+
+class ResNet(nn.Module):
+    """torchvision's ResNet up to the pooled features."""
+
+    def __init__(self, block, counts, norm, act=F.relu, channels=3):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(channels, 64, 7, 2, 3, bias=False), norm(64)
+        self.act, c_in = act, 64
+        wide = 4 if block is Bottleneck else 1
+        for stage, count in enumerate(counts):
+            blocks = []
+            for i in range(count):
+                stride = 2 if stage > 0 and i == 0 else 1
+                blocks.append(block(c_in, 64 * 2**stage, stride, norm, act))
+                c_in = 64 * 2**stage * wide
+            setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
+
+    def forward(self, x):
+        x = F.max_pool2d(self.act(self.bn1(self.conv1(x))), 3, 2, 1)
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = stage(x)
+        return x.mean((2, 3))
+
+
+class _DenseLayer(nn.Module):
+    def __init__(self, c_in, norm):
+        super().__init__()
+        self.norm1, self.conv1 = norm(c_in), nn.Conv2d(c_in, 128, 1, bias=False)
+        self.norm2, self.conv2 = norm(128), nn.Conv2d(128, 32, 3, padding=1, bias=False)
+
+    def forward(self, x):
+        y = self.conv1(F.relu(self.norm1(x)))
+        return torch.cat([x, self.conv2(F.relu(self.norm2(y)))], 1)
+
+
+class _Transition(nn.Module):
+    def __init__(self, c, norm):
+        super().__init__()
+        self.norm, self.conv = norm(c), nn.Conv2d(c, c // 2, 1, bias=False)
+
+    def forward(self, x):
+        return F.avg_pool2d(self.conv(F.relu(self.norm(x))), 2)
+
+
+class DenseNet121(nn.Module):
+    """torchvision's DenseNet-121 up to the pooled features."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.features = nn.Sequential()
+        self.features.add_module("conv0", nn.Conv2d(3, 64, 7, 2, 3, bias=False))
+        self.features.add_module("norm0", norm(64))
+        self.features.add_module("relu0", nn.ReLU())
+        self.features.add_module("pool0", nn.MaxPool2d(3, 2, 1))
+        c = 64
+        for i, count in enumerate((6, 12, 24, 16), start=1):
+            block = nn.Sequential()
+            for j in range(1, count + 1):
+                block.add_module(f"denselayer{j}", _DenseLayer(c, norm))
+                c += 32
+            self.features.add_module(f"denseblock{i}", block)
+            if i < 4:
+                self.features.add_module(f"transition{i}", _Transition(c, norm))
+                c //= 2
+        self.features.add_module("norm5", norm(c))
+
+    def forward(self, x):
+        return F.relu(self.features(x)).mean((2, 3))
+
+
+def group_norm(channels):
+    return nn.GroupNorm(int(np.gcd(32, channels)), channels)
