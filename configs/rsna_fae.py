@@ -58,6 +58,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.dp.unit = config_dict.placeholder(str)  # else the patient, where ids are known
     config.dp.clipping = "auto"
     config.dp.microbatch = 0
+    config.dp.tuning_runs = 1
     config.dp.insecure_seed = config_dict.placeholder(int)
 
     config.train = ConfigDict()
@@ -71,7 +72,7 @@ def _phantom(config: ConfigDict) -> ConfigDict:
     """Shrinks the experiment to the stand-in."""
     config.name = "rsna_fae_phantom"
     config.data.public_size = 600
-    config.data.phantom = ConfigDict({"n_images": 2_400, "seed": 0})
+    config.data.phantom = ConfigDict({"n_images": 2_400, "seed": 0, "pixels": 256})
     config.method.hidden_dims = (25, 50, 75, 100)
     config.optim.learning_rate = 1e-3
     config.train.steps = 150

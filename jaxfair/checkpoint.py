@@ -6,16 +6,16 @@ that forgot what was spent would be a privacy bug, so the ledger decides and not
 """
 
 import hashlib
+import json
 import os
 import pathlib
 import sys
 from typing import Any, NamedTuple
 
-import jax
-import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from jaxfair.errors import InputError
+from jaxfair.files import write_json
 from jaxfair.privacy.ledger import Ledger
 
 __all__ = ["Checkpoint", "restore", "save"]
@@ -36,36 +36,42 @@ class Checkpoint(NamedTuple):
 
 
 def save(folder: str | os.PathLike[str], checkpoint: Checkpoint, ledger: Ledger) -> None:
-    """Saves a checkpoint, whole or not at all, and drops all but the last two."""
+    """Saves a checkpoint, whole or not at all, and drops all but the last two.
+
+    Orbax writes the arrays; a seal beside them, written last, holds the hash of every file
+    and the head of the ledger. What has no seal does not count.
+    """
+    folder = pathlib.Path(folder)
     tree = {"params": checkpoint.params, "opt_state": checkpoint.opt_state}
-    meta = {"digest": _digest(tree), "ledger_length": len(ledger), "ledger_head": ledger.head}
     with _checkpointer(folder) as checkpointer:
-        checkpointer.save_checkpointables(
-            checkpoint.step, {"state": tree}, custom_metadata=meta, overwrite=True
-        )
+        _seal_path(folder, checkpoint.step).unlink(missing_ok=True)
+        checkpointer.save_checkpointables(checkpoint.step, {"state": tree}, overwrite=True)
+        kept = {found.step for found in checkpointer.checkpoints}
+    seal = {"ledger_length": len(ledger), "ledger_head": ledger.head}
+    seal["files"] = _file_hashes(folder / str(checkpoint.step))
+    write_json(_seal_path(folder, checkpoint.step), seal)
+    for step in _sealed_steps(folder):
+        if step not in kept:
+            _seal_path(folder, step).unlink()
 
 
 def restore(folder: str | os.PathLike[str], like: Checkpoint, ledger: Ledger) -> Checkpoint | None:
-    """Returns the last good checkpoint, or None where none was ever saved.
+    """Returns the last good checkpoint, or None where none was ever sealed.
 
     Args:
-      like: gives the shapes, dtypes and shardings to restore.
+      like: gives the structure, shapes, dtypes and shardings to restore.
       ledger: the run's ledger as it lies on disk.
 
     A torn, changed or foreign checkpoint is named on standard error and passed over. Raises
     InputError if there are checkpoints and none of them is good.
     """
-    if not pathlib.Path(folder).is_dir():
-        return None
-    abstract = {"params": like.params, "opt_state": like.opt_state}
-    with _checkpointer(folder) as checkpointer:
-        steps = sorted((found.step for found in checkpointer.checkpoints), reverse=True)
-        for step in steps:
-            try:
-                return _load(checkpointer, step, abstract, ledger)
-            except Exception as error:
-                reason = " ".join(str(error).split())[:200] or type(error).__name__
-                print(f"Checkpoint {step} is passed over: {reason}", file=sys.stderr)
+    folder = pathlib.Path(folder)
+    steps = sorted(_sealed_steps(folder), reverse=True)
+    for step in steps:
+        fault = _fault(folder, step, ledger)
+        if fault is None:
+            return _load(folder, step, like)
+        print(f"Checkpoint {step} is passed over: {fault}.", file=sys.stderr)
     if steps:
         raise InputError(
             f"None of the {len(steps)} checkpoints in {folder} can be used; start over in a "
@@ -74,28 +80,44 @@ def restore(folder: str | os.PathLike[str], like: Checkpoint, ledger: Ledger) ->
     return None
 
 
-def _load(checkpointer: Any, step: int, abstract: PyTree, ledger: Ledger) -> Checkpoint:
-    meta = checkpointer.checkpointables_metadata(step).custom_metadata or {}
-    if not {"digest", "ledger_length", "ledger_head"} <= set(meta):
-        raise ValueError("it is not a checkpoint of jaxfair")
-    if not ledger.holds(meta["ledger_length"], meta["ledger_head"]):
-        raise ValueError("the ledger is not the one that it was saved with")
-    loaded = checkpointer.load_checkpointables(step, {"state": abstract})["state"]
-    if _digest(loaded) != meta["digest"]:
-        raise ValueError("its arrays are not the ones that were saved")
+def _load(folder: pathlib.Path, step: int, like: Checkpoint) -> Checkpoint:
+    abstract = {"params": like.params, "opt_state": like.opt_state}
+    with _checkpointer(folder) as checkpointer:
+        loaded = checkpointer.load_checkpointables(step, {"state": abstract})["state"]
     return Checkpoint(loaded["params"], loaded["opt_state"], step)
 
 
-def _checkpointer(folder: str | os.PathLike[str]) -> ocp.training.Checkpointer:
+def _fault(folder: pathlib.Path, step: int, ledger: Ledger) -> str | None:
+    try:
+        seal = json.loads(_seal_path(folder, step).read_text())
+        length, head, hashes = seal["ledger_length"], seal["ledger_head"], seal["files"]
+    except (ValueError, KeyError, TypeError):
+        return "its seal cannot be read"
+    if not ledger.holds(length, head):
+        return "the ledger is not the one that it was saved with"
+    if _file_hashes(folder / str(step)) != hashes:
+        return "its files are not the ones that were saved"
+    return None
+
+
+def _seal_path(folder: pathlib.Path, step: int) -> pathlib.Path:
+    return folder / f"seal-{step}.json"
+
+
+def _sealed_steps(folder: pathlib.Path) -> list[int]:
+    return [int(path.stem.removeprefix("seal-")) for path in folder.glob("seal-*.json")]
+
+
+def _file_hashes(folder: pathlib.Path) -> dict[str, str]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in paths
+    }
+
+
+def _checkpointer(folder: pathlib.Path) -> ocp.training.Checkpointer:
     policy = ocp.training.preservation_policies.LatestN(n=_KEPT)
-    path = pathlib.Path(folder).resolve()
-    return ocp.training.Checkpointer(path, preservation_policy=policy, cleanup_tmp_directories=True)
-
-
-def _digest(tree: PyTree) -> str:
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        values = np.asarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {values.dtype} {values.shape}".encode())
-        digest.update(np.ascontiguousarray(values).tobytes())
-    return digest.hexdigest()
+    return ocp.training.Checkpointer(
+        folder.resolve(), preservation_policy=policy, cleanup_tmp_directories=True
+    )

@@ -7,9 +7,7 @@ one sentence.
 
 import dataclasses
 import difflib
-import hashlib
 import importlib.util
-import json
 import pathlib
 import types
 from collections.abc import Mapping, Sequence
@@ -28,7 +26,6 @@ from jaxfair.privacy.plan import PrivacyConfig, PrivacyPlan, make_plan
 __all__ = [
     "Settings",
     "TrainConfig",
-    "config_digest",
     "load_config",
     "parse_command",
     "plan_from_settings",
@@ -108,11 +105,6 @@ def plan_from_settings(settings: Settings) -> PrivacyPlan:
         expected_batch_size=settings.train.expected_batch_size,
         public_size=settings.data.public_size,
     )
-
-
-def config_digest(config: Mapping[str, Any]) -> str:
-    """Returns the SHA-256 of a config as it stands in config.json."""
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
 def parse_command(

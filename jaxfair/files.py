@@ -1,6 +1,7 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and the digest of what json holds."""
 
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -10,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-__all__ = ["whole", "write_bytes", "write_json", "write_table", "write_text"]
+__all__ = ["json_digest", "whole", "write_bytes", "write_json", "write_table", "write_text"]
 
 
 @contextlib.contextmanager
@@ -56,6 +57,11 @@ def write_text(path: str | os.PathLike[str], content: str) -> None:
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Writes `content` as indented JSON with sorted keys; NaN and Infinity are refused."""
     write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def json_digest(content: Any) -> str:
+    """Returns the SHA-256, in hex, of `content` as canonical JSON."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxfair import files
-from jaxfair.config import config_digest
 from jaxfair.errors import InputError
 from jaxfair.privacy.secret import Secret
 
@@ -41,7 +40,7 @@ class RunFolder:
         if not self.config.exists():
             return files.write_json(self.config, config)
         theirs = json.loads(self.config.read_text())
-        if config_digest(theirs) != config_digest(config):
+        if files.json_digest(theirs) != files.json_digest(config):
             changed = "; ".join(_differences(theirs, config))
             raise InputError(
                 f"{self.path} holds a run of another config ({changed}); choose another "

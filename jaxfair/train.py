@@ -24,7 +24,6 @@ from jaxfair import checkpoint, dryrun, evaluate, files, report
 from jaxfair.checkpoint import Checkpoint
 from jaxfair.config import (
     Settings,
-    config_digest,
     parse_command,
     plan_from_settings,
     settings_from_config,
@@ -40,6 +39,7 @@ from jaxfair.optim import make_optimizer
 from jaxfair.privacy.ledger import BudgetExceeded, Ledger
 from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.privacy.secret import Secret
+from jaxfair.privacy.statement import COVERED
 from jaxfair.runfolder import RunFolder, code_digest
 from jaxfair.runlog import MetricsLog, environment, progress_bar
 from jaxfair.step import DEFAULT_MICROBATCH, Step, TrainState, make_step
@@ -128,10 +128,10 @@ def _train(job: Job) -> TrainState:
     settings, plan, mesh = job.settings, job.plan, job.mesh
     method = make_method(settings.method_name, settings.method)
     params, frozen = method.init(jax.random.key(settings.seed), job.dataset.spec)
-    params, frozen = put_replicated(mesh, params), put_replicated(mesh, frozen)
+    frozen = put_replicated(mesh, frozen)
     optimizer = make_optimizer(settings.optim)
     step = make_step(method, plan, optimizer, mesh, microbatch=job.microbatch)
-    state = _begin_or_resume(job, step, params)
+    state = put_replicated(mesh, _begin_or_resume(job, step, params))
     population = make_population(*job.dataset.units(job.unit))
     rows = np.concatenate([np.empty(0, np.int64), *population.rows])
     feed = Feed(
@@ -187,7 +187,7 @@ def _begin_or_resume(job: Job, step: Step, params: Any) -> TrainState:
     found = checkpoint.restore(job.folder.checkpoints, _kept(state), job.ledger)
     if found is None:
         return state
-    number = put_replicated(job.mesh, np.int32(found.step))
+    number = np.int32(found.step)
     return state._replace(params=found.params, opt_state=found.opt_state, step=number)
 
 
@@ -214,13 +214,14 @@ def _statement(job: Job, steps: int) -> dict[str, Any]:
     grade = {"os": "private", "insecure_seed": "research"}[source] if private else "none"
     return job.plan.statement(job.ledger, steps) | {
         "unit": job.unit,
+        "covered": COVERED.format(unit=job.unit),
         "population": job.dataset.population,
         "data": job.dataset.data,
         "selection": job.dataset.selection,
         "noise_source": source if private else None,
         "grade": grade,
         "seed": job.settings.seed,
-        "config_digest": config_digest(json.loads(job.folder.config.read_text())),
+        "config_digest": files.json_digest(json.loads(job.folder.config.read_text())),
     }
 
 

@@ -1,9 +1,13 @@
 """Tests run stricter than users do: eight CPU devices, warnings are errors."""
 
 import os
+import pathlib
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 " + os.environ.get(
-    "XLA_FLAGS", ""
-)
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "xla"))
+EIGHT = "--xla_force_host_platform_device_count=8"
+if EIGHT not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{EIGHT} {os.environ.get('XLA_FLAGS', '')}"

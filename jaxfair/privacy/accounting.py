@@ -25,6 +25,7 @@ __all__ = [
     "group_epsilon",
     "joint_noise_multiplier",
     "library_version",
+    "merged_events",
     "noise_multiplier_from_epsilon",
     "one_step_delta",
 ]
@@ -71,12 +72,12 @@ def epsilon(events: Iterable[Event], delta: float, relation: str = _ADD_OR_REMOV
     >>> round(epsilon([Event(0.01, 1.0, 1000)], 1e-5), 4)
     1.8282
     """
-    return _epsilon(_merged(events), _checked_delta(delta), relation, "pld")
+    return _epsilon(merged_events(events), _checked_delta(delta), relation, "pld")
 
 
 def epsilon_rdp(events: Iterable[Event], delta: float, relation: str = _ADD_OR_REMOVE) -> float:
     """Returns epsilon at `delta` by RDP: looser, and computed in an independent way."""
-    return _epsilon(_merged(events), _checked_delta(delta), relation, "rdp")
+    return _epsilon(merged_events(events), _checked_delta(delta), relation, "rdp")
 
 
 def joint_noise_multiplier(queries: Sequence[tuple[float, float]]) -> float:
@@ -161,7 +162,8 @@ def _epsilon(events: tuple[Event, ...], delta: float, relation: str, accountant:
     return float(book.get_epsilon(delta))
 
 
-def _merged(events: Iterable[Event]) -> tuple[Event, ...]:
+def merged_events(events: Iterable[Event]) -> tuple[Event, ...]:
+    """Returns the events with equal rates added up: far faster to compose, at the same cost."""
     steps: Counter[tuple[float, float]] = Counter()
     for event in events:
         steps[event.sampling_prob, event.noise_multiplier] += event.steps

@@ -17,6 +17,7 @@ from jaxfair.privacy import accounting, clipping, fast
 from jaxfair.privacy.accounting import Event
 from jaxfair.privacy.ledger import Entry, Ledger
 from jaxfair.privacy.secret import Secret, create_secret, insecure_secret, load_secret
+from jaxfair.privacy.statement import NOT_COVERED, RELEASED, events_of, tuning_cost
 
 __all__ = [
     "CLIPPINGS",
@@ -49,6 +50,8 @@ class PrivacyConfig:
       microbatch: examples per device whose gradients are held at once; 0 chooses.
       insecure_seed: a research seed instead of the operating system's secret. The statement
         then says that the run is not private.
+      tuning_runs: how many runs on the same private data were compared to choose this
+        config, itself included; 1 for none. The statement prices them.
     """
 
     enabled: bool = True
@@ -59,6 +62,7 @@ class PrivacyConfig:
     clipping: str = "auto"
     microbatch: int = 0
     insecure_seed: int | None = None
+    tuning_runs: int = 1
 
     def __post_init__(self) -> None:
         _require(0 < self.epsilon <= 100, "dp.epsilon", self.epsilon, "in (0, 100]")
@@ -68,6 +72,7 @@ class PrivacyConfig:
         known = self.unit is None or self.unit in UNITS
         _require(known, "dp.unit", self.unit, f"one of {', '.join(UNITS)}, or left out")
         _require(self.clipping in CLIPPINGS, "dp.clipping", self.clipping, " or ".join(CLIPPINGS))
+        _require(self.tuning_runs >= 1, "dp.tuning_runs", self.tuning_runs, "1 or more")
         _require(self.microbatch >= 0, "dp.microbatch", self.microbatch, "0 or more")
 
 
@@ -87,6 +92,7 @@ class PrivacyPlan:
       budget: the epsilon that was asked for and is never exceeded.
       relation: the neighbouring relation of the guarantee.
       clipping: the way the sum is computed.
+      tuning_runs: see PrivacyConfig.
     """
 
     private: bool
@@ -102,6 +108,7 @@ class PrivacyPlan:
     budget: float
     relation: str = "add_or_remove_one"
     clipping: str = "vmap"
+    tuning_runs: int = 1
 
     def sensitivity(self) -> float:
         """Returns how far one unit can move the clipped sum, in l2 norm."""
@@ -186,14 +193,21 @@ class PrivacyPlan:
             "sampling_prob": self.sampling_prob,
             "expected_batch_size": self.expected_batch_size,
             "public_size": self.public_size,
+            "sampler": "poisson",
             "steps": steps,
+            "events": events_of(ledger.entries),
+            "tuning": {"runs": self.tuning_runs, "epsilon": None},
             "ledger_head": ledger.head,
+            "released": RELEASED,
+            "not_covered": NOT_COVERED,
             **dict.fromkeys(_CLAIMS),
         }
         if self.private:
             statement |= {name: getattr(self, name) for name in _CLAIMS}
             statement["epsilon"] = ledger.epsilon()
             statement["epsilon_rdp"] = ledger.epsilon(accountant="rdp")
+            events = [entry.event for entry in ledger.entries]
+            statement["tuning"] = tuning_cost(events, self.delta, self.tuning_runs)
         return statement
 
 
@@ -228,6 +242,7 @@ def make_plan(
         "public_size": public_size,
         "steps": steps,
         "delta": delta,
+        "tuning_runs": config.tuning_runs,
     }
     if not config.enabled:
         return PrivacyPlan(

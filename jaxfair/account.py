@@ -1,0 +1,115 @@
+"""Prices a config before it runs, and checks a run after it.
+
+    python -m jaxfair.account --config configs/rsna_fae.py
+    python -m jaxfair.account --verify RUN
+
+The verifier finds mistakes, not forgery: it recomputes every number that follows from
+others and compares the rest with what the config and the ledger say.
+"""
+
+import pathlib
+import sys
+from collections.abc import Iterable, Sequence
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from jaxfair.config import parse_command, plan_from_settings, settings_from_config
+from jaxfair.errors import InputError
+from jaxfair.privacy import accounting
+from jaxfair.privacy.plan import PrivacyPlan
+from jaxfair.privacy.verify import verify_run
+
+__all__ = ["main", "price", "verify"]
+
+_EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0)
+_GROUPS = (1, 2, 3, 5)
+
+
+def price(config: ConfigDict) -> str:
+    """Returns what a config costs: epsilon over its steps, sigma by epsilon, k images a person."""
+    plan = plan_from_settings(settings_from_config(config))
+    if not plan.private:
+        raise InputError(f"{config.name} trains without privacy (dp.enabled=False): no price.")
+    head = (
+        f"{config.name}: q = {plan.sampling_prob:.5g}, {plan.steps:,} steps, sigma "
+        f"{plan.noise_multiplier:.4f}, delta {plan.delta:.3g}"
+    )
+    parts = [head, _over_steps(plan), _by_epsilon(plan), _by_group_size(plan)]
+    return "\n\n".join(parts)
+
+
+def verify(workdir: pathlib.Path) -> list[str]:
+    """Returns what does not hold in a run folder, one sentence each; empty when all holds."""
+    return verify_run(workdir)
+
+
+def _over_steps(plan: PrivacyPlan) -> str:
+    counts = sorted({max(1, plan.steps * part // 5) for part in range(1, 6)})
+    rows = []
+    for steps in counts:
+        event = [plan.event(steps)]
+        by_pld = accounting.epsilon(event, plan.delta)
+        rows.append(
+            (f"{steps:,}", f"{by_pld:.4f}", f"{accounting.epsilon_rdp(event, plan.delta):.4f}")
+        )
+    return _table(("steps", "epsilon (PLD)", "epsilon (RDP)"), rows)
+
+
+def _by_epsilon(plan: PrivacyPlan) -> str:
+    targets = sorted({*_EPSILONS, plan.budget})
+    rows = []
+    for target in targets:
+        sigma = accounting.noise_multiplier_from_epsilon(
+            target, plan.delta, plan.sampling_prob, plan.steps
+        )
+        noise = sigma * plan.l2_clip_norm / plan.expected_batch_size
+        rows.append((f"{target:g}", f"{sigma:.4f}", f"{noise:.3g}"))
+    return _table(("epsilon", "sigma", "noise on each entry of the mean gradient"), rows)
+
+
+def _by_group_size(plan: PrivacyPlan) -> str:
+    event = plan.event(plan.steps)
+    rows = [(str(k), f"{accounting.group_epsilon(event, plan.delta, k):.4f}") for k in _GROUPS]
+    title = "If images were drawn one by one, a person with k images would have:"
+    return title + "\n" + _table(("k", "epsilon"), rows)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [tuple(head), *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    return "\n".join("  ".join(c.rjust(w) for c, w in zip(line, widths)) for line in lines)
+
+
+def _define_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("verify", None, "run folder to check", flag_values=values)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command; exit status 0, 1 for a run that does not verify, 2 for refused input."""
+    try:
+        if not any(argument.startswith(("--config", "-config")) for argument in argv):
+            values = flags.FlagValues()
+            _define_flags(values)
+            values(list(argv))
+            return _verify_command(values["verify"].value)
+        print(price(parse_command(argv)[0]))
+        return 0
+    except (InputError, flags.Error) as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _verify_command(workdir: str | None) -> int:
+    if workdir is None:
+        raise InputError("Give --config FILE to price a config, or --verify RUN to check a run.")
+    faults = verify(pathlib.Path(workdir))
+    for fault in faults:
+        print(f"MISMATCH {fault}", file=sys.stderr)
+    if not faults:
+        print(f"{workdir}: everything that can be recomputed agrees.")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

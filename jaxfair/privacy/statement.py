@@ -1,0 +1,38 @@
+"""The words and numbers of privacy.json that do not depend on the plan's arithmetic."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from jaxfair.privacy import accounting
+from jaxfair.privacy.accounting import Event
+from jaxfair.privacy.ledger import Entry
+
+__all__ = ["COVERED", "NOT_COVERED", "RELEASED", "events_of", "tuning_cost"]
+
+COVERED = "each {unit} of the training population, neighbours by adding or removing one"
+RELEASED = ["parameters after every step", "functions of the noisy mean in metrics.jsonl"]
+NOT_COVERED = [
+    "validation and test patients: predictions, thresholds, tables, maps and the report",
+    "data_card.json and rejected.csv, which are exact counts of all patients",
+    "the choice of this config, if other runs on the same data were compared (see tuning)",
+    "weights of a pretrained extractor, which are taken to be public",
+]
+
+
+def events_of(entries: Iterable[Entry]) -> list[dict[str, Any]]:
+    """Returns the ledger's events, equal ones merged, as they stand in privacy.json."""
+    merged = accounting.merged_events(entry.event for entry in entries)
+    return [asdict(event) for event in merged]
+
+
+def tuning_cost(events: Sequence[Event], delta: float, runs: int) -> dict[str, Any]:
+    """Returns what it costs that `runs` runs like this one were compared on the same data.
+
+    Releasing all of them is `runs` times the events in one composition, and the best of
+    them is a function of all; epsilon is null where there was only this run.
+    """
+    if runs == 1:
+        return {"runs": 1, "epsilon": None}
+    repeated = [Event(e.sampling_prob, e.noise_multiplier, e.steps * runs) for e in events]
+    return {"runs": runs, "epsilon": accounting.epsilon(repeated, delta)}

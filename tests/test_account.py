@@ -1,0 +1,152 @@
+"""The verifier accepts a real run and rejects it after any single number is changed."""
+
+import copy
+import json
+import pathlib
+import shutil
+
+import pytest
+
+from jaxfair import account
+from jaxfair.config import load_config, plan_from_settings, settings_from_config
+from jaxfair.errors import InputError
+from jaxfair.files import json_digest
+from jaxfair.privacy.statement import COVERED
+from jaxfair.privacy.verify import SCHEMA, verify_run
+from tests.small import CONFIG
+
+
+def make_run(folder: pathlib.Path, **dp) -> pathlib.Path:
+    """The privacy files of a run, made by the plan and the ledger without any training."""
+    config = load_config(CONFIG)
+    config.update_from_flattened_dict({f"dp.{name}": value for name, value in dp.items()})
+    plan = plan_from_settings(settings_from_config(config))
+    ledger = plan.open_ledger(folder / "ledger.jsonl")
+    for first in range(0, plan.steps, 50):
+        plan.charge(
+            ledger, stage="train", population="phantom", draws="a", first_step=first, steps=50
+        )
+    seeded = config.dp.insecure_seed is not None
+    statement = plan.statement(ledger, plan.steps) | {
+        "unit": "patient", "covered": COVERED.format(unit="patient"), "population": "phantom",
+        "data": "phantom", "selection": "independent", "seed": config.seed,
+        "noise_source": ("insecure_seed" if seeded else "os") if plan.private else None,
+        "grade": ("research" if seeded else "private") if plan.private else "none",
+        "config_digest": json_digest(config.to_dict()),
+    }  # fmt: skip
+    write(folder / "config.json", config.to_dict())
+    write(folder / "env.json", {"versions": {"dp-accounting": statement["accountant"]["version"]}})
+    write(folder / "privacy.json", statement)
+    return folder
+
+
+def write(path, content):
+    path.write_text(json.dumps(content))
+
+
+def read(path):
+    return json.loads(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture
+def copied(run, tmp_path):
+    return pathlib.Path(shutil.copytree(run, tmp_path / "copy"))
+
+
+def numbers(tree, path=()):
+    """Paths of all numbers in nested dicts and lists."""
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    for name, value in items:
+        if isinstance(value, dict | list):
+            yield from numbers(value, (*path, name))
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield (*path, name)
+
+
+def changed(tree, path):
+    tree = copy.deepcopy(tree)
+    *parents, last = path
+    inner = tree
+    for name in parents:
+        inner = inner[name]
+    inner[last] = inner[last] + 1 if isinstance(inner[last], int) else inner[last] * 1.001
+    return tree
+
+
+def test_a_true_run_verifies(run, capsys):
+    assert verify_run(run) == []
+    assert account.main(["account", f"--verify={run}"]) == 0
+    assert "agrees" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("dp", [{"insecure_seed": 3}, {"enabled": False}, {"tuning_runs": 5}])
+def test_research_plain_and_tuned_runs_verify(tmp_path, dp):
+    assert verify_run(make_run(tmp_path, **dp)) == []
+
+
+def test_every_changed_number_of_the_statement_is_found(run, copied):
+    statement = read(run / "privacy.json")
+    paths = list(numbers(statement))
+    assert len(paths) >= 14
+    for path in paths:
+        write(copied / "privacy.json", changed(statement, path))
+        assert verify_run(copied), f"{path} was changed and not found"
+
+
+@pytest.mark.parametrize("name", sorted(SCHEMA))
+def test_every_key_of_the_statement_is_checked(run, copied, name):
+    statement = read(run / "privacy.json")
+    write(copied / "privacy.json", {k: v for k, v in statement.items() if k != name})
+    assert any(name in fault for fault in verify_run(copied))
+    write(copied / "privacy.json", statement | {name: "other"})
+    assert verify_run(copied), f"{name} was replaced and not found"
+
+
+def test_every_changed_number_of_the_ledger_is_found(run, copied):
+    lines = (run / "ledger.jsonl").read_text().splitlines()
+    for place, line in enumerate(lines):
+        entry = json.loads(line)
+        for path in numbers(entry):
+            text = json.dumps(changed(entry, path), sort_keys=True)
+            (copied / "ledger.jsonl").write_text(
+                "\n".join([*lines[:place], text, *lines[place + 1 :], ""])
+            )
+            assert verify_run(copied), f"line {place}, {path} was changed and not found"
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_a_shortened_ledger_is_found(run, copied, kept):
+    lines = (run / "ledger.jsonl").read_text().splitlines(keepends=True)
+    (copied / "ledger.jsonl").write_text("".join(lines[:kept]))
+    assert verify_run(copied)
+
+
+def test_a_changed_config_is_found(run, copied):
+    config = read(run / "config.json")
+    config["dp"]["epsilon"] = 80.0
+    write(copied / "config.json", config)
+    assert any("config_digest" in fault for fault in verify_run(copied))
+    assert account.main(["account", f"--verify={copied}"]) == 1
+
+
+def test_a_folder_that_is_no_run_is_said_to_be_none(tmp_path):
+    assert "cannot be read" in verify_run(tmp_path)[0]
+
+
+def test_pricing_shows_steps_sigmas_and_persons_with_several_images(monkeypatch):
+    monkeypatch.setattr(account, "_EPSILONS", ())
+    monkeypatch.setattr(account, "_GROUPS", (1, 2))
+    text = account.price(load_config(CONFIG))
+    assert "epsilon (PLD)" in text and "sigma" in text and "k images" in text
+
+
+def test_pricing_a_plain_config_is_refused():
+    config = load_config(CONFIG)
+    config.dp.enabled = False
+    with pytest.raises(InputError, match="without privacy"):
+        account.price(config)

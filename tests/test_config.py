@@ -1,0 +1,97 @@
+"""The door: every wrong config ends in one sentence that names what was meant."""
+
+import pytest
+
+from jaxfair.config import load_config, parse_command, plan_from_settings, settings_from_config
+from jaxfair.errors import InputError
+from tests.small import CONFIG
+
+
+def parsed(*overrides):
+    return parse_command(["train", "--config", CONFIG, *overrides])[0]
+
+
+def refusal(*overrides):
+    with pytest.raises(InputError) as caught:
+        plan_from_settings(settings_from_config(parsed(*overrides)))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_overrides_follow_the_config_on_the_line():
+    config = parsed("--config.dp.epsilon=4", "--config.dp.enabled=False")
+    assert config.dp.epsilon == 4.0
+    assert settings_from_config(config).dp.enabled is False
+
+
+def test_optional_fields_can_be_set_from_the_line():
+    config = parsed("--config.dp.insecure_seed=3", "--config.data.root=here")
+    settings = settings_from_config(config)
+    assert (settings.dp.insecure_seed, settings.data.root) == (3, "here")
+
+
+def test_a_missing_config_file_names_the_nearest_one():
+    path = CONFIG.partition(":")[0].replace("rsna_fae", "rsna_fea")
+    with pytest.raises(InputError, match=r"does not exist.*Did you mean.*rsna_fae\.py"):
+        load_config(path)
+
+
+def test_an_unknown_variant_lists_the_known_ones():
+    with pytest.raises(InputError, match=r"'fantom' does not exist.*phantom"):
+        load_config(CONFIG.replace(":phantom", ":fantom"))
+
+
+def test_a_missing_config_option_says_so():
+    with pytest.raises(InputError, match="Give --config FILE"):
+        parse_command(["train"])
+
+
+def test_an_unknown_key_names_the_nearest_one():
+    assert "Did you mean config.dp.epsilon?" in refusal("--config.dp.epsilonn=4")
+    assert "Did you mean config.train.steps?" in refusal("--config.train.step=4")
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("--config.dp.epsilon=0", "dp.epsilon is 0.0; it must be in"),
+        ("--config.dp.epsilon=-1", "dp.epsilon is -1.0"),
+        ("--config.dp.epsilon=nan", "dp.epsilon is nan"),
+        ("--config.dp.delta=1.5", "dp.delta is 1.5"),
+        ("--config.dp.delta=0.01", "above 0.1 / public_size"),
+        ("--config.dp.l2_clip_norm=0", "dp.l2_clip_norm is 0.0"),
+        ("--config.dp.unit=person", "dp.unit is 'person'"),
+        ("--config.dp.clipping=ghots", "dp.clipping is 'ghots'"),
+        ("--config.train.steps=0", "train.steps is 0"),
+        ("--config.train.expected_batch_size=700", "between 1 and the public size"),
+        ("--config.optim.name=adm", "Did you mean 'adam'?"),
+        ("--config.method.name=fea", "Did you mean 'fae'?"),
+        ("--config.method.loss=ssim", "loss"),
+        ("--config.data.split=patients", "Did you mean 'patient'?"),
+    ],
+)
+def test_values_out_of_range_are_refused_before_data_is_read(override, sentence):
+    assert sentence in refusal(override)
+
+
+@pytest.mark.parametrize("override", ["--config.dp.epsilon=much", "--config.train.steps=1.5"])
+def test_values_of_the_wrong_type_are_refused(override):
+    with pytest.raises(InputError):
+        parsed(override)
+
+
+def test_an_unknown_option_is_refused():
+    with pytest.raises(InputError, match="wrkdir"):
+        parse_command(["train", "--config", CONFIG, "--wrkdir=x"])
+
+
+def test_a_stray_word_is_refused():
+    with pytest.raises(InputError, match="'phantom' is not an option"):
+        parse_command(["train", "--config", CONFIG, "phantom"])
+
+
+def test_a_run_needs_a_declared_population():
+    config = parsed()
+    config.data.public_size = None
+    with pytest.raises(InputError, match="declare the size"):
+        plan_from_settings(settings_from_config(config))

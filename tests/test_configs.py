@@ -1,0 +1,33 @@
+"""Every config and every variant of it parses, and gives a plan that keeps its promise."""
+
+import pathlib
+import re
+
+import pytest
+
+from jaxfair.config import load_config, plan_from_settings, settings_from_config
+from jaxfair.privacy import accounting
+
+FOLDER = pathlib.Path(__file__).resolve().parents[1] / "configs"
+CONFIGS = [
+    f"{path}{variant}"
+    for path in sorted(FOLDER.glob("*.py"))
+    if path.stem != "throughput"
+    for variant in ("", ":phantom")
+]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: pathlib.Path(p).name)
+def test_config_gives_a_plan_within_its_budget(path):
+    settings = settings_from_config(load_config(path))
+    assert settings.dp.enabled, "every config is private by default"
+    plan = plan_from_settings(settings)
+    event = plan.event(plan.steps)
+    assert 0.999 * settings.dp.epsilon <= plan.epsilon <= settings.dp.epsilon
+    assert accounting.epsilon([event], plan.delta) == plan.epsilon
+    assert plan.delta <= min(1e-5, 0.1 / plan.public_size)
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda p: p.name)
+def test_docstring_holds_the_command(path):
+    assert re.search(rf"--config configs/{path.name}", path.read_text())
