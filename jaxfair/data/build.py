@@ -123,8 +123,8 @@ def _fill(
     store.write_images(draft, images, (image_size, image_size, 1), description=_description(about))
     packed = store.pack(draft)
     rows = arrange(pd.DataFrame(gathered.kept))
-    rejected = pd.concat([table.rejected, pd.DataFrame(gathered.aside, columns=["image_id", "file",
-                                                       "reason"])])  # fmt: skip
+    aside = pd.DataFrame(gathered.aside, columns=table.rejected.columns)
+    rejected = pd.concat([table.rejected, aside], ignore_index=True)
     write_table(draft / "manifest.parquet", rows)
     write_table(draft / "rejected.csv", rejected)
     about |= {"images": len(rows), "pixels_sha256": store.sha256_of(packed)}
@@ -230,16 +230,28 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and np.isnan(value) else value
 
 
-def refuse_other(folder: pathlib.Path, about: dict[str, Any] | None, wanted: dict) -> None:
-    """Raises InputError where a prepared folder is not the one that is asked for."""
+def refuse_other(
+    folder: pathlib.Path, about: dict[str, Any] | None, wanted: dict[str, Any]
+) -> None:
+    """Raises InputError where a prepared folder is not the one that is asked for.
+
+    Args:
+      folder: where it lies.
+      about: its `read_marker`.
+      wanted: entries that must be equal there.
+    """
     if about is None:
         raise InputError(
             f"{folder} exists and is no prepared dataset (it has no {MARKER}); name another "
             "folder (data.prepared, or --out of prepare)."
         )
     for name, value in wanted.items():
-        if about.get(name) != value:
-            raise InputError(
-                f"{folder} was prepared with {name} {about.get(name)!r}, and {value!r} is asked "
-                "for; delete the folder or name another (data.prepared, or --out of prepare)."
-            )
+        if about.get(name) == value:
+            continue
+        made = f"with {name} {about.get(name)!r}, and {value!r} is asked for"
+        if name == "fingerprint":
+            made = "from other files than the data folder holds now (names, sizes or tables differ)"
+        raise InputError(
+            f"{folder} was prepared {made}; delete the folder or name another (data.prepared, or "
+            "--out of prepare)."
+        )

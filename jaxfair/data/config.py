@@ -23,7 +23,7 @@ class DataConfig:
         folder in which phantoms are kept (None: runs/phantoms).
       prepared: folder of the prepared set; None is jaxfair-prepared/ beside the root.
       image_size: side of the square images, 16 to 1024.
-      anomaly: "opacity" (others abnormal films are left out) or "any" (they are anomalies too).
+      anomaly: "opacity" (other abnormal films are left out) or "any" (they are anomalies too).
       split: "patient" (default, by hash) or "thesis" (by group share, `selection: coupled`).
       split_salt: public constant of the hash.
       protected_attr: "sex" or "age", of the thesis's split.

@@ -149,7 +149,7 @@ def test_a_prepared_set_of_other_files_is_refused_with_the_difference(rsna_root,
     with pytest.raises(InputError, match="image_size 16, and 32 is asked for"):
         opened(root, tmp_path, image_size=32)
     (root / rsna.IMAGES / "a.dcm").unlink()
-    with pytest.raises(InputError, match="was prepared with fingerprint"):
+    with pytest.raises(InputError, match="was prepared from other files than"):
         opened(root, tmp_path)
 
 
@@ -326,6 +326,18 @@ def test_the_thesis_defect_shares_normals_and_is_off_by_default(tmp_path):
     normal = (table["label_anomaly"] == 0).to_numpy()
     assert also.sum() == 20 == ((split == "validation") & normal).sum()
     assert not ((split == "test") & normal).any()
+
+
+@pytest.mark.parametrize("share, men, women", [(0.5, 1927, 1927), (0.1, 385, 3469)])
+def test_the_thesis_split_reproduces_the_published_training_sizes(share, men, women):
+    counts = {("M", 0): 4946, ("F", 0): 3905, ("M", 1): 3510, ("F", 1): 2502}  # RSNA's
+    rows = [(s, float(label)) for (s, label), n in counts.items() for _ in range(n)]
+    table = pd.DataFrame(rows, columns=["sex", "label_anomaly"])
+    table["patient_id"] = table.index.astype(str)
+    table["patient_abnormal"] = table["label_anomaly"] == 1
+    split, _ = subset.split_like_thesis(table, attribute="sex", share=share, share_normals=True)
+    train = table["sex"][split == "train"].value_counts()
+    assert (train["M"], train["F"]) == (men, women)
 
 
 def test_the_thesis_groups_are_31_and_younger_against_61_and_older():
