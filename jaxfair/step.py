@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.errors
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -142,8 +143,9 @@ def _sharded_sum(method: Method, plan: PrivacyPlan, mesh: Mesh, microbatch: int)
 
     def checked(*arguments: Any) -> PyTree:
         try:
-            return sharded(*arguments)
-        except flax.errors.ModifyScopeVariableError as error:
+            with nn.intercept_methods(_refuse_batch_statistics):
+                return sharded(*arguments)
+        except (_BatchStatistics, flax.errors.ModifyScopeVariableError) as error:
             raise InputError(
                 f"Method {method.name!r} updates statistics while it trains (a BatchNorm, most "
                 "likely): they mix the patients of a batch and would leave the run without "
@@ -151,6 +153,23 @@ def _sharded_sum(method: Method, plan: PrivacyPlan, mesh: Mesh, microbatch: int)
             ) from error
 
     return checked
+
+
+class _BatchStatistics(Exception):
+    """A layer normalises by the statistics of its batch."""
+
+
+def _refuse_batch_statistics(next_fun: Callable, args: Any, kwargs: Any, context: Any) -> Any:
+    """Stops at a BatchNorm that trains, also where its update of statistics is thrown away.
+
+    Under `vmap` such a layer would silently normalise every example by itself.
+    """
+    module = context.module
+    if isinstance(module, nn.BatchNorm) and context.method_name == "__call__":
+        called_with = kwargs.get("use_running_average", args[1] if len(args) > 1 else None)
+        if not (module.use_running_average if called_with is None else called_with):
+            raise _BatchStatistics
+    return next_fun(*args, **kwargs)
 
 
 def _sum_over_parts(part_sum: Callable, chunk: PyTree, microbatch: int) -> PyTree:
