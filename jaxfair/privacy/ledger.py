@@ -10,7 +10,7 @@ import json
 import os
 import pathlib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from jaxfair.privacy import accounting
 from jaxfair.privacy.accounting import Event
@@ -54,13 +54,12 @@ class Entry:
         return Event(self.sampling_prob, self.noise_multiplier, self.steps)
 
     def shares_draw_with(self, other: "Entry") -> bool:
-        """Two entries share a draw if they cover one step of one stage under one secret."""
-        same = (self.stage, self.draws) == (other.stage, other.draws)
+        """Two entries share a draw if they cover one step under one secret, in any stage."""
         apart = (
             self.first_step >= other.first_step + other.steps
             or other.first_step >= self.first_step + self.steps
         )
-        return same and not apart
+        return self.draws == other.draws and not apart
 
 
 class Ledger:
@@ -100,37 +99,37 @@ class Ledger:
     def charge(self, entry: Entry) -> float:
         """Pays for the draws of `entry` and returns the epsilon spent so far.
 
-        Draws that are paid for under the same secret and rates are left out. Raises
-        LedgerError if they were paid at other rates, BudgetExceeded instead of overspending.
+        Draws that are paid for under the same secret, for the same use, are left out. Raises
+        LedgerError if they were paid for another use, BudgetExceeded instead of overspending.
         """
         unpaid = self._unpaid(entry)
-        if unpaid is None:
-            return self.epsilon()
-        spent = accounting.epsilon([e.event for e in (*self.entries, unpaid)], self.delta)
-        if spent > self.budget:
+        spent = accounting.epsilon([e.event for e in (*self.entries, *unpaid)], self.delta)
+        if unpaid and not spent <= self.budget:
+            last = unpaid[-1].first_step + unpaid[-1].steps - 1
             raise BudgetExceeded(
-                f"Step {unpaid.first_step + unpaid.steps - 1} would bring epsilon to {spent:.4f}, "
+                f"Step {last} would bring epsilon to {spent:.4f}, "
                 f"above the budget of {self.budget}; training stops here."
             )
-        self._append(unpaid)
+        for part in unpaid:
+            self._append(part)
         return spent
 
-    def _unpaid(self, entry: Entry) -> Entry | None:
-        first = entry.first_step
+    def _unpaid(self, entry: Entry) -> list[Entry]:
+        """The stretches of `entry` that no line has paid for."""
+        parts = [(entry.first_step, entry.first_step + entry.steps)]
         for paid in self.entries:
             if not entry.shares_draw_with(paid):
                 continue
-            rates = (paid.sampling_prob, paid.noise_multiplier)
-            if rates != (entry.sampling_prob, entry.noise_multiplier):
+            begin, end = paid.first_step, paid.first_step + paid.steps
+            if replace(entry, first_step=begin, steps=paid.steps) != paid:
                 raise LedgerError(
-                    f"The draws of steps {paid.first_step} to {paid.first_step + paid.steps - 1} "
-                    "are paid for at other rates; everything that one draw releases belongs "
-                    "into one event."
+                    f"The draws of steps {begin} to {end - 1} are paid for by stage "
+                    f"{paid.stage!r} or at other rates; everything that one draw releases "
+                    "belongs into one event."
                 )
-            first = max(first, paid.first_step + paid.steps)
-        steps = entry.first_step + entry.steps - first
-        fields = asdict(entry) | {"first_step": first, "steps": steps}
-        return Entry(**fields) if steps > 0 else None
+            sides = [side for a, b in parts for side in ((a, min(b, begin)), (max(a, end), b))]
+            parts = [(a, b) for a, b in sides if a < b]
+        return [replace(entry, first_step=a, steps=b - a) for a, b in parts]
 
     def _append(self, entry: Entry) -> None:
         line, head = _line(entry, self.head)
