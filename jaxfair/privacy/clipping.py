@@ -68,9 +68,10 @@ def per_example_norms(per_example_grads: PyTree) -> jax.Array:
 
 def scales_from_norms(norms: jax.Array, mask: jax.Array, l2_clip_norm: float) -> jax.Array:
     """Returns the (b,) factors min(1, C' / norm), zero for padding and non-finite norms."""
-    bound = jnp.float32(l2_clip_norm * (1 - CLIP_MARGIN))
-    scales = jnp.minimum(1.0, bound / jnp.maximum(norms, jnp.finfo(jnp.float32).tiny))
-    return jnp.where(mask & jnp.isfinite(norms), scales, 0.0)
+    bound, tiny = jnp.float32(l2_clip_norm * (1 - CLIP_MARGIN)), jnp.finfo(jnp.float32).tiny
+    scales = jnp.minimum(1.0, bound / jnp.maximum(norms, tiny))
+    # Below tiny a factor has few bits and would round above C, or to 0, as the device pleases.
+    return jnp.where(mask & jnp.isfinite(norms) & (scales >= tiny), scales, 0.0)
 
 
 def summed_grads(
