@@ -110,9 +110,15 @@ class PrivacyPlan:
     clipping: str = "vmap"
     tuning_runs: int = 1
 
+    def __post_init__(self) -> None:
+        if self.relation != "add_or_remove_one":
+            raise ValueError(
+                f"relation is {self.relation!r}, but plans are priced for 'add_or_remove_one'."
+            )
+
     def sensitivity(self) -> float:
-        """Returns how far one unit can move the clipped sum, in l2 norm."""
-        return self.l2_clip_norm * {"add_or_remove_one": 1, "replace_one": 2}[self.relation]
+        """Returns how far adding or removing one unit moves the clipped sum, in l2 norm."""
+        return self.l2_clip_norm
 
     def noise_stddev(self) -> float:
         """Returns the standard deviation of the noise on every entry of the sum."""
