@@ -49,14 +49,8 @@ def random_extractor(seed: int) -> tuple[PyTree, PyTree]:
     He-normal filters; the stored statistics are those of `synthetic_textures`, layer by
     layer, so that every map is centred and scaled without having seen a patient.
     """
-    rng = np.random.default_rng(seed)
-    shapes = jax.eval_shape(Extractor().init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
-    params = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: _drawn(path[-1].key, leaf.shape, rng), shapes["params"]
-    )
-    measure = jax.jit(functools.partial(Extractor().apply, mutable=["stats"]))
-    _, measured = measure({"params": params}, synthetic_textures(32, 128, seed=seed))
-    return params, measured["stats"]
+    with jax.ensure_compile_time_eval():  # cached arrays must be arrays, also inside a trace
+        return _measured(_drawn_params(np.random.default_rng(seed)), seed)
 
 
 def synthetic_textures(count: int, size: int, *, seed: int) -> np.ndarray:
@@ -81,8 +75,22 @@ def _stage(x: jax.Array, features: int, stride: int, name: str) -> jax.Array:
     return block(name=f"{name}_1")(block(stride=stride, name=f"{name}_0")(x))
 
 
+def _drawn_params(rng: np.random.Generator) -> PyTree:
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    shapes = jax.eval_shape(Extractor().init, jax.random.key(0), image)["params"]
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: _drawn(path[-1].key, leaf.shape, rng), shapes
+    )
+
+
 def _drawn(leaf: str, shape: tuple[int, ...], rng: np.random.Generator) -> jax.Array:
     if leaf != "kernel":
         return jnp.full(shape, float(leaf == "scale"))
     fan_out = shape[-1] * shape[0] * shape[1]
     return jnp.asarray(rng.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / fan_out)))
+
+
+def _measured(params: PyTree, seed: int) -> tuple[PyTree, PyTree]:
+    measure = jax.jit(functools.partial(Extractor().apply, mutable=["stats"]))
+    _, measured = measure({"params": params}, synthetic_textures(32, 128, seed=seed))
+    return params, measured["stats"]

@@ -7,16 +7,31 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxfair.data.transforms import AugmentConfig, make_augment
 from jaxfair.errors import InputError
 from jaxfair.methods import catalog
+from jaxfair.methods.classifier import ClassifierConfig
 from jaxfair.methods.fae import FAEConfig
 from jaxfair.privacy import clipping
+from tests.methods.made import made
 
 B = 3
 
 
-def image_spec(h, w, c):
-    return {"image": jax.ShapeDtypeStruct((h, w, c), jnp.float32)}
+def image_spec(*shape):
+    return {"image": jax.ShapeDtypeStruct(shape, jnp.float32)}
+
+
+def labelled_spec(labels, *shape):
+    label = jax.ShapeDtypeStruct((labels,), jnp.float32)
+    return {**image_spec(*shape), "label": label, "label_mask": label}
+
+
+def classifier(labels, **fields):
+    """A classifier of which all but the stem and the head is frozen: quick to compile."""
+    frozen = ("layer2", "layer3", "layer4")
+    names = tuple(f"finding{i}_{s}" for i in range(labels) for s in ("left", "right"))[:labels]
+    return ClassifierConfig(names, channels=1, **{"freeze": frozen, **fields})
 
 
 CASES = {
@@ -26,6 +41,15 @@ CASES = {
         FAEConfig((8,), loss="mse", feature_dtype="bfloat16", score_region="foreground"),
         image_spec(16, 16, 1),
     ),
+    "classifier": ("classifier", classifier(2), labelled_spec(2, 16, 16, 1)),
+    "classifier-head": (
+        "classifier",
+        classifier(3, target="multi-class", last_layer=True, activation="mish"),
+        labelled_spec(3, 16, 16, 1),
+    ),
+}
+PARTS = {
+    "classifier": {"augment": make_augment(AugmentConfig(0.5, 10, 0.1, 0.1), ("a_left", "a_right"))}
 }
 
 
@@ -33,8 +57,8 @@ CASES = {
 def built(case):
     """Returns (method, params, frozen, batch) of a case, the batch merged from raw and prepared."""
     name, config, spec = CASES[case]
-    method = catalog.make_method(name, config)
-    params, frozen = method.init(jax.random.key(0), spec)
+    method = catalog.make_method(name, config, **PARTS.get(case, {}))
+    params, frozen = made(method, spec)
     raw = raw_batch(spec)
     if method.prepare is None:
         return method, params, frozen, raw
@@ -44,9 +68,14 @@ def built(case):
 
 def raw_batch(spec):
     rng = np.random.default_rng(1)
-    return {
+    batch = {
         name: jnp.asarray(rng.random((B, *leaf.shape)), leaf.dtype) for name, leaf in spec.items()
     }
+    if "label" in batch:
+        count = batch["label"].shape[1]
+        batch["label"] = jax.nn.one_hot(jnp.arange(B) % count, count)
+        batch["label_mask"] = jnp.ones((B, count), bool).at[0, 0].set(count > 2)
+    return batch
 
 
 def row(batch, i):
@@ -91,7 +120,12 @@ def test_parameters_are_float32_and_frozen_arrays_are_not_among_them(case):
 def test_initialisation_is_a_function_of_its_key(name, case):
     method, params, _, _ = case
     spec = CASES[name][2]
-    jax.tree.map(np.testing.assert_array_equal, method.init(jax.random.key(0), spec)[0], params)
+    init = jax.jit(lambda key: method.init(key, spec)[0])
+    first, again, other = (init(jax.random.key(seed)) for seed in (0, 0, 1))
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    assert jax.tree.map(jnp.shape, first) == jax.tree.map(jnp.shape, params)
+    largest = lambda tree: max(jax.tree.leaves(tree), key=jnp.size)
+    assert not np.array_equal(largest(first), largest(other))
 
 
 def test_scores_have_one_float_per_row_and_task_and_are_deterministic(case):

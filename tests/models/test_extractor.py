@@ -54,6 +54,13 @@ def test_the_random_extractor_is_a_function_of_its_seed():
     assert not np.array_equal(kernel, first[0]["conv1"]["kernel"])
 
 
+def test_a_random_extractor_built_inside_a_trace_holds_arrays():
+    extractor.random_extractor.cache_clear()
+    jax.eval_shape(lambda: extractor.random_extractor(0))
+    kernel = extractor.random_extractor(0)[0]["conv1"]["kernel"]
+    assert np.isfinite(np.asarray(kernel)).all()
+
+
 def test_random_features_are_centred_on_synthetic_textures():
     params, stats = extractor.random_extractor(0)
     textures = extractor.synthetic_textures(8, 128, seed=5)
