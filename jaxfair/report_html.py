@@ -48,6 +48,9 @@ figcaption { color: var(--quiet); font-size: .8rem; }
 @media print { nav { display: none; } .scroll { overflow: visible; } }
 """
 
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+"""Forbids the page every request, so that no browser can be made to ask anyone for anything."""
+
 _INTERVAL = re.compile(r"(-?[\d.]+) (\[-?[\d.]+, -?[\d.]+\])")
 _QUIET = {"too few", "undefined", "none", "one seed"}
 
@@ -65,6 +68,7 @@ def as_html(sections: Sequence[Section]) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<link rel="icon" href="data:,">\n'
         f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
         f"<header>\n<h1>{title}</h1>\n{head}\n</header>\n"

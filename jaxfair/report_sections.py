@@ -18,6 +18,7 @@ from jaxfair.report_words import LIMITS, crosswalk
 __all__ = ["sections"]
 
 _WORST = 10
+_DETAILED = 2
 
 
 def sections(
@@ -25,7 +26,8 @@ def sections(
 ) -> list[Section]:
     """Returns the report of one run, or of several side by side.
 
-    The first section holds the headline and what the guarantee covers.
+    The first section holds the headline and what the guarantee covers. Curves, calibration and
+    worst cases are shown for up to two runs; of more runs each has them in its own report.
     """
     views = [TaskView(run, task, n_bootstrap) for run in runs for task in run.tasks]
     found = [_heading(runs)]
@@ -34,7 +36,7 @@ def sections(
         found.extend(comparison(views))
     found.extend(_privacy(run) for run in runs if run.privacy is not None)
     found.extend(_population(run) for i, run in enumerate(runs) if _is_new(run, runs[:i]))
-    for view in views:
+    for view in views if len(runs) <= _DETAILED else []:
         found.extend(_details(view))
     found.extend(_maps(run) for run in runs if _may_show(run, with_images))
     found.append(_limits())

@@ -43,9 +43,10 @@ def make_run(
     *,
     seed: int = 0,
     n: int = 900,
-    gap: float = 0.6,
+    gap: float = 0.9,
     maps: bool = True,
-    n_bootstrap: int = 30,
+    n_bootstrap: int = 2,
+    attributes: tuple[str, ...] = ("sex",),
     config: dict | None = None,
     **privacy: object,
 ) -> pathlib.Path:
@@ -59,7 +60,7 @@ def make_run(
     write_table(folder / "predictions.parquet", rows)
     fitted = fit_thresholds(rows)
     write_json(folder / "thresholds.json", fitted)
-    table = fairness_table(rows, thresholds=fitted, n_bootstrap=n_bootstrap)
+    table = fairness_table(rows, thresholds=fitted, attributes=attributes, n_bootstrap=n_bootstrap)
     write_table(folder / "fairness.csv", table)
     write_json(folder / "privacy.json", statement)
     write_json(folder / "config.json", {"seed": seed, **(config or {})})

@@ -1,17 +1,21 @@
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from jaxfair import report
 from jaxfair.errors import InputError
+from jaxfair.files import write_json
 from tests.made_runs import make_run
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
-    return make_run(root / "private"), make_run(root / "plain", epsilon=None)
+    every = ("sex", "age_group", "view", "sex x age_group")
+    plain = make_run(root / "plain", epsilon=None, attributes=every)
+    return make_run(root / "private", attributes=every), plain
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +33,7 @@ def test_the_first_lines_say_what_the_guarantee_covers(written):
 
 
 def test_no_privacy_statement_means_no_table(tmp_path):
-    folder = make_run(tmp_path / "run", n=100, n_bootstrap=2)
+    folder = make_run(tmp_path / "run", n=100)
     (folder / "privacy.json").unlink()
     with pytest.raises(InputError, match=r"has no privacy\.json"):
         report.run([folder], tmp_path / "out")
@@ -54,12 +58,90 @@ def test_tables_and_plots_are_written_and_linked(written):
     ],
 )
 def test_what_weakens_the_guarantee_is_said(tmp_path, privacy, sentence):
-    run = report.load_run(make_run(tmp_path / "run", n=100, n_bootstrap=2, **privacy))
+    run = report.load_run(make_run(tmp_path / "run", n=100, **privacy))
     assert any(sentence in line for line in run.statement())
 
 
+def test_the_headline_names_the_planted_group_and_hides_what_is_too_few(written):
+    text = (written / "report.md").read_text()
+    assert "Worse than the rest: sex: F" in text
+    table = pd.read_csv(written / "tables" / "private_anomaly_headline.csv")
+    small = table[table["too_few"]]
+    assert len(small) > 0 and small["n"].notna().all()
+    assert small[["auroc", "sensitivity", "ece", "difference"]].isna().all().all()
+    women = table.set_index("group").loc["F"]
+    assert women["difference"] < 0 and women["p_corrected"] <= 0.05 and women["flagged"]
+
+
+def test_every_section_that_a_reader_expects_is_there(written):
+    text = (written / "report.md").read_text()
+    for title in (
+        "results by group",
+        "Comparison of runs",
+        "privacy statement",
+        "population and flow",
+        "by sex x age_group",
+        "calibration",
+        "worst cases",
+        "anomaly maps",
+        "Limits, and where checklists are answered",
+    ):
+        assert re.search(f"^## .*{title}", text, re.MULTILINE), title
+    for item in ("TRIPOD+AI", "CLAIM", "FUTURE-AI", "NIST SP 800-226", "Model card"):
+        assert item in text
+
+
+def test_one_seed_per_arm_is_compared_without_an_interval(written):
+    text = (written / "report.md").read_text()
+    assert "1 plain and 1 private seeds. Below 5 seeds in each arm there is no interval" in text
+
+
+def test_five_seeds_per_arm_get_an_interval_of_the_loss(tmp_path):
+    folders = []
+    for seed in range(5):
+        for epsilon in (None, 8.0):
+            name = f"{'plain' if epsilon is None else 'private'}{seed}"
+            folder = tmp_path / name
+            folders.append(make_run(folder, n=300, seed=seed, epsilon=epsilon, maps=False))
+    out = report.run(folders, tmp_path / "out")
+    table = pd.read_csv(out / "tables" / "comparison_anomaly_loss_8.csv")
+    overall = table.iloc[0]
+    assert overall["n_plain"] == overall["n_private"] == 5
+    assert overall["ci_low"] < overall["value"] < overall["ci_high"]
+    assert overall["sd_plain_seed"] > 0
+
+
+def test_runs_on_other_test_images_say_why_they_are_not_compared(tmp_path, folders):
+    other = make_run(tmp_path / "other", n=300, epsilon=None)
+    text = (report.run([folders[0], other], tmp_path / "out") / "report.md").read_text()
+    assert "Loss to privacy is not shown: The runs were not tested on the same images" in text
+
+
+def test_a_data_card_says_who_was_excluded_and_why(tmp_path):
+    folder = make_run(tmp_path / "run", n=200)
+    card = {"images": 90, "patients": 40, "missing": {"sex": 3}}
+    card["rejected"] = {"total": 2, "by_reason": {"no pixels": 2}}
+    write_json(folder / "data_card.json", card)
+    text = (report.run([folder], tmp_path / "out") / "report.md").read_text()
+    assert "| set aside: no pixels | 2 |" in text and "| sex unknown | 3 |" in text
+
+
+def test_a_group_without_positives_is_undefined_and_listed(tmp_path):
+    rng = np.random.default_rng(0)
+    n = 400
+    site = np.repeat(["A", "B", "C"], [150, 150, 100])
+    y = rng.integers(0, 2, n) * (site != "C")
+    split = np.where(np.arange(n) % 2 == 0, "validation", "test")
+    table = pd.DataFrame({"y_true": y, "y_score": rng.normal(size=n) + y, "site": site})
+    table.assign(split=split).to_csv(tmp_path / "t.csv", index=False)
+    argv = ["report", "--predictions", str(tmp_path / "t.csv"), "--groups", "site"]
+    assert report.main([*argv, "--out", str(tmp_path / "o"), "--bootstraps", "20"]) == 0
+    parity = pd.read_csv(tmp_path / "o" / "tables" / "t_csv_score_site_parity.csv")
+    assert parity.set_index("criterion").loc["equal opportunity (sensitivity)", "undefined"] == "C"
+
+
 def test_images_of_patients_are_shown_only_when_asked_for(tmp_path):
-    real = make_run(tmp_path / "real", n=200, n_bootstrap=2, data="real")
+    real = make_run(tmp_path / "real", n=200, data="real")
     hidden = report.run([real], tmp_path / "hidden")
     shown = report.run([real], tmp_path / "shown", with_images=True)
     assert "i7.png" not in (hidden / "report.md").read_text()
