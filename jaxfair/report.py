@@ -9,16 +9,18 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+import pandas as pd
 from absl import flags
 
 from jaxfair.errors import InputError
 from jaxfair.files import write_text
+from jaxfair.report_content import Table
 from jaxfair.report_html import as_html
 from jaxfair.report_markdown import as_markdown
 from jaxfair.report_run import Run, load_run, run_from_predictions
 from jaxfair.report_sections import sections
 
-__all__ = ["Run", "load_run", "main", "run", "run_from_predictions"]
+__all__ = ["Run", "load_run", "main", "run", "run_from_predictions", "tables"]
 
 
 def run(
@@ -38,6 +40,12 @@ def run(
       InputError: if a folder is not a run, or lacks its privacy statement.
     """
     return _write([load_run(path) for path in workdirs], pathlib.Path(out), with_images)
+
+
+def tables(run: Run) -> dict[str, pd.DataFrame]:
+    """Returns every table of one run's report, as it is shown, by the name of its file."""
+    blocks = [block for section in sections([run]) for block in section.blocks]
+    return {block.name: block.shown for block in blocks if isinstance(block, Table)}
 
 
 def main(argv: Sequence[str]) -> int:

@@ -7,7 +7,9 @@ import pathlib
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
+from jaxfair import plots
 from jaxfair.errors import InputError
 from jaxfair.fairness import table as fairness
 from jaxfair.fairness.frame import GroupFrame, Metric
@@ -93,6 +95,26 @@ class Run:
         rows = table[(table["attribute"] == attribute) & (table["metric"] == metric)]
         columns = ["value", "ci_low", "ci_high", "n", "n_images", "n_positive"]
         return rows[rows["task"] == self.tasks[0]].set_index("group")[columns]
+
+    def plot_roc(self, attribute: str, task: str | None = None) -> Figure:
+        """Returns the ROC curves of the groups of an attribute."""
+        return plots.roc_by_group(self.frame(attribute, task))
+
+    def plot_scores(self, attribute: str, task: str | None = None) -> Figure:
+        """Returns the score histograms of the groups of an attribute."""
+        chosen = self.tasks[0] if task is None else task
+        value = self.thresholds.get(chosen, {}).get("youden")
+        threshold = float("nan") if value is None else float(value)
+        return plots.histogram_by_group(self.frame(attribute, task), threshold)
+
+    def maps(self, *, with_images: bool = False) -> dict[str, bytes]:
+        """Returns {image id: PNG of the image and its anomaly map}, if there are any.
+
+        Pixels are patients: those of real data come out only `with_images`.
+        """
+        if not (with_images or self.phantom):
+            return {}
+        return {path.stem: path.read_bytes() for path in sorted((self.path / "maps").glob("*.png"))}
 
     def title(self) -> str:
         """Returns one line: the name, and PHANTOM where the images are made up."""

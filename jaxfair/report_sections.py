@@ -1,7 +1,7 @@
 """The report's sections, from runs: what is said, in which order."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ def sections(
     found.extend(_population(run) for i, run in enumerate(runs) if _is_new(run, runs[:i]))
     for view in views if len(runs) <= _DETAILED else []:
         found.extend(_details(view))
-    found.extend(_maps(run) for run in runs if _may_show(run, with_images))
+    found.extend(_maps(run, shown) for run in runs if (shown := run.maps(with_images=with_images)))
     found.append(_limits())
     return found
 
@@ -204,15 +204,11 @@ def _rounded(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(y_true=rows["y_true"].astype(int), y_score=rows["y_score"].map(number))
 
 
-def _may_show(run: Run, with_images: bool) -> bool:
-    return (with_images or run.phantom) and any((run.path / "maps").glob("*.png"))
-
-
-def _maps(run: Run) -> Section:
+def _maps(run: Run, shown: Mapping[str, bytes]) -> Section:
     kind = "PHANTOM images" if run.phantom else "Images of patients: do not pass on"
     blocks: list[Block] = [Text(kind, strong=True), Text("Left the image, right its anomaly map.")]
-    for path in sorted((run.path / "maps").glob("*.png")):
-        blocks.append(Image(f"{_slug(run.name)}_{_slug(path.stem)}", path.read_bytes(), path.stem))
+    for name, png in shown.items():
+        blocks.append(Image(f"{_slug(run.name)}_{_slug(name)}", png, name))
     return Section(f"{run.title()}: anomaly maps", blocks)
 
 
