@@ -1,0 +1,83 @@
+"""What the benchmark runs: a Method, its parameters, and a made-up batch of examples."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxfair.errors import InputError
+from jaxfair.methods.base import PyTree
+from jaxfair.methods.catalog import METHODS, make_method
+
+__all__ = ["PRECISIONS", "Workload", "make_workload"]
+
+PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "default"}
+"""Precision of a workload -> jax's matmul precision; "bfloat16" also stores activations so."""
+
+
+class Workload(NamedTuple):
+    """One model and one batch.
+
+    Attributes:
+      loss_fn: `(params, frozen, example, key) -> scalar` for one example.
+      params, frozen: float32 leaves.
+      batch: leaves of shape (rows, ...), as the training step receives them.
+      keys: (rows,) typed PRNG keys.
+    """
+
+    loss_fn: Any
+    params: PyTree
+    frozen: PyTree
+    batch: PyTree
+    keys: jax.Array
+
+
+def make_workload(work: Any, *, rows: int, precision: str) -> Workload:
+    """Returns the Workload of `work`, one entry of `config.works`, with `rows` examples.
+
+    Args:
+      work: has `method`, `options` (fields of the Method's config), `image` (shape of one
+        example) and `prepared` (True: the batch holds what the frozen part computed once).
+      precision: a key of PRECISIONS.
+
+    Raises InputError for a precision that is none of them.
+    """
+    if precision not in PRECISIONS:
+        raise InputError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}.")
+    method = _method(work)
+    image = jax.ShapeDtypeStruct(tuple(work.image), jnp.float32)
+    params, frozen = method.init(jax.random.key(0), {"image": image})
+    batch = _batch(work, method, frozen, rows)
+
+    def loss_fn(params: PyTree, frozen: PyTree, example: PyTree, key: jax.Array) -> jax.Array:
+        if method.prepare is not None and not work.prepared:
+            example = {**example, **method.prepare(frozen, example)}
+        if precision == "bfloat16":
+            params, frozen, example = map(_to_bfloat16, (params, frozen, example))
+        return method.loss(params, frozen, example, key)[0].astype(jnp.float32)
+
+    return Workload(loss_fn, params, frozen, batch, jax.random.split(jax.random.key(1), rows))
+
+
+def _method(work: Any) -> Any:
+    return make_method(work.method, METHODS[work.method][0](**work.options.to_dict()))
+
+
+def _batch(work: Any, method: Any, frozen: PyTree, rows: int) -> PyTree:
+    rng = np.random.default_rng(0)
+    raw = {"image": rng.random((rows, *work.image), np.float32)}
+    labels = len(work.options.get("labels", ()))
+    if labels:
+        raw["label"] = (rng.random((rows, labels)) < 0.5).astype(np.float32)
+        raw["label_mask"] = np.ones((rows, labels), bool)
+    if method.prepare is None or not work.prepared:
+        return jax.tree.map(jnp.asarray, raw)
+    prepare = jax.jit(method.prepare)
+    rows_of = [prepare(frozen, {k: v[i] for k, v in raw.items()}) for i in range(rows)]
+    return jax.tree.map(lambda *xs: jnp.stack(xs), *rows_of)
+
+
+def _to_bfloat16(tree: PyTree) -> PyTree:
+    floating = lambda x: jnp.issubdtype(x.dtype, jnp.floating)
+    return jax.tree.map(lambda x: x.astype(jnp.bfloat16) if floating(x) else x, tree)
