@@ -12,6 +12,7 @@ import pathlib
 import sys
 from typing import Any, NamedTuple
 
+import jax
 from orbax.checkpoint import v1 as ocp
 
 from jaxfair.errors import InputError
@@ -38,21 +39,28 @@ class Checkpoint(NamedTuple):
 def save(folder: str | os.PathLike[str], checkpoint: Checkpoint, ledger: Ledger) -> None:
     """Saves a checkpoint, whole or not at all, and drops all but the last two.
 
-    Orbax writes the arrays; a seal beside them, written last, holds the hash of every file
-    and the head of the ledger. What has no seal does not count.
+    Orbax writes the arrays, on all hosts together; a seal beside them, written last and by
+    the first host, holds the hash of every file and the head of the ledger. What has no
+    seal does not count.
     """
     folder = pathlib.Path(folder)
     tree = {"params": checkpoint.params, "opt_state": checkpoint.opt_state}
     with _checkpointer(folder) as checkpointer:
-        _seal_path(folder, checkpoint.step).unlink(missing_ok=True)
+        if jax.process_index() == 0:
+            _seal_path(folder, checkpoint.step).unlink(missing_ok=True)
         checkpointer.save_checkpointables(checkpoint.step, {"state": tree}, overwrite=True)
         kept = {found.step for found in checkpointer.checkpoints}
+    if jax.process_index() == 0:
+        _seal(folder, checkpoint.step, kept, ledger)
+
+
+def _seal(folder: pathlib.Path, step: int, kept: set[int], ledger: Ledger) -> None:
     seal = {"ledger_length": len(ledger), "ledger_head": ledger.head}
-    seal["files"] = _file_hashes(folder / str(checkpoint.step))
-    write_json(_seal_path(folder, checkpoint.step), seal)
-    for step in _sealed_steps(folder):
-        if step not in kept:
-            _seal_path(folder, step).unlink()
+    seal["files"] = _file_hashes(folder / str(step))
+    write_json(_seal_path(folder, step), seal)
+    for old in _sealed_steps(folder):
+        if old not in kept:
+            _seal_path(folder, old).unlink()
 
 
 def restore(folder: str | os.PathLike[str], like: Checkpoint, ledger: Ledger) -> Checkpoint | None:

@@ -7,9 +7,8 @@ one sentence.
 
 import dataclasses
 import difflib
-import importlib.util
 import pathlib
-import types
+import runpy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -138,13 +137,11 @@ def load_config(path: str) -> ConfigDict:
     if not file.is_file():
         siblings = [str(p) for p in sorted(file.parent.glob("*.py"))]
         raise InputError(f"The config file {name} does not exist.{nearest(name, siblings)}")
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not isinstance(getattr(module, "get_config", None), types.FunctionType):
+    get_config = runpy.run_path(str(file)).get("get_config")
+    if not callable(get_config):
         raise InputError(f"{name} has no function get_config(arg), so it is no config file.")
     try:
-        return module.get_config(argument)
+        return get_config(argument)
     except ValueError as error:
         raise InputError(f"{name}: {error}") from error
 

@@ -17,7 +17,7 @@ from absl import flags
 from ml_collections import ConfigDict
 from PIL import Image
 
-from jaxfair import checkpoint, files
+from jaxfair import checkpoint, files, report
 from jaxfair.checkpoint import Checkpoint
 from jaxfair.config import plan_from_settings, settings_from_config
 from jaxfair.data.dataset import Dataset, open_dataset
@@ -163,7 +163,9 @@ def main(argv: Sequence[str]) -> int:
         if not folder.config.exists():
             raise InputError(f"{folder.path} is no run folder: it has no config.json.")
         config = ConfigDict(json.loads(folder.config.read_text()))
-        run(config, folder.path, with_images=values["with-images"].value)
+        with_images = bool(values["with-images"].value)
+        run(config, folder.path, with_images=with_images)
+        report.run([folder.path], folder.path, with_images=with_images)
     except (InputError, flags.Error) as error:
         print(error, file=sys.stderr)
         return 2

@@ -4,12 +4,14 @@ With a frozen extractor and no augmentation the features of an image never chang
 are computed once and never inside the per-example gradient.
 """
 
+from collections.abc import Callable
+
 import jax
 import numpy as np
 
 from jaxfair.data.dataset import Dataset
 from jaxfair.data.loader import Fields
-from jaxfair.methods.base import Method, PyTree
+from jaxfair.methods.base import Example, Method, PyTree
 from jaxfair.runlog import progress_bar
 
 __all__ = ["training_fields"]
@@ -32,14 +34,18 @@ def training_fields(
         return {"image": dataset.images}
     place = np.full(len(dataset.manifest), -1, np.int64)
     place[rows] = np.arange(len(rows))
-    cached = _prepared(method, frozen, dataset, rows, progress)
+    cached = _prepared(method.prepare, frozen, dataset, rows, progress)
     return {name: _reader(values, place) for name, values in cached.items()}
 
 
 def _prepared(
-    method: Method, frozen: PyTree, dataset: Dataset, rows: np.ndarray, progress: bool
+    prepare: Callable[..., Example],
+    frozen: PyTree,
+    dataset: Dataset,
+    rows: np.ndarray,
+    progress: bool,
 ) -> dict[str, np.ndarray]:
-    prepare = jax.jit(jax.vmap(method.prepare, in_axes=(None, 0)))
+    prepare = jax.jit(jax.vmap(prepare, in_axes=(None, 0)))
     cached: dict[str, np.ndarray] = {}
     with progress_bar(len(rows), what="features", unit="image", hidden=not progress) as bar:
         for start in range(0, len(rows), _BATCH):
@@ -53,5 +59,5 @@ def _prepared(
     return cached
 
 
-def _reader(values: np.ndarray, place: np.ndarray):
+def _reader(values: np.ndarray, place: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     return lambda rows: values[place[rows]]

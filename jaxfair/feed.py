@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jaxfair.data.loader import Fields, gather
-from jaxfair.mesh import put_batch
+from jaxfair.mesh import local_part, put_batch
 from jaxfair.privacy import noise, sampling
 from jaxfair.privacy.secret import Secret
 from jaxfair.step import Randomness
@@ -82,7 +82,8 @@ class Feed(NamedTuple):
             self.secret, number, units, self.population.rows, self.population.ids
         )
         ids[: len(units)] = self.population.ids[units]
-        return put_batch(self.mesh, gather(self.fields, rows, ids))
+        part = local_part(self.mesh, len(piece))
+        return put_batch(self.mesh, gather(self.fields, rows[part], ids[part]))
 
 
 def make_population(ids: Sequence[str], rows: Sequence[np.ndarray]) -> Population:

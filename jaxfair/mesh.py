@@ -1,14 +1,31 @@
-"""The device mesh: one axis, `data`, over which the examples of a batch are spread."""
+"""The device mesh: one axis, `data`, over which the examples of a batch are spread.
 
-from typing import Any
+With several hosts every host runs the same program on the same draws; each gathers the rows
+of its own devices, and the first host alone writes files.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxfair.errors import InputError
 
-__all__ = ["AXIS", "make_mesh", "put_batch", "put_replicated"]
+__all__ = [
+    "AXIS",
+    "first_then_others",
+    "is_first_host",
+    "join_hosts",
+    "local_part",
+    "make_mesh",
+    "put_batch",
+    "put_replicated",
+]
+
+T = TypeVar("T")
 
 AXIS = "data"
 
@@ -26,10 +43,54 @@ def make_mesh(num_devices: int | None = None) -> Mesh:
     return jax.make_mesh((count,), (AXIS,), axis_types=(AxisType.Auto,), devices=available[:count])
 
 
+def join_hosts(coordinator: str, num_hosts: int | None, host_id: int | None) -> None:
+    """Makes this process one of several; called before anything else of jax.
+
+    Args:
+      coordinator: "host:port" of the first host, or "auto" where the cluster tells (Slurm,
+        Kubernetes, TPU pods).
+      num_hosts, host_id: how many there are and which this is; None with "auto".
+    """
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    if coordinator == "auto":
+        return jax.distributed.initialize()
+    if num_hosts is None or host_id is None or not 0 <= host_id < num_hosts:
+        raise InputError(
+            f"--coordinator={coordinator} needs --hosts=N and --host=K with 0 <= K < N, got "
+            f"hosts {num_hosts} and host {host_id}."
+        )
+    jax.distributed.initialize(coordinator, num_hosts, host_id)
+
+
+def is_first_host() -> bool:
+    """Whether this process is the one that writes files."""
+    return jax.process_index() == 0
+
+
+def first_then_others(act: Callable[[], T]) -> T:
+    """Calls `act` on the first host, and on the others when the first is done with it."""
+    if jax.process_count() == 1:
+        return act()
+    if is_first_host():
+        result = act()
+        multihost_utils.sync_global_devices("first, then others")
+        return result
+    multihost_utils.sync_global_devices("first, then others")
+    return act()
+
+
+def local_part(mesh: Mesh, size: int) -> slice:
+    """Returns which of the `size` rows of a chunk belong to the devices of this host."""
+    here = [d.process_index == jax.process_index() for d in mesh.devices.flat]
+    rows = size // mesh.size
+    return slice(here.index(True) * rows, (here.index(True) + sum(here)) * rows)
+
+
 def put_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    """Spreads host arrays of shape (b, ...) over the mesh; b is a multiple of its size."""
+    """Spreads this host's rows, (local b, ...), over its devices; see `local_part`."""
     sharding = NamedSharding(mesh, PartitionSpec(AXIS))
-    return {name: jax.device_put(values, sharding) for name, values in batch.items()}
+    put = jax.make_array_from_process_local_data
+    return {name: put(sharding, values) for name, values in batch.items()}
 
 
 def put_replicated(mesh: Mesh, tree: Any) -> Any:

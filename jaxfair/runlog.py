@@ -34,14 +34,23 @@ class MetricsLog:
     noisy mean or the parameters, and nothing else (protocol P7).
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, after_step: int) -> None:
-        """Opens the log and drops the lines that a resumed run will write again."""
-        self._path = pathlib.Path(path)
+    def __init__(
+        self, path: str | os.PathLike[str], *, after_step: int, writes: bool = True
+    ) -> None:
+        """Opens the log and drops the lines that a resumed run will write again.
+
+        With several hosts one of them `writes`.
+        """
+        self._path, self._writes = pathlib.Path(path), writes
+        if not writes:
+            return
         kept = [line for line in _lines(self._path) if json.loads(line)["step"] <= after_step]
         files.write_text(self._path, "".join(f"{line}\n" for line in kept))
 
     def write(self, step: int, **values: float | None) -> None:
         """Appends one line; values are scalars, null where undefined."""
+        if not self._writes:
+            return
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **values}, sort_keys=True) + "\n")
 

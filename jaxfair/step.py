@@ -21,7 +21,6 @@ import flax.errors
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.sharding import Mesh, PartitionSpec
 
@@ -61,8 +60,8 @@ class Randomness(NamedTuple):
       noise: uint32 (num_leaves, draws, 2), see `noise.noise_key_data`.
     """
 
-    examples: np.ndarray | jax.Array
-    noise: np.ndarray | jax.Array
+    examples: Any
+    noise: Any
 
 
 class Step(NamedTuple):
@@ -75,7 +74,7 @@ class Step(NamedTuple):
     """
 
     init: Callable[[PyTree], TrainState]
-    update: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
+    update: Any
 
 
 def make_step(

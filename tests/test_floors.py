@@ -26,7 +26,8 @@ ROOMS = {  # room -> what it may import of jaxfair, besides itself and the bedro
     "features": {"data", "methods", "runlog"},
     "checkpoint": {"privacy"},
     "config": {"privacy", "data", "methods", "optim"},
-    "runfolder": {"config", "privacy"},
+    "runfolder": {"privacy"},
+    "job": {"config", "data", "mesh", "privacy", "runfolder", "runlog", "step"},
 }
 COMMANDS = {"train", "prepare", "evaluate", "report", "predict", "benchmark", "audit", "account"}
 NEVER = {  # module -> rooms where it must not be imported

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from dp_accounting.pld import PLDAccountant
 
-from jaxfair import train
+from jaxfair import job, train
 from jaxfair.checkpoint import Checkpoint, restore
 from jaxfair.config import plan_from_settings, settings_from_config
 from jaxfair.errors import InputError
@@ -167,14 +167,14 @@ def test_a_changed_dataset_is_refused_on_resume(home, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         train.run(config, home / "changed", num_devices=1, progress=False)
     monkeypatch.undo()
-    opened = train.open_dataset
+    opened = job.open_dataset
 
     def other_data(*args, **kwargs):
         import dataclasses
 
         return dataclasses.replace(opened(*args, **kwargs), digest="other")
 
-    monkeypatch.setattr(train, "open_dataset", other_data)
+    monkeypatch.setattr(job, "open_dataset", other_data)
     with pytest.raises(InputError, match="changed since it began: data"):
         train.run(config, home / "changed", num_devices=1, progress=False)
 

@@ -73,8 +73,12 @@ class Ledger:
       * a line that was edited, dropped or reordered is found when the file is read.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, budget: float, delta: float) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, budget: float, delta: float, writes: bool = True
+    ) -> None:
+        """Opens the ledger at `path`; with several hosts one of them `writes`."""
         self.path = pathlib.Path(path)
+        self.writes = writes
         self.budget = budget
         self.delta = delta
         self.entries, self._heads = read_entries(self.path)
@@ -133,6 +137,12 @@ class Ledger:
 
     def _append(self, entry: Entry) -> None:
         line, head = _line(entry, self.head)
+        if self.writes:
+            self._write(line)
+        self.entries.append(entry)
+        self._heads.append(head)
+
+    def _write(self, line: bytes) -> None:
         new = not self.path.exists()
         with open(self.path, "ab") as file:
             file.write(line)
@@ -140,8 +150,6 @@ class Ledger:
             os.fsync(file.fileno())
         if new:
             _sync_folder(self.path.parent)
-        self.entries.append(entry)
-        self._heads.append(head)
 
 
 def read_entries(path: str | os.PathLike[str]) -> tuple[list[Entry], list[str]]:

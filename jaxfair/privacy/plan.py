@@ -137,9 +137,9 @@ class PrivacyPlan:
         way = fast.clipped_sum if self.clipping == "fast" else clipping.clipped_sum
         return way(loss_fn, params, batch, keys, mask, l2_clip_norm=self.l2_clip_norm)
 
-    def open_ledger(self, path: pathlib.Path) -> Ledger:
+    def open_ledger(self, path: pathlib.Path, *, writes: bool = True) -> Ledger:
         """Returns the ledger of a run under this plan's budget."""
-        return Ledger(path, budget=self.budget, delta=self.delta)
+        return Ledger(path, budget=self.budget, delta=self.delta, writes=writes)
 
     def charge(
         self,
@@ -242,7 +242,7 @@ def make_plan(
         )
     delta = _chosen_delta(config.delta, public_size)
     q = expected_batch_size / public_size
-    shared = {
+    shared: dict[str, Any] = {
         "sampling_prob": q,
         "expected_batch_size": expected_batch_size,
         "public_size": public_size,
