@@ -13,6 +13,7 @@ import pandas as pd
 from absl import flags
 
 from jaxfair.errors import InputError
+from jaxfair.fairness.predictions import checked
 from jaxfair.files import write_text
 from jaxfair.report_content import Table
 from jaxfair.report_html import as_html
@@ -51,6 +52,9 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
 def main(argv: Sequence[str]) -> int:
     """Runs the command; 0 when done, 2 for refused input."""
     values = _flags()
+    if "--help" in argv[1:]:
+        print(f"{__doc__}\n{checked.__doc__}\n{values.get_help()}")
+        return 0
     try:
         folders = values(list(argv))[1:]
         runs = _runs(folders, values)

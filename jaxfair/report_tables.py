@@ -200,7 +200,16 @@ class TaskView:
     def parity(self, attribute: str) -> pd.DataFrame:
         """Gaps of decisions at the validated threshold, as text."""
         table = parity.parity_table(self.frames[attribute], self.threshold)
-        return table.assign(difference=[number(v) for v in table["difference"]])
+        chance = ["" if np.isnan(v) else number(v) for v in table["chance"]]
+        return pd.DataFrame(
+            {
+                "criterion": table["criterion"],
+                "difference": [number(v) for v in table["difference"]],
+                "by chance alone": chance,
+                "undefined in": table["undefined"],
+                "too few in": table["too_few"],
+            }
+        )
 
     def stratified(self, attribute: str) -> pd.DataFrame | None:
         """AUROC by group within each view, as text; None where it makes no sense."""

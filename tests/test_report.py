@@ -137,7 +137,9 @@ def test_a_group_without_positives_is_undefined_and_listed(tmp_path):
     argv = ["report", "--predictions", str(tmp_path / "t.csv"), "--groups", "site"]
     assert report.main([*argv, "--out", str(tmp_path / "o"), "--bootstraps", "20"]) == 0
     parity = pd.read_csv(tmp_path / "o" / "tables" / "t_csv_score_site_parity.csv")
-    assert parity.set_index("criterion").loc["equal opportunity (sensitivity)", "undefined"] == "C"
+    assert (
+        parity.set_index("criterion").loc["equal opportunity (sensitivity)", "undefined in"] == "C"
+    )
 
 
 def test_images_of_patients_are_shown_only_when_asked_for(tmp_path):
@@ -208,3 +210,9 @@ def test_a_bad_table_ends_in_one_sentence_and_status_2(tmp_path, capsys, content
 def test_a_wrong_command_line_ends_in_one_sentence_and_status_2(argv, sentence, capsys):
     assert report.main(["report", *argv]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_help_documents_the_columns_of_a_table(capsys):
+    assert report.main(["report", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "y_score: a finite number" in text and "--predictions" in text

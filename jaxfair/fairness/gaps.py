@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from jaxfair.fairness.delong import auroc_estimate
 from jaxfair.fairness.multiplicity import bootstrap_sums
+from jaxfair.fairness.permutation import own_groups, patient_strata, permuted_groups
 
 __all__ = ["Gap", "max_min_gap"]
 
@@ -74,23 +75,23 @@ def max_min_gap(
     people = np.arange(len(y)) if patients is None else _dense(patients)
     if len(y) == 0 or codes.max() == 0 or not _enough(y, codes, people):
         return _UNDEFINED
-    strata = np.zeros(len(y), dtype=np.int64) if control is None else _dense(control)
-    own = _own_group(codes, people)
+    within = None if control is None else _dense(control)
+    own = own_groups(codes, people)
     if own is None:
         return _by_bootstrap(y, s, codes, people, n_replicates, seed)
-    return _by_permutation(y, s, own, people, strata, n_replicates, seed)
+    return _by_permutation(y, s, own, people, within, n_replicates, seed)
 
 
 def _by_permutation(
-    y: Array, s: Array, own: Ints, people: Ints, control: Ints, n_replicates: int, seed: int
+    y: Array, s: Array, own: Ints, people: Ints, control: Ints | None, n_replicates: int, seed: int
 ) -> Gap:
     blocks = _Blocks(y, s, people, int(own.max()) + 1)
-    strata = _patient_strata(y, people, control)
+    strata = patient_strata(y, people, control)
     rng = np.random.default_rng(seed)
     size = max(1, min(32_000 // blocks.n_groups, _CHUNK // len(y)))
     value, statistic = (part[0] for part in blocks.gaps(own[None]))
     parts = [
-        blocks.gaps(_permuted(own, strata, min(size, n_replicates - start), rng))
+        blocks.gaps(permuted_groups(own, strata, min(size, n_replicates - start), rng))
         for start in range(0, n_replicates, size)
     ]
     values, statistics = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -227,31 +228,6 @@ def _ratio(above: Array, below: Array) -> Array:
 def _spread(block: Ints, values: Array, counts: Ints, means: Array) -> Array:
     squares = np.bincount(block, values**2, minlength=len(counts))
     return np.asarray((squares - counts * means**2) / (counts * (counts - 1)))
-
-
-def _permuted(
-    own: Ints, strata: Ints, n_sets: int, rng: np.random.Generator
-) -> npt.NDArray[np.int16]:
-    assigned = np.tile(own.astype(np.int16), (n_sets, 1))
-    for stratum in range(int(strata.max()) + 1):
-        members = np.flatnonzero(strata == stratum)
-        assigned[:, members] = rng.permuted(assigned[:, members], axis=1)
-    return assigned
-
-
-def _patient_strata(y: Array, people: Ints, control: Ints) -> Ints:
-    """One code per patient: which labels he has, and which values of the control column."""
-    n = int(people.max()) + 1
-    marks = [np.bincount(people[y == label], minlength=n) > 0 for label in (0, 1)]
-    marks += [np.bincount(people[control == c], minlength=n) > 0 for c in np.unique(control)]
-    return np.unique(np.stack(marks), axis=1, return_inverse=True)[1].astype(np.int64)
-
-
-def _own_group(codes: Ints, people: Ints) -> Ints | None:
-    """Each patient's group, or None if some patient is in several."""
-    own = np.zeros(int(people.max()) + 1, dtype=np.int64)
-    own[people] = codes
-    return own if (own[people] == codes).all() else None
 
 
 def _enough(y: Array, codes: Ints, people: Ints) -> bool:

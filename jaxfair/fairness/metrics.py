@@ -13,6 +13,7 @@ import scipy.stats
 import sklearn.metrics
 
 __all__ = [
+    "RATES",
     "Counts",
     "accuracy",
     "auroc",
@@ -29,6 +30,7 @@ __all__ = [
     "positive_rate",
     "ppv",
     "prevalence",
+    "rate_from_counts",
     "sauroc",
     "sensitivity",
     "specificity",

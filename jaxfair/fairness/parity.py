@@ -10,6 +10,9 @@ import scipy.stats
 
 from jaxfair.fairness import metrics
 from jaxfair.fairness.frame import GroupFrame
+from jaxfair.fairness.metrics import Counts
+from jaxfair.fairness.permutation import own_groups, patient_strata, permuted_groups
+from jaxfair.fairness.predictions import patient_codes
 
 __all__ = [
     "Parity",
@@ -79,8 +82,15 @@ def accuracy_parity(frame: GroupFrame, threshold: float) -> pd.Series:
     return frame.to_rest(lambda y, s: metrics.accuracy(y, s, threshold))
 
 
-def parity_table(frame: GroupFrame, threshold: float) -> pd.DataFrame:
-    """Returns all gaps of one frame: columns criterion, difference, undefined, too_few."""
+def parity_table(
+    frame: GroupFrame, threshold: float, *, seed: int = 0, n_permutations: int = 199
+) -> pd.DataFrame:
+    """Returns all gaps of one frame beside what chance alone gives.
+
+    Columns criterion, difference, chance (its mean where patients of the same labels exchange
+    groups; NaN where a patient is in several groups), undefined, too_few. Groups with too few
+    patients take no part in either.
+    """
     found = {
         "equal opportunity (sensitivity)": equal_opportunity(frame, threshold),
         "equalized odds (worst of TPR, FPR)": equalized_odds(frame, threshold),
@@ -88,11 +98,48 @@ def parity_table(frame: GroupFrame, threshold: float) -> pd.DataFrame:
         "demographic parity (share called positive)": demographic_parity(frame, threshold),
         "accuracy": _gap(frame, "accuracy", threshold),
     }
+    chance = _chance(frame, threshold, seed, n_permutations)
     rows = [
-        (name, gap.value, ", ".join(gap.undefined), ", ".join(gap.too_few))
-        for name, gap in found.items()
+        (name, gap.value, chance[i], ", ".join(gap.undefined), ", ".join(gap.too_few))
+        for i, (name, gap) in enumerate(found.items())
     ]
-    return pd.DataFrame(rows, columns=["criterion", "difference", "undefined", "too_few"])
+    names = ["criterion", "difference", "chance", "undefined", "too_few"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def _chance(
+    frame: GroupFrame, threshold: float, seed: int, n_permutations: int
+) -> npt.NDArray[np.float64]:
+    """Mean gaps under permutation, in the order of `parity_table`."""
+    use = ~np.isin(frame.labels.astype(str), frame.too_few)
+    rows, undefined = frame.rows[use], np.full(5, np.nan)
+    codes, names = pd.factorize(frame.labels[use])
+    if len(names) < 2 or not np.isfinite(threshold):
+        return undefined
+    patients = patient_codes(rows)[0]
+    own = own_groups(codes.astype(np.int64), patients)
+    if own is None:
+        return undefined
+    y = rows["y_true"].to_numpy(dtype=float)
+    cell = 2 * y.astype(np.int64) + (rows["y_score"].to_numpy() >= threshold)
+    strata, rng = patient_strata(y, patients), np.random.default_rng(seed)
+    gaps = []
+    for _ in range(n_permutations):
+        groups = permuted_groups(own, strata, 1, rng)[0][patients].astype(np.int64)
+        table = np.bincount(groups * 4 + cell, minlength=4 * len(names)).reshape(-1, 4)
+        gaps.append(_gaps_of_counts(Counts(table[:, 3], table[:, 2], table[:, 1], table[:, 0])))
+    return np.asarray(np.mean(gaps, axis=0))
+
+
+def _gaps_of_counts(counts: Counts) -> list[float]:
+    names = ("sensitivity", "fpr", "ppv", "positive_rate", "accuracy")
+    tpr, fpr, ppv, shares, right = (_range(metrics.rate_from_counts(n, counts)) for n in names)
+    return [tpr, max(tpr, fpr), ppv, shares, right]
+
+
+def _range(values: npt.NDArray[np.float64]) -> float:
+    known = values[np.isfinite(values)]
+    return float(np.ptp(known)) if len(known) > 1 else float("nan")
 
 
 def fate(value: float, gap: float, base_value: float, base_gap: float) -> float:

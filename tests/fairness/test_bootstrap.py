@@ -64,6 +64,11 @@ def test_a_statistic_that_most_resamples_leave_undefined_has_no_interval():
     assert found.value == 1.0 and np.isnan([found.low, found.high]).all()
 
 
+def test_an_interval_without_width_is_none():
+    found = patient_bootstrap(lambda rows: 1.0, PATIENTS, seed=0, n_bootstrap=50)
+    assert found.value == 1.0 and np.isnan([found.low, found.high]).all()
+
+
 def test_a_wrong_kind_is_refused():
     with pytest.raises(ValueError, match="got 'normal'"):
         patient_bootstrap(_auroc, PATIENTS, seed=0, kind="normal")

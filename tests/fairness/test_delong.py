@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxfair.fairness import delong, metrics
@@ -80,6 +80,7 @@ def test_repeating_each_image_of_a_patient_changes_nothing():
     assert thrice.variance == pytest.approx(once.variance)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 50), st.integers(1, 4))
 def test_influences_sum_to_zero(seed, images):
     y, s, patients = _scores(seed, n=40, images=images)

@@ -130,6 +130,25 @@ def test_a_stratum_in_which_the_metric_is_undefined_makes_the_standard_undefined
     assert np.isnan(found["A"])
 
 
+def test_parity_by_chance_alone_is_what_random_groups_show():
+    rows = _rows().query("site != 'C'").reset_index(drop=True)
+    table = parity.parity_table(GroupFrame(rows, "site"), 0.5, seed=0, n_permutations=400)
+    rng, seen = np.random.default_rng(1), []
+    for _ in range(200):
+        mixed = rows.copy()
+        for label in (0, 1):
+            here = rows["y_true"] == label
+            mixed.loc[here, "site"] = rng.permutation(rows.loc[here, "site"])
+        frame = GroupFrame(mixed, "site")
+        seen.append([parity.equal_opportunity(frame, 0.5)[0], parity.equalized_odds(frame, 0.5)[0]])
+    assert table["chance"][:2].to_numpy() == pytest.approx(np.mean(seen, axis=0), rel=0.12)
+
+
+def test_parity_of_views_has_no_permutation_null_since_patients_have_both():
+    table = parity.parity_table(GroupFrame(make_predictions(900), "view"), 0.5)
+    assert table["chance"].isna().all() and table["difference"].notna().all()
+
+
 def test_two_tasks_in_one_frame_are_refused():
     rows = pd.concat([make_predictions(50), make_predictions(50).assign(task="other")])
     with pytest.raises(ValueError, match="one task, got"):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import sklearn.metrics
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxfair.fairness import metrics
@@ -23,6 +23,7 @@ AT_THRESHOLD = [
 ]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=2, max_size=40).filter(
         lambda rows: len({label for label, _ in rows}) == 2
@@ -35,6 +36,7 @@ def test_auroc_and_average_precision_equal_scikit_learn_with_ties(rows):
     assert metrics.average_precision(y, s) == pytest.approx(expected)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 5)), min_size=4, max_size=40)
 )

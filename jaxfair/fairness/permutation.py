@@ -1,0 +1,49 @@
+"""Patients exchanging groups: what gaps look like where groups make no difference.
+
+Only patients who are alike in their labels (and in a control column) change places, so a
+difference in prevalence stays a difference in prevalence (protocol S1).
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["own_groups", "patient_strata", "permuted_groups"]
+
+Ints = npt.NDArray[np.int64]
+
+
+def own_groups(codes: Ints, patients: Ints) -> Ints | None:
+    """Returns each patient's group, or None if some patient is in several.
+
+    Args:
+      codes: (n,) group codes of the rows.
+      patients: (n,) patient codes 0..p-1 of the rows.
+    """
+    own = np.zeros(int(patients.max()) + 1, dtype=np.int64)
+    own[patients] = codes
+    return own if (own[patients] == codes).all() else None
+
+
+def patient_strata(
+    y_true: npt.NDArray[np.float64], patients: Ints, control: Ints | None = None
+) -> Ints:
+    """Returns (p,) codes of who may change places: same labels, same values of `control`.
+
+    A patient with images of both labels, or both views, is alike only with another such.
+    """
+    n = int(patients.max()) + 1
+    marks = [np.bincount(patients[y_true == label], minlength=n) > 0 for label in (0, 1)]
+    for value in [] if control is None else np.unique(control):
+        marks.append(np.bincount(patients[control == value], minlength=n) > 0)
+    return np.unique(np.stack(marks), axis=1, return_inverse=True)[1].astype(np.int64)
+
+
+def permuted_groups(
+    own: Ints, strata: Ints, n_sets: int, rng: np.random.Generator
+) -> npt.NDArray[np.int16]:
+    """Returns (n_sets, p) group codes, permuted within each stratum."""
+    assigned = np.tile(own.astype(np.int16), (n_sets, 1))
+    for stratum in range(int(strata.max()) + 1):
+        members = np.flatnonzero(strata == stratum)
+        assigned[:, members] = rng.permuted(assigned[:, members], axis=1)
+    return assigned
