@@ -44,11 +44,11 @@ def save(folder: str | os.PathLike[str], checkpoint: Checkpoint, ledger: Ledger)
     seal does not count.
     """
     folder = pathlib.Path(folder)
-    tree = {"params": checkpoint.params, "opt_state": checkpoint.opt_state}
+    parts = {"params": checkpoint.params, "opt_state": checkpoint.opt_state}
     with _checkpointer(folder) as checkpointer:
         if jax.process_index() == 0:
             _seal_path(folder, checkpoint.step).unlink(missing_ok=True)
-        checkpointer.save_checkpointables(checkpoint.step, {"state": tree}, overwrite=True)
+        checkpointer.save_checkpointables(checkpoint.step, parts, overwrite=True)
         kept = {found.step for found in checkpointer.checkpoints}
     if jax.process_index() == 0:
         _seal(folder, checkpoint.step, kept, ledger)
@@ -67,7 +67,8 @@ def restore(folder: str | os.PathLike[str], like: Checkpoint, ledger: Ledger) ->
     """Returns the last good checkpoint, or None where none was ever sealed.
 
     Args:
-      like: gives the structure, shapes, dtypes and shardings to restore.
+      like: gives the structure, shapes, dtypes and shardings to restore; with opt_state
+        None the optimiser's state is left where it is.
       ledger: the run's ledger as it lies on disk.
 
     A torn, changed or foreign checkpoint is named on standard error and passed over. Raises
@@ -89,10 +90,11 @@ def restore(folder: str | os.PathLike[str], like: Checkpoint, ledger: Ledger) ->
 
 
 def _load(folder: pathlib.Path, step: int, like: Checkpoint) -> Checkpoint:
-    abstract = {"params": like.params, "opt_state": like.opt_state}
+    wanted = {"params": like.params, "opt_state": like.opt_state}
+    wanted = {name: tree for name, tree in wanted.items() if tree is not None}
     with _checkpointer(folder) as checkpointer:
-        loaded = checkpointer.load_checkpointables(step, {"state": abstract})["state"]
-    return Checkpoint(loaded["params"], loaded["opt_state"], step)
+        loaded = checkpointer.load_checkpointables(step, wanted)
+    return Checkpoint(loaded["params"], loaded.get("opt_state"), step)
 
 
 def _fault(folder: pathlib.Path, step: int, ledger: Ledger) -> str | None:

@@ -7,6 +7,7 @@ one sentence.
 
 import dataclasses
 import difflib
+import json
 import pathlib
 import runpy
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from jaxfair.data.sources.phantom import PhantomConfig
 from jaxfair.errors import InputError, nearest
 from jaxfair.methods.catalog import METHODS
 from jaxfair.optim import OptimConfig
+from jaxfair.privacy.ledger import Entry, read_entries
 from jaxfair.privacy.plan import PrivacyConfig, PrivacyPlan, make_plan
 
 __all__ = [
@@ -40,17 +42,19 @@ class TrainConfig:
       steps: updates of the whole run.
       expected_batch_size: mean number of units in a draw.
       checkpoint_every: steps between checkpoints; a ledger line pays for as many.
+      start_from: folder of a run whose parameters this one begins with; what that run spent
+        stands first in this one's ledger, and the budget covers both.
     """
 
     steps: int
     expected_batch_size: int
     checkpoint_every: int = 50
+    start_from: str | None = None
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value < 1:
-                raise InputError(f"train.{field.name} is {value}; it must be at least 1.")
+        for name in ("steps", "expected_batch_size", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"train.{name} is {getattr(self, name)}; it must be at least 1.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +107,24 @@ def plan_from_settings(settings: Settings) -> PrivacyPlan:
         steps=settings.train.steps,
         expected_batch_size=settings.train.expected_batch_size,
         public_size=settings.data.public_size,
+        prior=_spent_before(settings),
     )
+
+
+def _spent_before(settings: Settings) -> tuple[Entry, ...]:
+    """The ledger of the run that this one starts from."""
+    if settings.train.start_from is None:
+        return ()
+    folder = pathlib.Path(settings.train.start_from)
+    if not (folder / "privacy.json").is_file():
+        raise InputError(f"train.start_from is {folder}, which holds no finished run.")
+    grade = json.loads((folder / "privacy.json").read_text())["grade"]
+    if settings.dp.enabled and grade == "none":
+        raise InputError(
+            f"train.start_from is {folder}, a run without privacy: what is trained from its "
+            "parameters cannot be private. Start from a private run, or from none."
+        )
+    return tuple(read_entries(folder / "ledger.jsonl")[0])
 
 
 def parse_command(

@@ -25,7 +25,6 @@ from jaxfair.errors import InputError
 from jaxfair.fairness.table import fairness_table, fit_thresholds
 from jaxfair.methods.base import Method, PyTree
 from jaxfair.methods.catalog import make_method
-from jaxfair.optim import make_optimizer
 from jaxfair.runfolder import RunFolder
 from jaxfair.runlog import progress_bar
 
@@ -52,7 +51,7 @@ def run(
     dataset = open_dataset(settings.data, progress=progress)
     method = make_method(settings.method_name, settings.method)
     params, frozen = method.init(jax.random.key(settings.seed), dataset.spec)
-    like = Checkpoint(params, make_optimizer(settings.optim).init(params), 0)
+    like = Checkpoint(params, None, 0)
     ledger = plan_from_settings(settings).open_ledger(folder.ledger)
     trained = checkpoint.restore(folder.checkpoints, like, ledger)
     if trained is None:

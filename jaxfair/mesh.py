@@ -4,6 +4,7 @@ With several hosts every host runs the same program on the same draws; each gath
 of its own devices, and the first host alone writes files.
 """
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ __all__ = [
     "first_then_others",
     "is_first_host",
     "join_hosts",
+    "leave_hosts",
     "local_part",
     "make_mesh",
     "put_batch",
@@ -60,6 +62,15 @@ def join_hosts(coordinator: str, num_hosts: int | None, host_id: int | None) -> 
             f"hosts {num_hosts} and host {host_id}."
         )
     jax.distributed.initialize(coordinator, num_hosts, host_id)
+
+
+def leave_hosts(status: int) -> None:
+    """Ends this process at once if it is one of several, so that the others see it go.
+
+    An orderly exit would wait minutes for hosts that wait for this one.
+    """
+    if jax.distributed.is_initialized() and jax.process_count() > 1:
+        os._exit(status)
 
 
 def is_first_host() -> bool:

@@ -35,12 +35,14 @@ from jaxfair.mesh import (
     first_then_others,
     is_first_host,
     join_hosts,
+    leave_hosts,
     make_mesh,
     put_replicated,
 )
 from jaxfair.methods.catalog import make_method
 from jaxfair.optim import make_optimizer
-from jaxfair.privacy.ledger import BudgetExceeded
+from jaxfair.privacy.ledger import BudgetExceeded, Ledger
+from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.runfolder import RunFolder
 from jaxfair.runlog import MetricsLog, progress_bar
 from jaxfair.step import Step, TrainState, make_step
@@ -89,6 +91,8 @@ def _train(job: Job) -> TrainState:
     settings, plan, mesh = job.settings, job.plan, job.mesh
     method = make_method(settings.method_name, settings.method)
     params, frozen = method.init(jax.random.key(settings.seed), job.dataset.spec)
+    if settings.train.start_from is not None:
+        params = _params_of_run(pathlib.Path(settings.train.start_from), params, plan)
     frozen = put_replicated(mesh, frozen)
     optimizer = make_optimizer(settings.optim)
     step = make_step(method, plan, optimizer, mesh, microbatch=job.microbatch)
@@ -105,6 +109,16 @@ def _train(job: Job) -> TrainState:
         chunk_size=job.microbatch * mesh.size,
     )
     return _loop(job, step, state, frozen, feed)
+
+
+def _params_of_run(workdir: pathlib.Path, like: Any, plan: PrivacyPlan) -> Any:
+    """The last parameters of a finished run, which this one begins with."""
+    folder = RunFolder(workdir)
+    ledger = Ledger(folder.ledger, budget=plan.budget, delta=plan.delta)
+    found = checkpoint.restore(folder.checkpoints, Checkpoint(like, None, 0), ledger)
+    if found is None:
+        raise InputError(f"train.start_from is {workdir}, which holds no checkpoint.")
+    return found.params
 
 
 def _loop(job: Job, step: Step, state: TrainState, frozen: Any, feed: Feed) -> TrainState:
@@ -174,7 +188,8 @@ def main(argv: Sequence[str]) -> int:
             return 0
         return _run_command(config, values, list(argv))
     except InputError as error:
-        print(error, file=sys.stderr)
+        print(error, file=sys.stderr, flush=True)
+        leave_hosts(2)
         return 2
 
 

@@ -100,6 +100,13 @@ def test_a_checkpoint_with_a_longer_ledger_is_accepted(tmp_path, ledger):
 
 def test_checkpoints_hold_no_secret_and_no_sum_of_gradients(tmp_path, ledger):
     save(tmp_path / "c", checkpoint_at(1), ledger)
-    metadata = json.loads((tmp_path / "c" / "1" / "state" / "_METADATA").read_text())
-    names = {ast.literal_eval(path)[0] for path in metadata["tree_metadata"]}
-    assert names == {"params", "opt_state"}
+    kept = {p.name for p in (tmp_path / "c" / "1").iterdir() if p.is_dir()}
+    assert kept == {"params", "opt_state"}
+    metadata = json.loads((tmp_path / "c" / "1" / "params" / "_METADATA").read_text())
+    assert {ast.literal_eval(path)[0] for path in metadata["tree_metadata"]} == {"w", "b"}
+
+
+def test_parameters_can_be_restored_without_the_optimiser(tmp_path, ledger):
+    save(tmp_path / "c", checkpoint_at(1), ledger)
+    found = restore(tmp_path / "c", checkpoint_at(0)._replace(opt_state=None), ledger)
+    jax.tree.map(np.testing.assert_array_equal, found.params, checkpoint_at(1).params)

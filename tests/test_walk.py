@@ -21,6 +21,7 @@ from jaxfair.config import plan_from_settings, settings_from_config
 from jaxfair.errors import InputError
 from jaxfair.methods.catalog import make_method
 from jaxfair.optim import make_optimizer
+from jaxfair.privacy.verify import verify_run
 from tests.small import CONFIG, OVERRIDES, small_config
 
 RUN_FILES = {
@@ -159,6 +160,22 @@ def test_two_private_runs_of_one_config_differ(home, private):
     train.run(config, home / "again", num_devices=2, progress=False)
     first, second = (params_of(config, path) for path in (private, home / "again"))
     assert not np.array_equal(*(jax.tree.leaves(c.params)[0] for c in (first, second)))
+
+
+def test_a_second_stage_begins_where_the_first_ended_and_pays_for_both(home, private):
+    config = small_config(home, dp__epsilon=10.0, train__start_from=str(private), train__steps=2)
+    train.run(config, home / "second", num_devices=2, progress=False)
+    first, second = (read_json(path / "privacy.json") for path in (private, home / "second"))
+    assert second["inherited"] == 3 and len(second["stages"]["apart"]) == 2
+    assert first["epsilon"] < second["epsilon"] <= 10.0
+    assert second["epsilon"] < second["stages"]["epsilon_summed"]
+    assert verify_run(home / "second") == []
+
+
+def test_a_private_stage_cannot_begin_with_a_plain_run(home, plain):
+    config = small_config(home, train__start_from=str(plain))
+    with pytest.raises(InputError, match="a run without privacy"):
+        train.run(config, home / "mixed", progress=False)
 
 
 def test_a_changed_dataset_is_refused_on_resume(home, monkeypatch):

@@ -97,17 +97,24 @@ def joint_noise_multiplier(queries: Sequence[tuple[float, float]]) -> float:
 
 @functools.lru_cache(maxsize=32)
 def noise_multiplier_from_epsilon(
-    target: float, delta: float, sampling_prob: float, steps: int
+    target: float, delta: float, sampling_prob: float, steps: int, prior: tuple[Event, ...] = ()
 ) -> float:
     """Returns the smallest noise multiplier, to a relative 1e-4, whose epsilon is at most `target`.
 
-    Guarantee: `epsilon([Event(sampling_prob, result, steps)], delta) <= target`.
+    Guarantee: `epsilon([*prior, Event(sampling_prob, result, steps)], delta) <= target`,
+    where `prior` are the events of earlier stages. Raises ValueError if those alone reach
+    the target.
     """
 
     def excess(log_sigma: float) -> float:
-        return epsilon([Event(sampling_prob, math.exp(log_sigma), steps)], delta) - target
+        event = Event(sampling_prob, math.exp(log_sigma), steps)
+        return epsilon([*prior, event], delta) - target
 
+    if prior and epsilon(prior, delta) >= target:
+        raise ValueError(f"Earlier stages spent epsilon {epsilon(prior, delta):.4f} of {target}.")
     high = math.log(_rdp_upper_bound(target, delta, sampling_prob, steps))
+    while excess(high) > 0:
+        high += 0.5
     low = high - 0.5
     while excess(low) <= 0:
         high, low = low, low - 0.5

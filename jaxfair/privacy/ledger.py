@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from jaxfair.privacy import accounting
@@ -117,6 +117,20 @@ class Ledger:
         for part in unpaid:
             self._append(part)
         return spent
+
+    def inherit(self, entries: Sequence[Entry]) -> None:
+        """Writes down what earlier stages spent on the parameters that this run begins with.
+
+        Does nothing if the ledger begins with them; raises LedgerError if it begins otherwise.
+        """
+        if not self.entries:
+            for entry in entries:
+                self._append(entry)
+        if self.entries[: len(entries)] != list(entries):
+            raise LedgerError(
+                f"{self.path} does not begin with the {len(entries)} lines of the run that this "
+                "one starts from; use a new --workdir."
+            )
 
     def _unpaid(self, entry: Entry) -> list[Entry]:
         """The stretches of `entry` that no line has paid for."""

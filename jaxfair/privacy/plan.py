@@ -15,65 +15,21 @@ import jax
 from jaxfair.errors import InputError
 from jaxfair.privacy import accounting, clipping, fast
 from jaxfair.privacy.accounting import Event
+from jaxfair.privacy.config import PrivacyConfig
 from jaxfair.privacy.ledger import Entry, Ledger
 from jaxfair.privacy.secret import Secret, create_secret, insecure_secret, load_secret
-from jaxfair.privacy.statement import NOT_COVERED, RELEASED, events_of, tuning_cost
+from jaxfair.privacy.statement import (
+    NOT_COVERED,
+    RELEASED,
+    events_of,
+    stages_of,
+    tuning_cost,
+)
 
-__all__ = [
-    "CLIPPINGS",
-    "UNITS",
-    "PrivacyConfig",
-    "PrivacyPlan",
-    "delta_from_public_size",
-    "make_plan",
-]
+__all__ = ["PrivacyConfig", "PrivacyPlan", "delta_from_public_size", "make_plan"]
 
 PyTree = Any
-UNITS = ("patient", "image", "lesion")
-CLIPPINGS = ("auto", "vmap", "fast")
 _CLAIMS = ("epsilon", "epsilon_rdp", "budget", "delta", "noise_multiplier", "l2_clip_norm")
-
-
-@dataclass(frozen=True)
-class PrivacyConfig:
-    """What the user promises; `config.dp` of a config file.
-
-    Attributes:
-      enabled: False trains without privacy in the same loop, for comparison.
-      epsilon: the budget, for all steps together.
-      l2_clip_norm: C, the bound on one unit's gradient per step.
-      delta: None for min(1e-5, 0.1 / public_size), else at most 0.1 / public_size.
-      unit: who is protected; None for the patient where the source knows patients, else the
-        image. The statement names it.
-      clipping: how the clipped sum is computed, "vmap" or "fast", or "auto" for the fast
-        way; both give the same sum.
-      microbatch: examples per device whose gradients are held at once; 0 chooses.
-      insecure_seed: a research seed instead of the operating system's secret. The statement
-        then says that the run is not private.
-      tuning_runs: how many runs on the same private data were compared to choose this
-        config, itself included; 1 for none. The statement prices them.
-    """
-
-    enabled: bool = True
-    epsilon: float = 8.0
-    l2_clip_norm: float = 1.0
-    delta: float | None = None
-    unit: str | None = None
-    clipping: str = "auto"
-    microbatch: int = 0
-    insecure_seed: int | None = None
-    tuning_runs: int = 1
-
-    def __post_init__(self) -> None:
-        _require(0 < self.epsilon <= 100, "dp.epsilon", self.epsilon, "in (0, 100]")
-        _require(0 < self.l2_clip_norm < math.inf, "dp.l2_clip_norm", self.l2_clip_norm, "positive")
-        in_range = self.delta is None or 0 < self.delta < 1
-        _require(in_range, "dp.delta", self.delta, "in (0, 1), or left out")
-        known = self.unit is None or self.unit in UNITS
-        _require(known, "dp.unit", self.unit, f"one of {', '.join(UNITS)}, or left out")
-        _require(self.clipping in CLIPPINGS, "dp.clipping", self.clipping, " or ".join(CLIPPINGS))
-        _require(self.tuning_runs >= 1, "dp.tuning_runs", self.tuning_runs, "1 or more")
-        _require(self.microbatch >= 0, "dp.microbatch", self.microbatch, "0 or more")
 
 
 @dataclass(frozen=True)
@@ -93,6 +49,7 @@ class PrivacyPlan:
       relation: the neighbouring relation of the guarantee.
       clipping: the way the sum is computed.
       tuning_runs: see PrivacyConfig.
+      prior: ledger of the run whose parameters this one starts from; priced together.
     """
 
     private: bool
@@ -109,6 +66,7 @@ class PrivacyPlan:
     relation: str = "add_or_remove_one"
     clipping: str = "vmap"
     tuning_runs: int = 1
+    prior: tuple[Entry, ...] = ()
 
     def __post_init__(self) -> None:
         if self.relation != "add_or_remove_one":
@@ -138,8 +96,10 @@ class PrivacyPlan:
         return way(loss_fn, params, batch, keys, mask, l2_clip_norm=self.l2_clip_norm)
 
     def open_ledger(self, path: pathlib.Path, *, writes: bool = True) -> Ledger:
-        """Returns the ledger of a run under this plan's budget."""
-        return Ledger(path, budget=self.budget, delta=self.delta, writes=writes)
+        """Returns the ledger of a run under this plan's budget; it begins with `prior`."""
+        ledger = Ledger(path, budget=self.budget, delta=self.delta, writes=writes)
+        ledger.inherit(self.prior)
+        return ledger
 
     def charge(
         self,
@@ -202,6 +162,8 @@ class PrivacyPlan:
             "sampler": "poisson",
             "steps": steps,
             "events": events_of(ledger.entries),
+            "inherited": len(self.prior),
+            "stages": stages_of(ledger.entries, self.delta),
             "tuning": {"runs": self.tuning_runs, "epsilon": None},
             "ledger_head": ledger.head,
             "released": RELEASED,
@@ -218,7 +180,12 @@ class PrivacyPlan:
 
 
 def make_plan(
-    config: PrivacyConfig, *, steps: int, expected_batch_size: int, public_size: int | None
+    config: PrivacyConfig,
+    *,
+    steps: int,
+    expected_batch_size: int,
+    public_size: int | None,
+    prior: tuple[Entry, ...] = (),
 ) -> PrivacyPlan:
     """Finds the noise for the promised epsilon. Touches no data.
 
@@ -227,6 +194,7 @@ def make_plan(
       expected_batch_size: mean size of a draw if the population had `public_size` units.
       public_size: declared in the config (protocol P3); how many units there really are is
         private and enters nowhere.
+      prior: ledger of the run that this one starts from; the budget covers both.
 
     Raises InputError for a batch above the public size, or a delta too large for it.
     """
@@ -255,8 +223,12 @@ def make_plan(
             private=False, l2_clip_norm=math.inf, noise_multiplier=0.0, epsilon=math.inf,
             epsilon_rdp=math.inf, budget=math.inf, clipping="none", **shared,
         )  # fmt: skip
-    sigma = accounting.noise_multiplier_from_epsilon(config.epsilon, delta, q, steps)
-    events = [Event(q, sigma, steps)]
+    spent = tuple(entry.event for entry in prior)
+    try:
+        sigma = accounting.noise_multiplier_from_epsilon(config.epsilon, delta, q, steps, spent)
+    except ValueError as error:
+        raise InputError(f"{error} Raise dp.epsilon: it is the budget of all stages.") from error
+    events = [*spent, Event(q, sigma, steps)]
     return PrivacyPlan(
         private=True,
         l2_clip_norm=config.l2_clip_norm,
@@ -265,6 +237,7 @@ def make_plan(
         epsilon_rdp=accounting.epsilon_rdp(events, delta),
         budget=config.epsilon,
         clipping="fast" if config.clipping == "auto" else config.clipping,
+        prior=prior,
         **shared,
     )
 
@@ -284,8 +257,3 @@ def _chosen_delta(delta: float | None, public_size: int) -> float:
             f"{delta_from_public_size(public_size):.2g}."
         )
     return delta
-
-
-def _require(holds: bool, name: str, value: Any, rule: str) -> None:
-    if not holds:
-        raise InputError(f"{name} is {value!r}; it must be {rule}.")

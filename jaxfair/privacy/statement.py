@@ -1,5 +1,6 @@
 """The words and numbers of privacy.json that do not depend on the plan's arithmetic."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -8,7 +9,7 @@ from jaxfair.privacy import accounting
 from jaxfair.privacy.accounting import Event
 from jaxfair.privacy.ledger import Entry
 
-__all__ = ["COVERED", "NOT_COVERED", "RELEASED", "events_of", "tuning_cost"]
+__all__ = ["COVERED", "NOT_COVERED", "RELEASED", "events_of", "stages_of", "tuning_cost"]
 
 COVERED = "each {unit} of the training population, neighbours by adding or removing one"
 RELEASED = ["parameters after every step", "functions of the noisy mean in metrics.jsonl"]
@@ -24,6 +25,24 @@ def events_of(entries: Iterable[Entry]) -> list[dict[str, Any]]:
     """Returns the ledger's events, equal ones merged, as they stand in privacy.json."""
     merged = accounting.merged_events(entry.event for entry in entries)
     return [asdict(event) for event in merged]
+
+
+def stages_of(entries: Iterable[Entry], delta: float) -> dict[str, Any]:
+    """Returns what each stage costs by itself, and their sum.
+
+    Stages are told apart by their name and their secret's tag. The sum is basic composition,
+    at a delta that adds up too: it says what one composition of all saves, and it is not
+    the claim. All populations count as the same people (protocol P2).
+    """
+    stages: dict[tuple[str, str, str], list[Event]] = {}
+    for entry in entries:
+        stages.setdefault((entry.stage, entry.population, entry.draws), []).append(entry.event)
+    costs = [
+        {"stage": stage, "population": people, "epsilon": accounting.epsilon(events, delta)}
+        for (stage, people, _), events in stages.items()
+    ]
+    total = math.fsum(cost["epsilon"] for cost in costs)
+    return {"apart": costs, "epsilon_summed": total, "delta_summed": delta * len(costs)}
 
 
 def tuning_cost(events: Sequence[Event], delta: float, runs: int) -> dict[str, Any]:

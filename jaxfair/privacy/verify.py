@@ -16,7 +16,14 @@ from jaxfair.privacy import accounting
 from jaxfair.privacy.accounting import Event
 from jaxfair.privacy.ledger import LedgerError, read_entries
 from jaxfair.privacy.plan import delta_from_public_size
-from jaxfair.privacy.statement import COVERED, NOT_COVERED, RELEASED, events_of, tuning_cost
+from jaxfair.privacy.statement import (
+    COVERED,
+    NOT_COVERED,
+    RELEASED,
+    events_of,
+    stages_of,
+    tuning_cost,
+)
 
 __all__ = ["SCHEMA", "verify_run"]
 
@@ -35,6 +42,7 @@ SCHEMA: dict[str, Any] = {
     "expected_batch_size": _COUNT,
     "grade": ("private", "research", "none"),
     "l2_clip_norm": _NUMBER,
+    "inherited": _COUNT,
     "ledger_head": _TEXT,
     "noise_multiplier": _NUMBER,
     "noise_source": ("os", "insecure_seed", None),
@@ -47,6 +55,7 @@ SCHEMA: dict[str, Any] = {
     "sampling_prob": _NUMBER,
     "seed": _COUNT,
     "selection": ("independent", "coupled"),
+    "stages": dict,
     "steps": _COUNT,
     "tuning": dict,
     "unit": ("patient", "image", "lesion"),
@@ -119,6 +128,7 @@ def _config_faults(
         "not_covered": NOT_COVERED,
         "covered": COVERED.format(unit=statement["unit"]),
         "unit": dp.get("unit") or statement["unit"],
+        "inherited": statement["inherited"] if train.get("start_from") else 0,
     }
     if private:
         public_delta = delta_from_public_size(data["public_size"])
@@ -158,6 +168,9 @@ def _ledger_faults(statement: Mapping[str, Any], workdir: pathlib.Path) -> list[
         faults.append("ledger_head is not the hash of the ledger's last line")
     if statement["events"] != events_of(entries):
         faults.append("events are not those of the ledger")
+    if statement["stages"] != stages_of(entries, statement["delta"]):
+        faults.append(f"stages are {statement['stages']}, not those of the ledger")
+    entries = entries[statement["inherited"] :]
     if {entry.population for entry in entries} != {statement["population"]}:
         faults.append(f"population is {statement['population']!r}, but not in the ledger")
     paid = {n for e in entries for n in range(e.first_step, e.first_step + e.steps)}

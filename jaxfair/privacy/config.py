@@ -1,0 +1,59 @@
+"""What a user promises; checked at the door."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from jaxfair.errors import InputError
+
+__all__ = ["CLIPPINGS", "UNITS", "PrivacyConfig"]
+
+UNITS = ("patient", "image", "lesion")
+CLIPPINGS = ("auto", "vmap", "fast")
+
+
+@dataclass(frozen=True)
+class PrivacyConfig:
+    """What the user promises; `config.dp` of a config file.
+
+    Attributes:
+      enabled: False trains without privacy in the same loop, for comparison.
+      epsilon: the budget, for all steps together.
+      l2_clip_norm: C, the bound on one unit's gradient per step.
+      delta: None for min(1e-5, 0.1 / public_size), else at most 0.1 / public_size.
+      unit: who is protected; None for the patient where the source knows patients, else the
+        image. The statement names it.
+      clipping: how the clipped sum is computed, "vmap" or "fast", or "auto" for the fast
+        way; both give the same sum.
+      microbatch: examples per device whose gradients are held at once; 0 chooses.
+      insecure_seed: a research seed instead of the operating system's secret. The statement
+        then says that the run is not private.
+      tuning_runs: how many runs on the same private data were compared to choose this
+        config, itself included; 1 for none. The statement prices them.
+    """
+
+    enabled: bool = True
+    epsilon: float = 8.0
+    l2_clip_norm: float = 1.0
+    delta: float | None = None
+    unit: str | None = None
+    clipping: str = "auto"
+    microbatch: int = 0
+    insecure_seed: int | None = None
+    tuning_runs: int = 1
+
+    def __post_init__(self) -> None:
+        _require(0 < self.epsilon <= 100, "dp.epsilon", self.epsilon, "in (0, 100]")
+        _require(0 < self.l2_clip_norm < math.inf, "dp.l2_clip_norm", self.l2_clip_norm, "positive")
+        in_range = self.delta is None or 0 < self.delta < 1
+        _require(in_range, "dp.delta", self.delta, "in (0, 1), or left out")
+        known = self.unit is None or self.unit in UNITS
+        _require(known, "dp.unit", self.unit, f"one of {', '.join(UNITS)}, or left out")
+        _require(self.clipping in CLIPPINGS, "dp.clipping", self.clipping, " or ".join(CLIPPINGS))
+        _require(self.tuning_runs >= 1, "dp.tuning_runs", self.tuning_runs, "1 or more")
+        _require(self.microbatch >= 0, "dp.microbatch", self.microbatch, "0 or more")
+
+
+def _require(holds: bool, name: str, value: Any, rule: str) -> None:
+    if not holds:
+        raise InputError(f"{name} is {value!r}; it must be {rule}.")
