@@ -49,6 +49,7 @@ def clipped_sum(
     """
     per_example_grads = jax.vmap(jax.grad(loss_fn), in_axes=(None, 0, 0))(params, batch, keys)
     per_example_grads = jax.tree.map(lambda g: g.astype(jnp.float32), per_example_grads)
+    per_example_grads = jax.lax.optimization_barrier(per_example_grads)  # one rounding for both
     scales = scales_from_norms(per_example_norms(per_example_grads), mask, l2_clip_norm)
     return jax.tree.map(lambda g: _weighted_sum(scales, g), per_example_grads)
 
