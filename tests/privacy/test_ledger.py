@@ -90,7 +90,7 @@ def test_stages_and_populations_compose(tmp_path):
 def test_training_stops_at_the_budget_and_nothing_is_written(tmp_path):
     ledger = opened(tmp_path, budget=price(10) + 1e-6)
     ledger.charge(entry(0, 10))
-    with pytest.raises(BudgetExceeded, match="Step 10 would bring epsilon to .* above the budget"):
+    with pytest.raises(BudgetExceeded, match=r"Step 10 would bring epsilon to .* above the budget"):
         ledger.charge(entry(10, 1))
     assert spans(opened(tmp_path)) == [(0, 10)]
 

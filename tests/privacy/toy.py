@@ -143,6 +143,13 @@ class Bench:
                 seen.append({name: np.asarray(v) for name, v in released.items()})
         return state, seen
 
+    def clipped_sum(self, examples, **feeding):
+        """The flat float64 clipped sum of one draw, in float32 whatever the parameters are."""
+        state, frozen = self.start(), put_replicated(self.mesh, self.frozen)
+        for chunk, randomness, _ in self.feed(examples, **feeding).chunks(0, 1):
+            state, _ = self.step.update(state, frozen, chunk, randomness, False)
+        return flat64(state.clipped_sum)
+
     def noisy_sum(self, examples, **feeding):
         """The flat float64 noisy sum of one step; with sigma 0 it is the clipped sum."""
         state, _ = self.train(self.feed(examples, **feeding))

@@ -1,0 +1,71 @@
+"""The table: which test and which fault belong to which sharp edge.
+
+Nothing is listed twice: a test is named `test_edge_NN_<what holds>`, its fault `fault_NN_<what
+goes wrong>`, and the number joins them.
+"""
+
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import ModuleType
+from typing import NamedTuple
+
+from tests.privacy import (
+    test_edges_accounting,
+    test_edges_draws,
+    test_edges_noise,
+    test_edges_release,
+    test_edges_sum,
+)
+from tests.privacy.mutations import faults_draws, faults_price, faults_sum
+
+__all__ = ["COUNT", "EDGES", "Edge"]
+
+COUNT = 42
+_TESTS = (
+    test_edges_sum,
+    test_edges_draws,
+    test_edges_noise,
+    test_edges_accounting,
+    test_edges_release,
+)
+_FAULTS = (faults_sum, faults_draws, faults_price)
+
+
+class Edge(NamedTuple):
+    """Attributes:
+    number: 1 to 42.
+    title: the fault, in words.
+    test: passes as the package is, takes at most a temporary folder.
+    fault: `() -> context manager` under which the test must fail.
+    """
+
+    number: int
+    title: str
+    test: Callable[..., None]
+    fault: Callable[[], AbstractContextManager[None]]
+
+
+def _numbered(modules: tuple[ModuleType, ...], prefix: str) -> dict[int, Callable]:
+    found: dict[int, Callable] = {}
+    for module in modules:
+        for name, value in vars(module).items():
+            match = re.match(rf"{prefix}_(\d\d)_", name)
+            if match and value.__module__ == module.__name__:
+                number = int(match[1])
+                if number in found:
+                    raise ValueError(f"Edge {number} has two of {prefix}.")
+                found[number] = value
+    return found
+
+
+def _edges() -> dict[int, Edge]:
+    tests, faults = _numbered(_TESTS, "test_edge"), _numbered(_FAULTS, "fault")
+    if tests.keys() != faults.keys() or set(tests) != set(range(1, COUNT + 1)):
+        odd = sorted(set(range(1, COUNT + 1)) ^ (tests.keys() & faults.keys()))
+        raise ValueError(f"These edges lack a test or a fault: {odd}.")
+    title = lambda fault: fault.__name__[9:].replace("_", " ")
+    return {n: Edge(n, title(faults[n]), tests[n], faults[n]) for n in sorted(tests)}
+
+
+EDGES = _edges()
