@@ -146,6 +146,8 @@ class TaskView:
         if self.task != "anomaly" and both.min() >= 0 and both.max() <= 1:
             return scores, calibration.equal_mass_edges(own), "Scores are taken as probabilities."
         line = calibration.platt(validation["y_true"], own)
+        if not np.isfinite(line.fit).all():
+            return None
         words = (
             "Scores are no probabilities; a logistic line (Platt) fitted on validation rows makes"
             " them so, and what is shown is the calibration of its result."

@@ -216,3 +216,32 @@ def test_help_documents_the_columns_of_a_table(capsys):
     assert report.main(["report", "--help"]) == 0
     text = capsys.readouterr().out
     assert "y_score: a finite number" in text and "--predictions" in text
+
+
+def _constant_scores(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(y_score=1.0)
+
+
+def _one_label_in_test(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(y_true=rows["y_true"].where(rows["split"] != "test", 0.0))
+
+
+def _no_validation(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows["split"] == "test"]
+
+
+def _perfect_separation(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(y_score=rows["y_true"] + np.arange(len(rows)) * 1e-6)
+
+
+@pytest.mark.parametrize(
+    "change", [_constant_scores, _one_label_in_test, _no_validation, _perfect_separation]
+)
+def test_a_run_that_leaves_much_undefined_still_has_a_report(tmp_path, change):
+    folder = make_run(tmp_path / "run", n=300, maps=False)
+    rows = change(pd.read_parquet(folder / "predictions.parquet"))
+    rows.to_parquet(folder / "predictions.parquet")
+    for name in ("fairness.csv", "thresholds.json"):
+        (folder / name).unlink()
+    text = (report.run([folder], tmp_path / "out") / "report.md").read_text()
+    assert "results by group" in text and "nan" not in text.lower().replace("name", "")
