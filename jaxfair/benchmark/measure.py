@@ -1,37 +1,27 @@
-"""What a private step costs: `python -m jaxfair.benchmark --config FILE.py --out FILE.json`.
-
-For each model: the sum of gradients without privacy, clipped by vmap, and clipped the fast
-way, in interleaved rounds; beside each speed its relative error against a loop over single
-examples, its memory, its compile time and its share of the machine's matrix-product
-ceiling. `--devices 1,2` runs one process per count. Batches are made up; no data is read.
-"""
+"""The measuring process: each work on a fixed number of devices, way beside way."""
 
 import functools
 import json
-import os
 import pathlib
-import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
 from jax.sharding import Mesh, PartitionSpec
 from ml_collections import ConfigDict
 
-from jaxfair import files, runlog, stopwatch
-from jaxfair.config import parse_command
+from jaxfair import files, runlog
+from jaxfair.benchmark import stopwatch
+from jaxfair.benchmark.workload import PRECISIONS, Workload, make_workload
 from jaxfair.errors import InputError
 from jaxfair.mesh import AXIS, make_mesh
 from jaxfair.methods.base import PyTree
 from jaxfair.privacy import clipping, fast
-from jaxfair.workload import PRECISIONS, Workload, make_workload
 
-__all__ = ["main", "run"]
+__all__ = ["COLUMNS", "WAYS", "measure"]
 
 WAYS = ("non-private", "vmap", "fast")
 COLUMNS = {
@@ -49,26 +39,6 @@ COLUMNS = {
     "% GEMM": "percent_of_gemm",
     "largest": "largest_batch",
 }
-
-
-def run(config: ConfigDict, out: str | os.PathLike[str], *, devices: Sequence[int] = (1,)) -> Any:
-    """Measures every work of `config.works` on each device count and writes `out` (json).
-
-    Returns the content: `{"environment": {...}, "ceilings": {...}, "rows": [...]}`, one
-    row per work, way, device count and precision. Raises InputError for a work that is not
-    in the config, or a device count that the machine does not have.
-    """
-    missing = sorted(set(config.only or ()) - set(config.works))
-    if missing:
-        raise InputError(f"only = {missing} are no works; known are {', '.join(config.works)}.")
-    parts = [_in_own_process(config, count) for count in devices]
-    content = {
-        "environment": parts[0]["environment"],
-        "ceilings": parts[0]["ceilings"],
-        "rows": [row for part in parts for row in part["rows"]],
-    }
-    files.write_json(out, content)
-    return content
 
 
 def measure(config: ConfigDict, *, devices: int) -> dict[str, Any]:
@@ -203,61 +173,15 @@ def _largest_batch(
     return {"largest_batch": int(room / per_row) * mesh.size, "memory_gib": config.memory_gib}
 
 
-def _in_own_process(config: ConfigDict, devices: int) -> dict[str, Any]:
-    """The number of devices is fixed before jax starts, so each count has its own process."""
-    with tempfile.TemporaryDirectory() as folder:
-        given, found = pathlib.Path(folder, "config.json"), pathlib.Path(folder, "out.json")
-        given.write_text(config.to_json())
-        env = dict(os.environ)
-        host = f"--xla_force_host_platform_device_count={devices}"
-        env["XLA_FLAGS"] = f"{env.get('XLA_FLAGS', '')} {host}".strip()
-        code = "import sys; from jaxfair import benchmark; benchmark._child(*sys.argv[1:])"
-        command = [sys.executable, "-c", code, str(given), str(found), str(devices)]
-        done = subprocess.run(command, env=env, check=False)
-        if done.returncode or not found.exists():
-            raise InputError(f"The process with {devices} devices ended without a result.")
-        return json.loads(found.read_text())
-
-
-def _child(given: str, found: str, devices: str) -> None:
-    config = ConfigDict(json.loads(pathlib.Path(given).read_text()))
-    files.write_json(found, measure(config, devices=int(devices)))
-
-
 def _line(row: dict[str, Any]) -> str:
     show = lambda v: f"{v:.3g}" if isinstance(v, float) else str(v)
     return "  ".join(f"{k} {show(row.get(v))}" for k, v in COLUMNS.items())
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Returns the rows as a Markdown table."""
-    show = lambda v: "" if v is None else f"{v:.3g}" if isinstance(v, float) else str(v)
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-    lines += ["| " + " | ".join(show(r.get(c)) for c in COLUMNS.values()) + " |" for r in rows]
-    return "\n".join(lines)
-
-
-def _define_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("out", None, "file for the result (json)", flag_values=values)
-    flags.DEFINE_list("devices", ["1"], "device counts, one process each", flag_values=values)
-
-
-def main(argv: Sequence[str]) -> int:
-    """Runs the command; returns its exit status: 0, or 2 for refused input."""
-    try:
-        config, values = parse_command(argv, _define_flags)
-        if not values["out"].value:
-            raise InputError("Give --out FILE.json: it holds the result.")
-        if not all(d.isdigit() and int(d) > 0 for d in values["devices"].value):
-            raise InputError(f"--devices {values['devices'].value} must be counts such as 1,2,4.")
-        counts = [int(d) for d in values["devices"].value]
-        content = run(config, values["out"].value, devices=counts)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(table(content["rows"]))
-    return 0
+def _main(given: str, found: str, devices: str) -> None:
+    config = ConfigDict(json.loads(pathlib.Path(given).read_text()))
+    files.write_json(found, measure(config, devices=int(devices)))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    _main(*sys.argv[1:])

@@ -33,7 +33,8 @@ def build(fun: Callable[..., Any], *args: Any) -> Built:
     start = time.perf_counter()
     compiled = jax.jit(fun).lower(*args).compile()
     seconds = time.perf_counter() - start
-    memory, cost = compiled.memory_analysis(), compiled.cost_analysis() or {}
+    memory: Any = compiled.memory_analysis()
+    cost = compiled.cost_analysis() or {}
     held = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
     return Built(
         compiled,

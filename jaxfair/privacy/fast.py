@@ -23,8 +23,20 @@ PyTree = Any
 Array = jax.Array
 
 GRAM_ERROR = 2.0**-20
+"""Relative rounding of a squared norm from Gram matrices, in units of (sum_t |a_t| |b_t|)^2."""
+
 PRODUCT_ERROR = 2.0**-33
+"""Added to a squared norm in the same units: covers a product's rounding (2^-22) where the
+positions cancel so far that the margin of the clip does not; 2^-44 / (2 CLIP_MARGIN)."""
+
 NORM_FLOOR = 1e-24
+"""Added to a squared norm of operands scaled to 1: covers what underflows when squared."""
+
+EXAMPLES_AT_ONCE = {"cpu": None}
+"""Norms of how many examples at once, by backend (else 16); None is a loop over single ones.
+
+On CPU one example's product fills the cores and stays in the cache; a GPU needs several.
+"""
 
 
 class _Leaf(NamedTuple):
@@ -169,7 +181,9 @@ def _norms(
             for i, x in zip(cut, pairs, strict=True)
         ]
 
-    found = dict(zip(cut, lax.map(one, [operands[i] for i in cut]), strict=True)) if cut else {}
+    at_once = EXAMPLES_AT_ONCE.get(jax.default_backend(), 16)
+    given = [operands[i] for i in cut]
+    found = dict(zip(cut, lax.map(one, given, batch_size=at_once), strict=True)) if cut else {}
     norms, held = [], []
     for i, x in enumerate(operands):
         norm, full = found.get(i, (None, x))

@@ -382,6 +382,13 @@ def test_the_equality_tests_would_notice_a_leaf_without_norm(leaf, monkeypatch):
     assert difference(ours, truth_of_small_model()) > 1e-5
 
 
+def test_several_examples_at_once_give_the_same_sum(monkeypatch):
+    monkeypatch.setattr(fast, "EXAMPLES_AT_ONCE", {"cpu": 3})
+    loss, params, x = small_model()
+    ours = run(fast.clipped_sum, loss, params, x, l2_clip_norm=1e-3)
+    assert difference(ours, truth_of_small_model()) <= 1e-5
+
+
 def test_padding_and_bad_rows_contribute_exactly_zero():
     loss, params, x = small_model()
     good = np.array([True, False, False, True, False, True, False, True])

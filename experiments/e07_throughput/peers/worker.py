@@ -76,8 +76,8 @@ def make_jax(way: str, work: str, rows: int, clip: float) -> tuple[Callable, int
     import jax.numpy as jnp
 
     sys.path.insert(0, str(ROOT))
+    from jaxfair.benchmark.workload import make_workload
     from jaxfair.privacy import clipping, fast
-    from jaxfair.workload import make_workload
 
     made = make_workload(_config().works[work], rows=rows, precision="float32")
     loss = lambda p, example, key: made.loss_fn(p, made.frozen, example, key)

@@ -1,0 +1,89 @@
+"""The benchmark measures what it says: all ways, their errors, every device."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from jaxfair.benchmark import __main__ as command
+from jaxfair.benchmark import measure, stopwatch
+from jaxfair.config import load_config
+from jaxfair.errors import InputError
+
+CONFIG = str(pathlib.Path(__file__).resolve().parents[2] / "configs" / "throughput.py")
+
+
+def tiny():
+    config = load_config(CONFIG)
+    config.only, config.rounds, config.seconds, config.largest_batch = ("fae",), 1, 1.0, False
+    config.works.fae.image, config.works.fae.batch = (16, 16, 1), 3
+    config.works.fae.options.hidden_dims = (4,)
+    return config
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return measure.measure(tiny(), devices=2)["rows"]
+
+
+def test_every_way_is_measured_and_right_on_every_device(rows):
+    assert [row["way"] for row in rows] == list(measure.WAYS)
+    for row in rows:
+        assert row["devices"] == 2
+        assert row["batch"] == 4, "rounded up to the device count"
+        assert row["relative_error"] < 1e-5
+        assert row["isolation_error"] < 1e-5
+        assert row["examples_per_second"] > 0
+        assert row["memory_mib"] > 0
+        assert row["compile_seconds"] > 0
+
+
+def test_ratios_are_to_the_non_private_way(rows):
+    assert rows[0]["ratio"] == 1.0
+    assert all(row["ratio_spread"]["min"] <= row["ratio"] for row in rows)
+
+
+def test_the_rows_become_a_table_and_json(rows):
+    lines = command.table(rows).splitlines()
+    assert len(lines) == 2 + len(rows)
+    assert len({line.count("|") for line in lines}) == 1
+    json.dumps(rows, allow_nan=False)
+
+
+def test_interleaved_takes_turns():
+    order = []
+    calls = {name: lambda name=name: order.append(name) for name in "ab"}
+    taken = stopwatch.interleaved(calls, rounds=2, seconds=10)
+    assert order == ["a", "b"] * 3
+    assert taken["a"].shape == (2, 2)
+
+
+def test_summary_orders_its_numbers():
+    found = stopwatch.summary(np.array([3.0, 1.0, 2.0]))
+    assert (found["min"], found["median"], found["max"]) == (1.0, 2.0, 3.0)
+
+
+def test_wrong_input_is_refused_in_one_sentence(tmp_path, capsys):
+    out = f"--out={tmp_path}/x.json"
+    for wrong, words in [
+        (["--config.only=('fea',)", out], "known are fae"),
+        (["--devices=0", out], "counts such as"),
+        ([], "--out FILE.json"),
+        (["--nothing", out], "nothing"),
+    ]:
+        assert command.main(["benchmark", "--config", CONFIG, *wrong]) == 2
+        assert words in capsys.readouterr().err
+    config = tiny()
+    config.ways = ("fastest",)
+    with pytest.raises(InputError, match="fastest"):
+        measure.measure(config, devices=1)
+
+
+@pytest.mark.slow
+def test_one_process_per_device_count(tmp_path):
+    content = command.run(tiny(), tmp_path / "x.json", devices=(1, 2))
+    assert [row["devices"] for row in content["rows"]] == [1, 1, 1, 2, 2, 2]
+    assert json.loads((tmp_path / "x.json").read_text()) == content
+    assert content["environment"]["usable_cpus"] >= 1
+    assert content["ceilings"]["float32"]["gemm_gflops"] > 0
