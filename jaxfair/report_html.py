@@ -44,7 +44,9 @@ figure { display: inline-block; margin: .75rem .75rem .75rem 0; max-width: 100%;
 figure svg, figure img { display: block; max-width: 100%; height: auto; }
 figure img { image-rendering: pixelated; min-width: 10rem; }
 figcaption { color: var(--quiet); font-size: .8rem; }
-@media (max-width: 40rem) { body { padding: .6rem; font-size: 15px; } h1 { font-size: 1.3rem; } }
+@media (max-width: 40rem) { body { padding: .6rem; font-size: 15px; } h1 { font-size: 1.3rem; }
+  figure { display: block; overflow-x: auto; margin-right: 0; } figure svg { max-width: none; }
+  th:first-child, td:first-child { white-space: normal; min-width: 7rem; max-width: 40vw; } }
 @media print { nav { display: none; } .scroll { overflow: visible; } }
 """
 
