@@ -1,6 +1,8 @@
 """Sharp edges of what leaves a step, what a Method may see, and what a restart repeats."""
 
 import dataclasses
+import re
+import typing
 
 import flax.linen as nn
 import jax
@@ -137,10 +139,13 @@ def test_edge_25_a_method_is_built_from_public_values_only():
     less.manifest["label_anomaly"] = 1.0
     assert full.spec == less.spec
     assert all(isinstance(value, jax.ShapeDtypeStruct) for value in full.spec.values())
-    plain = (int, float, str, bool, tuple, type(None))
+    plain = {"int", "float", "str", "bool", "None", "tuple", "..."}
     for config, _ in METHODS.values():
         for field in dataclasses.fields(config):
-            assert field.default is not dataclasses.MISSING and isinstance(field.default, plain)
+            named = typing.get_type_hints(config)[field.name]
+            words = set(re.findall(r"[\w.]+", str(named).replace("<class '", "").replace("'>", "")))
+            assert words <= plain, f"{config.__name__}.{field.name} holds a {named}"
+    assert METHODS["classifier"][0](labels=("any",)).class_weights == ()
 
 
 def test_edge_29_exact_losses_norms_and_shares_are_not_released():

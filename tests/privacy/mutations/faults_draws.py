@@ -192,6 +192,7 @@ def fault_38_a_noise_value_is_one_float32_normal():
     return replaced(noise, "_normal", normal)
 
 
+@contextlib.contextmanager
 def fault_29_the_share_of_clipped_examples_is_logged():
     """Exact statistics of a batch beside a noisy gradient."""
     leak = lambda state: {"clipped_norm": optax.tree.norm(state.clipped_sum)}
@@ -201,7 +202,5 @@ def fault_29_the_share_of_clipped_examples_is_logged():
         return after, released | leak(state)
 
     keep = lambda original, state: (state, original(state)[1] | leak(state))
-    stack = contextlib.ExitStack()
-    stack.enter_context(wrapped(step, "_finish", finish))
-    stack.enter_context(wrapped(step, "_keep", keep))
-    return stack
+    with wrapped(step, "_finish", finish), wrapped(step, "_keep", keep):
+        yield
