@@ -139,3 +139,19 @@ def test_missing_sex_is_counted_as_unknown(rows):
 def test_an_attribute_that_is_not_there_is_refused(rows):
     with pytest.raises(InputError, match="no column 'race'"):
         fairness_table(rows, attributes=("race",), n_bootstrap=5)
+
+
+def test_intervals_at_a_threshold_hold_the_chance_of_fitting_it():
+    rows = make_predictions(1200)
+    small = rows["patient_id"].astype(int) < 150
+    rows = rows[(rows["split"] == "test") | small].reset_index(drop=True)
+    fitted = fit_thresholds(rows)
+    options = {"thresholds": fitted, "attributes": (), "n_bootstrap": 200}
+    refitted = fairness_table(rows, **options)
+    fixed = fairness_table(rows[rows["split"] == "test"], **options)
+    widths = []
+    for table in (refitted, fixed):
+        row = _value(table, "overall", "all", "sensitivity")
+        widths.append(row["ci_high"] - row["ci_low"])
+        assert row["value"] == _value(fixed, "overall", "all", "sensitivity")["value"]
+    assert widths[0] > 1.3 * widths[1]
