@@ -210,9 +210,9 @@ def _prepare(
     """Returns {"features": (width,)} and the labels of one raw example."""
     variables = {"params": {"backbone": frozen["backbone"]}, "stats": frozen["stats"]}
     image = _images(config, raw["image"][None])
-    features = network.apply(variables, image, method="features")[0]
-    kept = {name: raw[name] for name in ("label", "label_mask") if name in raw}
-    return {"features": features, **kept}
+    features: Any = network.apply(variables, image, method="features")
+    kept: Example = {name: raw[name] for name in ("label", "label_mask") if name in raw}
+    return {"features": features[0], **kept}
 
 
 def _logits(
@@ -221,8 +221,8 @@ def _logits(
     params: PyTree,
     frozen: PyTree,
     batch: Example,
-) -> jax.Array:
-    """Returns (b, l) logits in float32, from pooled features where they were prepared."""
+) -> Any:
+    """Returns (b, l) logits, from pooled features where they were prepared."""
     variables = _variables(params, frozen)
     if "features" in batch:
         return network.apply(variables, batch["features"], method="classify")

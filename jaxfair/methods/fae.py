@@ -151,7 +151,7 @@ def _loss(
     key: jax.Array,
 ) -> tuple[jax.Array, dict[str, Any]]:
     features = example["features"].astype(jnp.float32)[None]
-    rebuilt = model.apply({"params": params}, features, train=True, rngs={"dropout": key})
+    rebuilt: Any = model.apply({"params": params}, features, train=True, rngs={"dropout": key})
     return jnp.mean(_loss_map(config, rebuilt, features)), {}
 
 
@@ -166,7 +166,7 @@ def _score(
     config: FAEConfig, model: FeatureAutoencoder, params: PyTree, frozen: PyTree, batch: Example
 ) -> dict[str, jax.Array]:
     features, image = batch["features"].astype(jnp.float32), batch["image"]
-    rebuilt = model.apply({"params": params}, features, train=False)
+    rebuilt: Any = model.apply({"params": params}, features, train=False)
     coarse = jnp.mean(_loss_map(config, rebuilt, features), axis=-1, keepdims=True)
     maps = resize_aligned(coarse, image.shape[1:3])[..., 0]
     region = jnp.ones(maps.shape, bool)

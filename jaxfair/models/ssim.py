@@ -32,9 +32,12 @@ def ssim_map(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def blur(x: jax.Array) -> jax.Array:
-    """Returns x (b, h, w, c) blurred by the SSIM window, zeros beyond the border."""
-    x = jnp.einsum("ih,bhwc->biwc", blur_matrix(x.shape[1]), x)
-    return jnp.einsum("jw,bhwc->bhjc", blur_matrix(x.shape[2]), x)
+    """Returns x (b, h, w, c) blurred by the SSIM window, zeros beyond the border.
+
+    In full float32 on every device: a variance is a small difference of blurred squares.
+    """
+    x = jnp.einsum("ih,bhwc->biwc", blur_matrix(x.shape[1]), x, precision="highest")
+    return jnp.einsum("jw,bhwc->bhjc", blur_matrix(x.shape[2]), x, precision="highest")
 
 
 @functools.cache
