@@ -57,7 +57,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.dp.delta = config_dict.placeholder(float)  # else min(1e-5, 0.1 / public_size)
     config.dp.unit = config_dict.placeholder(str)  # else the patient, where ids are known
     config.dp.clipping = "auto"
-    config.dp.microbatch = 0
+    config.dp.microbatch = 0  # sought once on made-up data, and kept in the run folder
     config.dp.tuning_runs = 1
     config.dp.insecure_seed = config_dict.placeholder(int)
 
@@ -76,6 +76,7 @@ def _phantom(config: ConfigDict) -> ConfigDict:
     config.data.phantom = ConfigDict({"n_images": 2_400, "seed": 0, "pixels": 256})
     config.method.hidden_dims = (25, 50, 75, 100)
     config.optim.learning_rate = 1e-3
+    config.dp.microbatch = 32
     config.train.steps = 150
     config.train.expected_batch_size = 32
     config.train.checkpoint_every = 25

@@ -25,8 +25,7 @@ def describe(config: ConfigDict, *, num_devices: int | None = None) -> str:
     settings = settings_from_config(config)
     plan, mesh = plan_from_settings(settings), make_mesh(num_devices)
     method = make_method(settings.method_name, settings.method)
-    side = settings.data.image_size
-    example = {"image": Struct((side, side, 1), jnp.float32)}
+    example = settings.data.spec
     params, frozen = method.init(jax.random.key(settings.seed), example)
     if method.prepare is not None:
         example = jax.eval_shape(method.prepare, frozen, example)

@@ -15,7 +15,6 @@ from jaxfair.privacy.secret import Secret
 from jaxfair.privacy.statement import COVERED
 from jaxfair.runfolder import RunFolder, code_digest
 from jaxfair.runlog import environment
-from jaxfair.step import DEFAULT_MICROBATCH
 
 __all__ = ["Job", "close_job", "open_job", "pay"]
 
@@ -42,6 +41,7 @@ def open_job(
     plan: PrivacyPlan,
     folder: RunFolder,
     mesh: Mesh,
+    microbatch: int,
     recharge: bool,
     progress: bool,
 ) -> Job:
@@ -59,7 +59,6 @@ def open_job(
             may_create=may_create,
         )
     )
-    microbatch = settings.dp.microbatch or DEFAULT_MICROBATCH
     ledger = plan.open_ledger(folder.ledger, writes=is_first_host())
     job = Job(settings, plan, dataset, unit, mesh, microbatch, folder, ledger, secret, progress)
     env = environment([f"{device.platform} {device.device_kind}" for device in mesh.devices.flat])

@@ -29,6 +29,7 @@ class RunFolder:
     checkpoints = property(lambda self: self.path / "checkpoints")
     secret = property(lambda self: self.path / "secret")
     fingerprint = property(lambda self: self.path / "fingerprint.json")
+    microbatch = property(lambda self: self.path / "microbatch.json")
     thresholds = property(lambda self: self.path / "thresholds.json")
     predictions = property(lambda self: self.path / "predictions.parquet")
     fairness = property(lambda self: self.path / "fairness.csv")

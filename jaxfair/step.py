@@ -27,10 +27,17 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxfair.errors import InputError
 from jaxfair.mesh import AXIS
 from jaxfair.methods.base import Method, PyTree
-from jaxfair.privacy import noise
+from jaxfair.privacy import audit, noise
 from jaxfair.privacy.plan import PrivacyPlan
 
-__all__ = ["DEFAULT_MICROBATCH", "Randomness", "Step", "TrainState", "make_step"]
+__all__ = [
+    "DEFAULT_MICROBATCH",
+    "Randomness",
+    "Step",
+    "TrainState",
+    "check_isolation",
+    "make_step",
+]
 
 DEFAULT_MICROBATCH = 32
 """Examples per device whose gradients are held at once, where the config leaves it open."""
@@ -75,6 +82,18 @@ class Step(NamedTuple):
 
     init: Callable[[PyTree], TrainState]
     update: Any
+
+
+def check_isolation(
+    method: Method, plan: PrivacyPlan, params: PyTree, frozen: PyTree, spec: PyTree
+) -> None:
+    """Refuses a private plan for a Method in which one example reaches another's loss.
+
+    The equations of the loss and of `prepare` are read, and probed with made-up examples
+    where reading does not settle it; no data is touched. Raises InputError.
+    """
+    if plan.private:
+        audit.isolation(method.name, method.loss, method.prepare, params, frozen, spec)
 
 
 def make_step(

@@ -6,22 +6,26 @@ after, and save; at the end write the statement, forget the secret, evaluate and
 """
 
 import datetime
+import functools
+import json
 import os
 import pathlib
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxfair import checkpoint, dryrun, evaluate, report
+from jaxfair import checkpoint, dryrun, evaluate, files, report
 from jaxfair.checkpoint import Checkpoint
 from jaxfair.config import (
+    Settings,
     parse_command,
     plan_from_settings,
     settings_from_config,
@@ -39,13 +43,15 @@ from jaxfair.mesh import (
     make_mesh,
     put_replicated,
 )
+from jaxfair.methods.base import Method
 from jaxfair.methods.catalog import make_method
+from jaxfair.microbatch import fastest as fastest_microbatch
 from jaxfair.optim import make_optimizer
 from jaxfair.privacy.ledger import BudgetExceeded, Ledger
 from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.runfolder import RunFolder
 from jaxfair.runlog import MetricsLog, progress_bar
-from jaxfair.step import Step, TrainState, make_step
+from jaxfair.step import DEFAULT_MICROBATCH, Step, TrainState, check_isolation, make_step
 
 __all__ = ["main", "run"]
 
@@ -73,11 +79,15 @@ def run(
     """
     settings, folder = settings_from_config(config), RunFolder(pathlib.Path(workdir))
     plan = plan_from_settings(settings)
-    progress = progress and is_first_host()
+    mesh, progress = make_mesh(num_devices), progress and is_first_host()
     first_then_others(lambda: folder.claim(config.to_dict()))
     if not folder.trained():
-        job = open_job(settings, plan, folder, make_mesh(num_devices), recharge, progress)
-        state = _train(job)
+        method, params, frozen = _model(settings, plan)
+        optimizer = make_optimizer(settings.optim)
+        make = functools.partial(make_step, method, plan, optimizer, mesh)
+        size = _microbatch(settings, folder, mesh, make, method, params, frozen)
+        job = open_job(settings, plan, folder, mesh, size, recharge, progress)
+        state = _train(job, make(microbatch=size), method, params, frozen)
         first_then_others(lambda: close_job(job, int(state.step)))
     if jax.process_count() > 1:  # scoring needs no more than one host
         return folder
@@ -86,16 +96,41 @@ def run(
     return folder
 
 
-def _train(job: Job) -> TrainState:
-    """Builds the step and the feed, restores what there is, and loops to the end."""
-    settings, plan, mesh = job.settings, job.plan, job.mesh
+def _model(settings: Settings, plan: PrivacyPlan) -> tuple[Method, Any, Any]:
+    """Returns the Method with its parameters and its frozen part, checked for isolation."""
     method = make_method(settings.method_name, settings.method)
-    params, frozen = method.init(jax.random.key(settings.seed), job.dataset.spec)
+    params, frozen = method.init(jax.random.key(settings.seed), settings.data.spec)
+    check_isolation(method, plan, params, frozen, settings.data.spec)
     if settings.train.start_from is not None:
         params = _params_of_run(pathlib.Path(settings.train.start_from), params, plan)
+    return method, params, frozen
+
+
+def _microbatch(
+    settings: Settings,
+    folder: RunFolder,
+    mesh: Mesh,
+    make: Callable[..., Step],
+    method: Method,
+    params: Any,
+    frozen: Any,
+) -> int:
+    """Returns the config's microbatch, the one found when the run began, or a new find."""
+    if settings.dp.microbatch or jax.process_count() > 1:  # hosts would not agree on a clock
+        return settings.dp.microbatch or DEFAULT_MICROBATCH
+    if not folder.microbatch.exists():
+        frozen, expected = put_replicated(mesh, frozen), settings.train.expected_batch_size
+        found = fastest_microbatch(
+            make, method, mesh, params, frozen, settings.data.spec, expected_batch_size=expected
+        )
+        files.write_json(folder.microbatch, {"microbatch": found})
+    return int(json.loads(folder.microbatch.read_text())["microbatch"])
+
+
+def _train(job: Job, step: Step, method: Method, params: Any, frozen: Any) -> TrainState:
+    """Restores what there is, builds the feed, and loops to the end."""
+    plan, mesh = job.plan, job.mesh
     frozen = put_replicated(mesh, frozen)
-    optimizer = make_optimizer(settings.optim)
-    step = make_step(method, plan, optimizer, mesh, microbatch=job.microbatch)
     state = put_replicated(mesh, _begin_or_resume(job, step, params))
     population = make_population(*job.dataset.units(job.unit))
     rows = np.concatenate([np.empty(0, np.int64), *population.rows])
@@ -178,6 +213,7 @@ def _define_flags(values: flags.FlagValues) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns its exit status: 0, 2 for refused input, 130 if interrupted."""
+    _keep_compilations()
     try:
         config, values = parse_command(argv, _define_flags)
         if values["coordinator"].value:
@@ -218,6 +254,13 @@ def _run_command(config: ConfigDict, values: flags.FlagValues, argv: list[str]) 
     else:
         print(f"Trained. To score it: python -m jaxfair.evaluate --workdir={workdir}")
     return 0
+
+
+def _keep_compilations() -> None:
+    """Compiled steps are kept on disk, so that a run that starts again need not wait."""
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        cache = os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", f"{cache}/jaxfair/xla")
 
 
 def _default_workdir(config: ConfigDict) -> str:

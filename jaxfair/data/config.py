@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from jaxfair.data.sources import rsna
 from jaxfair.data.sources.phantom import PhantomConfig
 from jaxfair.errors import InputError, nearest
@@ -50,6 +52,13 @@ class DataConfig:
     split_seed: int = 42
     public_size: int | None = None
     phantom: PhantomConfig | None = None
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """`jax.ShapeDtypeStruct`s of one raw example; known before any file is read."""
+        import jax
+
+        return {"image": jax.ShapeDtypeStruct((self.image_size, self.image_size, 1), np.float32)}
 
     def __post_init__(self) -> None:
         if isinstance(self.phantom, Mapping):

@@ -37,7 +37,7 @@ def stages_of(entries: Iterable[Entry], delta: float) -> dict[str, Any]:
     stages: dict[tuple[str, str, str], list[Event]] = {}
     for entry in entries:
         stages.setdefault((entry.stage, entry.population, entry.draws), []).append(entry.event)
-    costs = [
+    costs: list[dict[str, Any]] = [
         {"stage": stage, "population": people, "epsilon": accounting.epsilon(events, delta)}
         for (stage, people, _), events in stages.items()
     ]
