@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxfair.privacy import clipping, contractions, graph
+from jaxfair.privacy import clipping, contractions, graph, producers
 
 __all__ = ["clipped_sum", "explain"]
 
@@ -48,7 +48,7 @@ class _Leaf(NamedTuple):
 
     var: Any
     shape: tuple[int, ...]
-    producer: graph.Producer
+    producer: producers.Producer
     sites: tuple[contractions.Contraction, ...]
     way: str
 
@@ -119,16 +119,18 @@ def _make_plan(loss_fn: clipping.LossFn, params: PyTree, example: PyTree, key: A
 
 
 def _make_leaf(equations: graph.Graph, var: Any, shape: tuple[int, ...]) -> _Leaf:
-    producer = graph.producer_of(equations, var)
+    producer = producers.producer_of(equations, var)
     sites = tuple(contractions.contraction_of(eqn) for eqn in producer.sites)
     way = _choose_way(producer, sites, shape)
     if way == "vmap":
-        producer, sites = graph.UNRECOGNISED._replace(reason=producer.reason), ()
+        producer, sites = producers.UNRECOGNISED._replace(reason=producer.reason), ()
     return _Leaf(var, shape, producer, sites, way)
 
 
 def _choose_way(
-    producer: graph.Producer, sites: tuple[contractions.Contraction, ...], shape: tuple[int, ...]
+    producer: producers.Producer,
+    sites: tuple[contractions.Contraction, ...],
+    shape: tuple[int, ...],
 ) -> str:
     """The static cost rule, in multiplications and floats held per example."""
     if not sites:
@@ -155,9 +157,11 @@ def _operands(plan: _Plan, values: dict[Any, Array], inputs: list[Array]) -> lis
         [v for eqn in leaf.producer.sites for v in eqn.invars] or [leaf.var] for leaf in plan.leaves
     ]
 
+    wanted = [v for vs in cuts for v in vs]
+
     def cut(*inputs: Array) -> list[list[Array]]:
         given = {**values, **dict(zip(plan.graph.inputs, inputs, strict=True))}
-        flat = iter(graph.evaluate(plan.graph, given, [v for vs in cuts for v in vs]))
+        flat = iter(graph.evaluate(plan.graph, given, wanted))
         return [[jnp.asarray(next(flat)) for _ in vs] for vs in cuts]
 
     # Without the barrier XLA may keep bfloat16 operands unrounded for the norm and round them
@@ -233,7 +237,7 @@ def _example_leaf(
     for site, (a, b) in zip(leaf.sites, pairs, strict=True):
         matrices = site.matrices(a.astype(jnp.float32), b.astype(jnp.float32))
         products.append(site.assemble(contractions.product(*matrices)))
-    return graph.apply_tail(leaf.producer, products, coefficients, leaf.var)
+    return producers.apply_tail(leaf.producer, products, coefficients, leaf.var)
 
 
 def _weighted_product(
@@ -249,7 +253,7 @@ def _weighted_product(
         a, b = jax.vmap(site.matrices)(a, b)
         total = jnp.einsum("bgtp,bgtq->gpq", a, b, precision=lax.Precision.HIGHEST)
         products.append(site.assemble(total))
-    return graph.apply_tail(leaf.producer, products, coefficients, leaf.var)
+    return producers.apply_tail(leaf.producer, products, coefficients, leaf.var)
 
 
 def _weighted_sum(scales: Array, held: Array) -> Array:

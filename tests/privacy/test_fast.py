@@ -399,6 +399,24 @@ def test_padding_and_bad_rows_contribute_exactly_zero():
     assert all(map(np.array_equal, jax.tree.leaves(ours), jax.tree.leaves(truth)))
 
 
+def test_a_bad_row_of_a_grouped_convolution_in_a_loop_stays_alone():
+    """Under vmap the filter gradients of grouped convolutions share one convolution."""
+    kernels = jnp.asarray(np.random.default_rng(0).standard_normal((2, 3, 1, 4)), jnp.float32)
+
+    def loss(p, x, key):
+        conv = lambda h, w: lax.conv_general_dilated(
+            h, w, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC"), feature_group_count=4
+        )
+        h, _ = lax.scan(lambda h, w: (jnp.tanh(conv(h, w)), None), x[None], p["kernels"])
+        return jnp.sum(h)
+
+    x = jax.random.normal(jax.random.key(0), (3, 6, 4))
+    ours = run(fast.clipped_sum, loss, {"kernels": kernels}, x.at[1].set(jnp.nan))
+    truth = run(fast.clipped_sum, loss, {"kernels": kernels}, x, [True, False, True])
+    assert norm(truth) > 0
+    assert difference(ours, truth) <= 1e-5
+
+
 def test_a_batch_without_real_rows_gives_exact_zeros():
     loss, params, x = small_model()
     for batch, mask in ((x.at[:].set(jnp.nan), np.zeros(8, bool)), (x[:0], np.zeros(0, bool))):
