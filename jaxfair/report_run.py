@@ -205,7 +205,9 @@ def _guarantee(privacy: dict[str, Any]) -> str:
         return "No guarantee: this model was trained without differential privacy."
     accountant = privacy.get("accountant", "")
     if isinstance(accountant, dict):
-        accountant = " ".join(str(accountant.get(k, "")) for k in ("name", "version")).strip()
+        accountant = " ".join(
+            str(accountant.get(k, "")) for k in ("library", "name", "version")
+        ).strip()
     relation = str(privacy.get("relation", "")).replace("_", " ")
     return (
         f"The guarantee covers each {unit} among the training {unit}s, and no one else:"

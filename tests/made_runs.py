@@ -16,7 +16,7 @@ PRIVACY = {
     "delta": 1e-5,
     "unit": "patient",
     "relation": "add_or_remove_one",
-    "accountant": {"name": "PLD", "version": "dp_accounting 0.6.0", "grid": 1e-4},
+    "accountant": {"library": "dp_accounting", "name": "pld", "version": "0.6.0", "grid": 1e-4},
     "sampling_prob": 0.05,
     "noise_multiplier": 1.1,
     "l2_clip_norm": 0.01,

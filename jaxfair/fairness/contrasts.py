@@ -12,7 +12,7 @@ import pandas as pd
 import scipy.stats
 
 from jaxfair.fairness.delong import Estimate, auroc_estimate, difference, t_interval
-from jaxfair.fairness.frame import GroupFrame
+from jaxfair.fairness.frame import GroupFrame, enough_patients
 from jaxfair.fairness.groups import group_labels
 from jaxfair.fairness.multiplicity import bootstrap_sums, holm, romano_wolf
 from jaxfair.fairness.predictions import checked, patient_codes
@@ -62,15 +62,16 @@ def group_contrasts(
       level: of the two-sided intervals, and 1 - level of the flag.
 
     Returns:
-      COLUMNS, one row per group; p is one-sided for "worse than the rest". Groups with too
-      few patients have a difference, but no p and no flag. Where only two groups of an
-      attribute have enough, there is one contrast, and it stands in the row of the lower.
+      COLUMNS, one row per group; p is one-sided for "worse than the rest". Where the group or
+      the rest has too few patients there is a difference, but no p and no flag. Where two
+      groups are each other's rest (but for a tenth of the rows), there is one contrast, and it
+      stands in the row of the lower.
     """
     rows = checked(predictions)
     rows = rows[rows["split"] == split].reset_index(drop=True)
     use = control if control in rows else None
     as_is, alike = _Rows(rows, None), _Rows(rows, use)
-    records, found = [], []
+    records, found, tested, images = [], [], [], []
     for attribute in attributes:
         source = as_is if use in attribute.split(" x ") else alike
         frame = GroupFrame(rows, attribute, split=None)
@@ -82,11 +83,13 @@ def group_contrasts(
             standardised = source.strata is not None
             records.append((attribute, group, *values, group in small, standardised))
             found.append(gap)
+            tested.append(group not in small and enough_patients(rows[frame.labels != group]))
+            images.append(int((frame.labels == group).sum()))
     names = [*COLUMNS[:7], "too_few", "standardised"]
     table = pd.DataFrame(records, columns=names)
-    table = _tested(table, found, n_bootstrap, np.random.default_rng(seed))
-    flagged = table["p_corrected"] <= 1 - level
-    return _shown_once(table.assign(flagged=flagged)[list(COLUMNS)])
+    table = _tested(table, found, np.array(tested), n_bootstrap, np.random.default_rng(seed))
+    table = table.assign(flagged=table["p_corrected"] <= 1 - level, images=images)
+    return _shown_once(table)[list(COLUMNS)]
 
 
 def standardised_auroc(
@@ -145,11 +148,15 @@ def mix_weights(y: Array, strata: npt.NDArray[np.int64], chosen: Bools, other: B
 
 
 def _tested(
-    table: pd.DataFrame, found: Sequence[Estimate], n_bootstrap: int, rng: np.random.Generator
+    table: pd.DataFrame,
+    found: Sequence[Estimate],
+    tested: Bools,
+    n_bootstrap: int,
+    rng: np.random.Generator,
 ) -> pd.DataFrame:
-    """Adds p and p_corrected to the groups that have enough patients."""
+    """Adds p and p_corrected to the groups to be tested."""
     errors = np.sqrt([estimate.variance for estimate in found])
-    usable = ~table["too_few"].to_numpy(dtype=bool) & (errors > 0) & _has_partner(table)
+    usable = tested.astype(bool) & (errors > 0)
     worse = np.full(len(table), np.nan)
     worse[usable] = -table["difference"].to_numpy(dtype=float)[usable] / errors[usable]
     p = np.full(len(table), np.nan)
@@ -166,17 +173,12 @@ def _tested(
     return table.assign(p=p, p_corrected=corrected)
 
 
-def _has_partner(table: pd.DataFrame) -> Bools:
-    enough = (~table["too_few"]).groupby(table["attribute"]).transform("sum")
-    return np.asarray(enough >= 2)
-
-
 def _shown_once(table: pd.DataFrame) -> pd.DataFrame:
     """Of two groups that are each other's rest, only the lower one keeps its contrast."""
     table = table.copy()
     for _, part in table.groupby("attribute"):
         rows = part[part["p"].notna()]
-        if len(rows) == 2:
+        if len(rows) == 2 and rows["images"].sum() >= 0.9 * part["images"].sum():
             upper = rows["difference"].idxmax()
             emptied = ["rest", "difference", "ci_low", "ci_high", "p", "p_corrected"]
             table.loc[upper, emptied] = np.nan

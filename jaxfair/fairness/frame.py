@@ -10,7 +10,7 @@ import pandas as pd
 from jaxfair.fairness.groups import OVERALL, UNKNOWN, group_labels
 from jaxfair.fairness.predictions import checked
 
-__all__ = ["MIN_LABEL", "MIN_PATIENTS", "GroupFrame", "too_few"]
+__all__ = ["MIN_LABEL", "MIN_PATIENTS", "GroupFrame", "enough_patients", "too_few"]
 
 MIN_PATIENTS = 50
 MIN_LABEL = 10
@@ -144,6 +144,11 @@ def too_few(counts: pd.DataFrame) -> pd.Series:
     """Returns True where `patients`, `patients_positive` or `patients_negative` is too small."""
     labels = counts[["patients_positive", "patients_negative"]].min(axis=1)
     return (counts["patients"] < MIN_PATIENTS) | (labels < MIN_LABEL)
+
+
+def enough_patients(rows: pd.DataFrame) -> bool:
+    """Returns True if these rows are not 'too few'."""
+    return not too_few(pd.DataFrame([_counts(rows)])).item()
 
 
 def _counts(rows: pd.DataFrame) -> dict[str, int]:

@@ -88,6 +88,25 @@ def test_groups_with_too_few_patients_are_shown_and_not_tested():
     assert table["p"].notna().sum() == 1
 
 
+def test_two_groups_that_are_not_each_others_rest_keep_both_contrasts():
+    rows = make_predictions(3000)
+    patients = rows["patient_id"].astype(int)
+    rows["site"] = np.where(patients % 4 == 0, "a", np.where(patients % 4 == 1, "b", "small"))
+    small = rows["site"] == "small"
+    rows.loc[small, "site"] = "s" + (patients[small] % 60).astype(str)
+    table = group_contrasts(rows, ["site"], seed=0, n_bootstrap=50).set_index("group")
+    assert table.loc[["a", "b"], "p"].notna().all()
+    assert table["p"].notna().sum() == 2
+
+
+def test_one_large_group_is_tested_against_many_small_ones_together():
+    rows = make_predictions(1500)
+    patients = rows["patient_id"].astype(int)
+    rows["site"] = np.where(patients % 2 == 0, "a", "s" + (patients % 30).astype(str))
+    table = group_contrasts(rows, ["site"], seed=0, n_bootstrap=50).set_index("group")
+    assert np.isfinite(table.loc["a", "p"]) and table["p"].notna().sum() == 1
+
+
 def test_corrected_p_values_are_never_below_the_plain_ones():
     rows = make_predictions(3000, gap=0.3)
     table = group_contrasts(rows, ["sex", "age_group", "view"], seed=0, n_bootstrap=999).dropna(
