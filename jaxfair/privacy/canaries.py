@@ -6,10 +6,10 @@ the mechanism's family and only measures its noise:
 
 | bound | assumes | source |
 |---|---|---|
-| one run | nothing: any (epsilon, delta)-DP algorithm, canaries of one run | Steinke et al. 2023 |
+| one run | nothing: any (epsilon, delta)-DP algorithm, one run | Steinke et al. 2023 |
 | one run, Gaussian | a trade-off curve as of a Gaussian mechanism | Mahloujifar et al. 2024 |
-| error rates | the scores of different canaries are independent | Clopper-Pearson, Nasr et al. 2021 |
-| noise level | Poisson-sampled Gaussian steps; one score is the sum of a canary's own entries | here |
+| error rates | independent canaries (Clopper-Pearson) | Nasr et al. 2021 |
+| noise level | Poisson-sampled Gaussian steps; canaries on entries of their own | here |
 """
 
 import math

@@ -15,7 +15,7 @@ def made_normal(shift):
 
 
 def frontier(ins, outs):
-    """(guesses, correct) at the corners of the convex hull of the ROC curve, thresholds downward."""
+    """(guesses, correct) at the corners of the hull of the ROC curve, one per threshold."""
     thresholds = np.append(np.union1d(ins, outs), np.inf)
     missed = np.searchsorted(np.sort(ins), thresholds)
     cleared = np.searchsorted(np.sort(outs), thresholds)
