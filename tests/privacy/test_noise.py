@@ -86,12 +86,12 @@ def test_every_bit_of_the_secret_counts():
         material = bytearray(SECRET.material)
         material[place] ^= 1
         other = drawn([(50,)], secret=Secret(bytes(material), "insecure_seed"))[0]
-        assert not np.isin(other, base).any()
+        assert not (other == base).any()
 
 
 def test_a_step_replays_its_noise_and_no_other_has_it():
     np.testing.assert_array_equal(drawn([(500,)], 3)[0], drawn([(500,)], 3)[0])
-    assert not np.isin(drawn([(500,)], 4)[0], drawn([(500,)], 3)[0]).any()
+    assert not (drawn([(500,)], 4)[0] == drawn([(500,)], 3)[0]).any()
 
 
 def test_the_noise_scales_with_its_deviation():
