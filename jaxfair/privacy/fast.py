@@ -156,7 +156,6 @@ def _operands(plan: _Plan, values: dict[Any, Array], inputs: list[Array]) -> lis
     cuts = [
         [v for eqn in leaf.producer.sites for v in eqn.invars] or [leaf.var] for leaf in plan.leaves
     ]
-
     wanted = [v for vs in cuts for v in vs]
 
     def cut(*inputs: Array) -> list[list[Array]]:
@@ -166,7 +165,9 @@ def _operands(plan: _Plan, values: dict[Any, Array], inputs: list[Array]) -> lis
 
     # Without the barrier XLA may keep bfloat16 operands unrounded for the norm and round them
     # for the sum (excess precision): contributions were seen 0.2 % above C.
-    out = lax.optimization_barrier(jax.vmap(cut)(*inputs))
+    alone = graph.mixes_rows(plan.graph, [*values, *plan.graph.inputs], wanted)
+    rows = lax.map(lambda xs: cut(*xs), inputs) if alone else jax.vmap(cut)(*inputs)
+    out = lax.optimization_barrier(rows)
     return [
         vs[0].astype(jnp.float32) if leaf.way == "vmap" else list(zip(vs[::2], vs[1::2]))
         for leaf, vs in zip(plan.leaves, out, strict=True)
