@@ -23,14 +23,18 @@ from jaxfair.privacy.secret import Secret
 from jaxfair.step import Randomness, Step, TrainState, make_step
 
 __all__ = [
+    "SPOILT",
     "Bench",
     "Guest",
     "Released",
     "assemble",
     "chunk_of_rows",
     "feed_of",
+    "largest_leaf",
+    "noisy_sum",
     "play",
     "reference",
+    "with_guests",
 ]
 
 SPOILT = -1
@@ -107,7 +111,7 @@ class Released(NamedTuple):
 def assemble(bench: Bench) -> Step:
     """Returns the step of a bench; compiled at its first update, then for any draw."""
     return bench.make_step(
-        _with_guests(bench.method),
+        with_guests(bench.method),
         bench.plan,
         _recording(bench.optimizer),
         bench.mesh,
@@ -161,7 +165,7 @@ def reference(bench: Bench) -> Callable[[Released], PyTree]:
 
     On one device, by `clipping.clipped_sum` and the clip of the claim, whatever the step does.
     """
-    method = _with_guests(bench.method)
+    method = with_guests(bench.method)
 
     def chunk_sum(params: PyTree, frozen: PyTree, chunk: PyTree, words: Any) -> PyTree:
         step_key = jax.random.wrap_key_data(words, impl="threefry2x32")
@@ -190,7 +194,9 @@ def largest_leaf(tree: PyTree) -> int:
     return int(np.argmax([np.size(leaf) for leaf in jax.tree.leaves(tree)]))
 
 
-def _with_guests(method: Method) -> Method:
+def with_guests(method: Method) -> Method:
+    """Returns `method` with guests: where an example is one, its gradient is what it was given."""
+
     def loss(params: PyTree, frozen: PyTree, example: Example, key: Any) -> tuple[Any, dict]:
         own = {k: v for k, v in example.items() if k not in ("guest_entry", "guest_pull")}
         plain, aux = method.loss(params, frozen, own, key)

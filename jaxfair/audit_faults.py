@@ -29,7 +29,7 @@ from jaxfair.privacy.secret import insecure_secret, os_secret
 from jaxfair.runlog import progress_bar
 from jaxfair.step import Step, make_step
 
-__all__ = ["CLEAN_RUNS", "FAULTS", "Fault", "self_test", "small_bench"]
+__all__ = ["CLEAN_RUNS", "FAULTS", "Fault", "same_step", "self_test", "small_bench"]
 
 CLEAN_RUNS = 20
 
@@ -73,7 +73,7 @@ def self_test(
     ) as bar:
 
         def alarms(bench: Bench, number: int) -> dict[str, str]:
-            own = step if _same_step(bench, clean) else assemble(bench)
+            own = step if same_step(bench, clean) else assemble(bench)
             key = os_secret() if seed is None else insecure_secret(seed + number)
             coins = np.random.default_rng(None if seed is None else seed + number)
             verdicts, _ = examine(bench, own, key, clipped_sum, size, coins=coins)
@@ -103,17 +103,19 @@ def _fault_row(name: str, alarms: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _same_step(bench: Bench, clean: Bench) -> bool:
+def same_step(bench: Bench, clean: Bench) -> bool:
+    """Whether both benches have one step, so that it is compiled once."""
     parts = lambda b: (b.plan, b.method, b.make_step)
     return parts(bench) == parts(clean)
 
 
-def small_bench(*, steps: int = 20, devices: int = 2) -> Bench:
+def small_bench(method: Method | None = None, *, steps: int = 20, devices: int = 2) -> Bench:
     """Returns a clean bench: a tiny feature autoencoder on made-up images, at epsilon 2.
 
+    Another `method` takes its place; it has a `prepare`.
     100 patients with one to three images of 16 x 16; q = 0.25; CPU devices, two if there are.
     """
-    method = make_fae(FAEConfig(hidden_dims=(8,), dropout=0.1))
+    method = method or make_fae(FAEConfig(hidden_dims=(8,), dropout=0.1))
     spec = {"image": jax.ShapeDtypeStruct((SIDE, SIDE, 1), np.dtype(np.float32))}
     params, frozen = method.init(jax.random.key(0), spec)
     ends = np.cumsum(1 + np.arange(UNITS) % 3)
