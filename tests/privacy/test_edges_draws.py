@@ -33,7 +33,7 @@ def public_record(count, folder):
         [f"p{i}" for i in range(count)], [np.array([i]) for i in range(count)]
     )
     plan = plans.make_plan(
-        PrivacyConfig(epsilon=2.0, clipping="vmap"), steps=4, expected_batch_size=5, public_size=50
+        PrivacyConfig(epsilon=0.4, clipping="vmap"), steps=4, expected_batch_size=5, public_size=50
     )
     bench, ledger = Bench(plan=plan), plan.open_ledger(folder / f"{count}.jsonl")
     source = bench.feed(examples_of(np.ones(count)))._replace(population=population)
