@@ -82,7 +82,7 @@ def run(
     mesh, progress = make_mesh(num_devices), progress and is_first_host()
     first_then_others(lambda: folder.claim(config.to_dict()))
     if not folder.trained():
-        method, params, frozen = _model(settings, plan)
+        method, params, frozen = _model(settings, plan, mesh)
         optimizer = make_optimizer(settings.optim)
         make = functools.partial(make_step, method, plan, optimizer, mesh)
         size = _microbatch(settings, folder, mesh, make, method, params, frozen)
@@ -96,11 +96,15 @@ def run(
     return folder
 
 
-def _model(settings: Settings, plan: PrivacyPlan) -> tuple[Method, Any, Any]:
-    """Returns the Method with its parameters and its frozen part, checked for isolation."""
+def _model(settings: Settings, plan: PrivacyPlan, mesh: Mesh) -> tuple[Method, Any, Any]:
+    """Returns the Method, and its parameters and frozen part on all devices.
+
+    A private plan is refused here for a Method that couples examples.
+    """
     method = make_method(settings.method_name, settings.method)
     params, frozen = method.init(jax.random.key(settings.seed), settings.data.spec)
     check_isolation(method, plan, params, frozen, settings.data.spec)
+    params, frozen = put_replicated(mesh, (params, frozen))
     if settings.train.start_from is not None:
         params = _params_of_run(pathlib.Path(settings.train.start_from), params, plan)
     return method, params, frozen
@@ -119,7 +123,7 @@ def _microbatch(
     if settings.dp.microbatch or jax.process_count() > 1:  # hosts would not agree on a clock
         return settings.dp.microbatch or DEFAULT_MICROBATCH
     if not folder.microbatch.exists():
-        frozen, expected = put_replicated(mesh, frozen), settings.train.expected_batch_size
+        expected = settings.train.expected_batch_size
         found = fastest_microbatch(
             make, method, mesh, params, frozen, settings.data.spec, expected_batch_size=expected
         )
@@ -130,8 +134,7 @@ def _microbatch(
 def _train(job: Job, step: Step, method: Method, params: Any, frozen: Any) -> TrainState:
     """Restores what there is, builds the feed, and loops to the end."""
     plan, mesh = job.plan, job.mesh
-    frozen = put_replicated(mesh, frozen)
-    state = put_replicated(mesh, _begin_or_resume(job, step, params))
+    state = _begin_or_resume(job, step, params)
     population = make_population(*job.dataset.units(job.unit))
     rows = np.concatenate([np.empty(0, np.int64), *population.rows])
     feed = Feed(
@@ -182,11 +185,11 @@ def _loop(job: Job, step: Step, state: TrainState, frozen: Any, feed: Feed) -> T
 
 
 def _begin_or_resume(job: Job, step: Step, params: Any) -> TrainState:
-    state = step.init(params)
+    state = put_replicated(job.mesh, step.init(params))
     found = checkpoint.restore(job.folder.checkpoints, _kept(state), job.ledger)
     if found is None:
         return state
-    number = jnp.asarray(found.step, state.step.dtype)
+    number = put_replicated(job.mesh, jnp.asarray(found.step, state.step.dtype))
     return state._replace(params=found.params, opt_state=found.opt_state, step=number)
 
 
