@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test test-all check format clean
+.PHONY: setup demo test test-all check format clean mutations fairness-study phantom-study bench bench-peers
 
 setup: $(READY)
 
@@ -30,6 +30,18 @@ check: setup
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
 	$(MAKE) test
+
+mutations: setup
+	$(RUN) -m tests.privacy.mutations
+
+fairness-study: setup
+	$(RUN) experiments/e02_fairness_study/study.py
+
+phantom-study: setup
+	$(RUN) experiments/e05_phantom_study/study.py
+
+bench: setup
+	$(RUN) -m jaxfair.benchmark --config configs/throughput.py --out experiments/e07_throughput/results/benchmark.json
 
 format: setup
 	$(RUN) -m ruff format .

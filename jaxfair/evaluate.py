@@ -64,6 +64,7 @@ def run(
     maps = scores.pop("maps", None)
     predictions = predictions_table(dataset, rows, scores)
     files.write_table(folder.predictions, predictions)
+    files.write_json(folder.data_card, dataset.card)
     files.write_json(folder.thresholds, fit_thresholds(predictions))
     files.write_table(folder.fairness, fairness_table(predictions, seed=settings.seed))
     if maps is not None and (with_images or dataset.data == "phantom"):

@@ -30,6 +30,7 @@ class RunFolder:
     secret = property(lambda self: self.path / "secret")
     fingerprint = property(lambda self: self.path / "fingerprint.json")
     microbatch = property(lambda self: self.path / "microbatch.json")
+    data_card = property(lambda self: self.path / "data_card.json")
     thresholds = property(lambda self: self.path / "thresholds.json")
     predictions = property(lambda self: self.path / "predictions.parquet")
     fairness = property(lambda self: self.path / "fairness.csv")

@@ -86,6 +86,7 @@ def test_a_host_that_dies_ends_the_run_and_it_resumes(home, one_process):
     hosts = start_hosts(home, workdir)
     test_walk.wait_for(workdir / "checkpoints" / "seal-2.json", hosts[0])
     hosts[1].send_signal(signal.SIGKILL)
+    hosts[1].wait()
     end = time.monotonic() + 200
     while hosts[0].poll() is None and time.monotonic() < end:
         time.sleep(0.2)
