@@ -43,6 +43,14 @@ phantom-study: setup
 bench: setup
 	$(RUN) -m jaxfair.benchmark --config configs/throughput.py --out experiments/e07_throughput/results/benchmark.json
 
+.venv-peers/.ready: experiments/e07_throughput/peers/requirements.txt
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet -r $<
+	touch $@
+
+bench-peers: .venv-peers/.ready
+	.venv-peers/bin/python experiments/e07_throughput/peers/run.py --out experiments/e07_throughput/results/peers.json
+
 format: setup
 	$(RUN) -m ruff format .
 	$(RUN) -m ruff check --fix .
