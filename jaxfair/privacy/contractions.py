@@ -26,6 +26,7 @@ class Contraction(NamedTuple):
 
     Attributes:
       groups, positions, rows, cols: g, t, p, q; the product has shape (g, p, q).
+      operands: floats of lhs and rhs together, before any patches.
       matrices: `(lhs, rhs) -> (A (g, t, p), B (g, t, q))` for one example.
       assemble: `(g, p, q) -> output of the contraction`, a rearrangement.
     """
@@ -34,6 +35,7 @@ class Contraction(NamedTuple):
     positions: int
     rows: int
     cols: int
+    operands: int
     matrices: Callable[[Array, Array], tuple[Array, Array]]
     assemble: Callable[[Array], Array]
 
@@ -63,13 +65,16 @@ def _from_dot(lhs: tuple[int, ...], rhs: tuple[int, ...], numbers: Any) -> Contr
     groups, positions, lhs_free = _split(lhs, lhs_batch, lhs_contract)
     _, _, rhs_free = _split(rhs, rhs_batch, rhs_contract)
     g, t, p, q = (math.prod(s) for s in (groups, positions, lhs_free, rhs_free))
+    floats = math.prod(lhs) + math.prod(rhs)
 
     def matrices(x: Array, y: Array) -> tuple[Array, Array]:
         x = jnp.moveaxis(x, (*lhs_batch, *lhs_contract), range(len(groups + positions)))
         y = jnp.moveaxis(y, (*rhs_batch, *rhs_contract), range(len(groups + positions)))
         return x.reshape(g, t, p), y.reshape(g, t, q)
 
-    return Contraction(g, t, p, q, matrices, lambda z: z.reshape(*groups, *lhs_free, *rhs_free))
+    return Contraction(
+        g, t, p, q, floats, matrices, lambda z: z.reshape(*groups, *lhs_free, *rhs_free)
+    )
 
 
 def _split(shape: tuple[int, ...], batch: Any, contract: Any) -> tuple[tuple[int, ...], ...]:
@@ -106,7 +111,7 @@ def _from_conv(lhs: Any, rhs: Any, out: Any, params: Any) -> Contraction:
         params["rhs_dilation"],
     )
     of_lhs = _patches_of_lhs(conv, n, o)
-    taps = math.prod(conv.out)
+    taps, floats = math.prod(conv.out), math.prod(lhs) + math.prod(rhs)
 
     def channels_last(x: Array, y: Array) -> tuple[Array, Array]:
         x = jnp.transpose(x, numbers.lhs_spec)
@@ -132,8 +137,8 @@ def _from_conv(lhs: Any, rhs: Any, out: Any, params: Any) -> Contraction:
         return jnp.transpose(z, _inverse(numbers.out_spec))
 
     if of_lhs:
-        return Contraction(g, c * math.prod(conv.rhs), taps * n, o, matrices, assemble)
-    return Contraction(g, c * math.prod(conv.lhs), n, taps * o, matrices, assemble)
+        return Contraction(g, c * math.prod(conv.rhs), taps * n, o, floats, matrices, assemble)
+    return Contraction(g, c * math.prod(conv.lhs), n, taps * o, floats, matrices, assemble)
 
 
 def _patches_of_lhs(conv: _Conv, n: int, o: int) -> bool:

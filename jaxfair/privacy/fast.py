@@ -8,14 +8,13 @@ Bu et al. 2023). Norm and sum share their operands. A leaf that is not recognise
 materialised as in `clipping.py`; no leaf is ever dropped.
 """
 
-import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxfair.privacy import clipping, contractions, graph, producers
+from jaxfair.privacy import clipping, contractions, graph, producers, ways
 
 __all__ = ["clipped_sum", "explain"]
 
@@ -37,25 +36,6 @@ EXAMPLES_AT_ONCE = {"cpu": None}
 
 On CPU one example's product fills the cores and stays in the cache; a GPU needs several.
 """
-
-
-class _Leaf(NamedTuple):
-    """One leaf of the gradient and the way its clipped sum is taken.
-
-    way: "ghost" (norm from Gram matrices), "product" (norm from the example's product,
-    thrown away), "kept" (the product is small, so it is kept and summed) or "vmap".
-    """
-
-    var: Any
-    shape: tuple[int, ...]
-    producer: producers.Producer
-    sites: tuple[contractions.Contraction, ...]
-    way: str
-
-
-class _Plan(NamedTuple):
-    graph: graph.Graph
-    leaves: tuple[_Leaf, ...]
 
 
 def clipped_sum(
@@ -80,7 +60,7 @@ def clipped_sum(
     if mask.shape[0] == 0:
         return jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params)
     example = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (batch, keys))
-    plan = _make_plan(loss_fn, params, *example)
+    plan = ways.make_plan(loss_fn, params, *example)
     values = dict(zip(plan.graph.params, jax.tree.leaves(params), strict=True))
     operands = _operands(plan, values, jax.tree.leaves((batch, keys)))
     coefficients = [
@@ -106,52 +86,14 @@ def explain(
 
     The way is "ghost", "product", "kept" or "vmap" (materialised per example).
     """
-    plan = _make_plan(loss_fn, params, example, key)
+    plan = ways.make_plan(loss_fn, params, example, key)
     paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-    return [(path, leaf.way, _reason(leaf)) for path, leaf in zip(paths, plan.leaves, strict=True)]
+    return [
+        (path, leaf.way, ways.reason(leaf)) for path, leaf in zip(paths, plan.leaves, strict=True)
+    ]
 
 
-def _make_plan(loss_fn: clipping.LossFn, params: PyTree, example: PyTree, key: Any) -> _Plan:
-    equations = graph.gradient_graph(loss_fn, params, example, key)
-    shapes = [p.shape for p in jax.tree.leaves(params)]
-    leaves = [_make_leaf(equations, v, s) for v, s in zip(equations.leaves, shapes, strict=True)]
-    return _Plan(equations, tuple(leaves))
-
-
-def _make_leaf(equations: graph.Graph, var: Any, shape: tuple[int, ...]) -> _Leaf:
-    producer = producers.producer_of(equations, var)
-    sites = tuple(contractions.contraction_of(eqn) for eqn in producer.sites)
-    way = _choose_way(producer, sites, shape)
-    if way == "vmap":
-        producer, sites = producers.UNRECOGNISED._replace(reason=producer.reason), ()
-    return _Leaf(var, shape, producer, sites, way)
-
-
-def _choose_way(
-    producer: producers.Producer,
-    sites: tuple[contractions.Contraction, ...],
-    shape: tuple[int, ...],
-) -> str:
-    """The static cost rule, in multiplications and floats held per example."""
-    if not sites:
-        return "vmap"
-    held = sum(s.groups * s.rows * s.cols for s in sites)
-    if held > 4 * math.prod(shape):  # the tail sums over what the contractions make
-        return "vmap"
-    read = sum(s.groups * s.positions * (s.rows + s.cols) for s in sites)
-    if not producer.isometric or held <= read / 8:
-        return "kept"
-    site = sites[0]
-    gram_is_cheaper = site.positions * (site.rows + site.cols + 1) < site.rows * site.cols
-    return "ghost" if len(sites) == 1 and gram_is_cheaper else "product"
-
-
-def _reason(leaf: _Leaf) -> str:
-    sizes = ", ".join(f"g={s.groups} t={s.positions} p={s.rows} q={s.cols}" for s in leaf.sites)
-    return f"{leaf.producer.reason}{': ' if sizes else ''}{sizes}"
-
-
-def _operands(plan: _Plan, values: dict[Any, Array], inputs: list[Array]) -> list[Any]:
+def _operands(plan: ways.Plan, values: dict[Any, Array], inputs: list[Array]) -> list[Any]:
     """Per leaf: its sites' operand pairs, or the leaf itself, each with the leading axis b."""
     cuts = [
         [v for eqn in leaf.producer.sites for v in eqn.invars] or [leaf.var] for leaf in plan.leaves
@@ -175,12 +117,12 @@ def _operands(plan: _Plan, values: dict[Any, Array], inputs: list[Array]) -> lis
 
 
 def _norms(
-    plan: _Plan, operands: list[Any], coefficients: list[Any]
+    plan: ways.Plan, operands: list[Any], coefficients: list[Any]
 ) -> tuple[Array, list[Array | None]]:
     """Returns the (b,) joint norms, and per leaf the (b, leaf) gradients where they are held."""
     cut = [i for i, leaf in enumerate(plan.leaves) if leaf.way != "vmap"]
 
-    def one(pairs: list[Any]) -> list[tuple[Array | None, Array | None]]:
+    def one(pairs: list[Any]) -> list[tuple[Array, Array | None]]:
         return [
             _example_norm(plan.leaves[i], x, coefficients[i])
             for i, x in zip(cut, pairs, strict=True)
@@ -191,18 +133,26 @@ def _norms(
     found = dict(zip(cut, lax.map(one, given, batch_size=at_once), strict=True)) if cut else {}
     norms, held = [], []
     for i, x in enumerate(operands):
-        norm, full = found.get(i, (None, x))
-        norms.append(clipping.per_example_norms([full]) if norm is None else norm)
+        norm, full = found[i] if i in found else _whole_norm(x)
+        norms.append(norm)
         held.append(full)
     return _joint(norms), held
 
 
+def _whole_norm(full: Array) -> tuple[Array, Array]:
+    """Returns the (b,) norms of (b, leaf) gradients, and these with zeros where not finite."""
+    norms = clipping.per_example_norms([full])
+    finite = jnp.isfinite(norms).reshape(-1, *[1] * (full.ndim - 1))
+    return norms, jnp.where(finite, full, 0)
+
+
 def _example_norm(
-    leaf: _Leaf, pairs: list[tuple[Array, Array]], coefficients: list[Array]
-) -> tuple[Array | None, Array | None]:
-    """The norm of one leaf of one example, or the leaf itself for the way "kept"."""
+    leaf: ways.Leaf, pairs: list[tuple[Array, Array]], coefficients: list[Array]
+) -> tuple[Array, Array | None]:
+    """The norm of one leaf of one example, and for the way "kept" the leaf, zero if not finite."""
     if leaf.way == "kept":
-        return None, _example_leaf(leaf, pairs, coefficients)
+        norm, full = _whole_norm(_example_leaf(leaf, pairs, coefficients)[None])
+        return norm[0], full[0]
     squares, errors, sizes = zip(
         *[_site_square(leaf, s, *x) for s, x in zip(leaf.sites, pairs, strict=True)], strict=True
     )
@@ -214,7 +164,7 @@ def _example_norm(
 
 
 def _site_square(
-    leaf: _Leaf, site: contractions.Contraction, a: Array, b: Array
+    leaf: ways.Leaf, site: contractions.Contraction, a: Array, b: Array
 ) -> tuple[Array, Array, Array]:
     """Returns |A^T B|^2 / m^2, (sum_t |a_t| |b_t|)^2 / m^2 that bounds its rounding, and m."""
     (a, a_size), (b, b_size) = _normalised(a), _normalised(b)
@@ -232,7 +182,7 @@ def _site_square(
 
 
 def _example_leaf(
-    leaf: _Leaf, pairs: list[tuple[Array, Array]], coefficients: list[Array]
+    leaf: ways.Leaf, pairs: list[tuple[Array, Array]], coefficients: list[Array]
 ) -> Array:
     products = []
     for site, (a, b) in zip(leaf.sites, pairs, strict=True):
@@ -242,7 +192,7 @@ def _example_leaf(
 
 
 def _weighted_product(
-    leaf: _Leaf, scales: Array, pairs: list[tuple[Array, Array]], coefficients: list[Array]
+    leaf: ways.Leaf, scales: Array, pairs: list[tuple[Array, Array]], coefficients: list[Array]
 ) -> Array:
     """sum_i scales_i g_i as one contraction over batch and positions."""
     products = []
@@ -258,8 +208,7 @@ def _weighted_product(
 
 
 def _weighted_sum(scales: Array, held: Array) -> Array:
-    kept = jnp.where((scales > 0).reshape(-1, *[1] * (held.ndim - 1)), held, 0)
-    return jnp.einsum("b,b...->...", scales, kept, precision=lax.Precision.HIGHEST)
+    return jnp.einsum("b,b...->...", scales, held, precision=lax.Precision.HIGHEST)
 
 
 def _normalised(x: Array) -> tuple[Array, Array]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
-from jaxfair.privacy import clipping, fast
+from jaxfair.privacy import clipping, fast, ways
 
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 SETTINGS = {
@@ -232,7 +232,7 @@ def forced(way):
     if way == "auto":
         yield
         return
-    rule = fast._choose_way
+    rule = ways._choose_way
 
     def choose(producer, sites, shape):
         chosen = rule(producer, sites, shape)
@@ -241,7 +241,8 @@ def forced(way):
         return way
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fast, "_choose_way", choose)
+        patch.setattr(ways, "_choose_way", choose)
+        patch.setattr(ways, "KEPT_SHARE", 0.0)
         yield
 
 
@@ -328,8 +329,7 @@ def test_the_ways_taken_are_listed_leaf_by_leaf():
     loss, params, x = small_model()
     example = jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
     rows = fast.explain(loss, params, example, jax.random.key(0))
-    ways = {path: way for path, way, _ in rows}
-    assert ways == {
+    assert {path: way for path, way, _ in rows} == {
         "['deep']": "ghost", "['head']": "ghost", "['scale']": "vmap",
         "['stem']": "kept", "['tied']": "product", "['up']": "ghost",
     }  # fmt: skip
@@ -430,11 +430,11 @@ def test_a_batch_without_real_rows_gives_exact_zeros():
 def test_gradients_of_any_size_are_clipped_to_c():
     loss, params, x = small_model()
     scaled = lambda p, example, key: example["size"] * loss(p, example["x"], key)
-    ways = [compiled(way, scaled) for way in (fast.clipped_sum, clipping.clipped_sum)]
+    calls = [compiled(way, scaled) for way in (fast.clipped_sum, clipping.clipped_sum)]
     keys, mask = jax.random.split(jax.random.key(7), 1), jnp.ones(1, bool)
     for size in (1e-24, 1e-12, 1.0, 1e12, 1e30):
         batch = {"x": x[:1], "size": jnp.full(1, size)}
-        ours, truth = (way(params, batch, keys, mask, size * 1e-3) for way in ways)
+        ours, truth = (call(params, batch, keys, mask, size * 1e-3) for call in calls)
         ours, truth = (jax.tree.map(lambda g: np.float64(g), t) for t in (ours, truth))
         assert 0.99e-3 < norm(ours) / size <= 1e-3
         assert difference(ours, truth) <= 1e-5
