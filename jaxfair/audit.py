@@ -83,7 +83,14 @@ def run(
     with progress_bar(total, what="audit", hidden=not progress) as bar:
         step, coins = assemble(bench), np.random.default_rng(seed)
         verdicts, scores = examine(
-            bench, step, _secret(seed), reference(bench), size, coins=coins, tick=bar.update
+            bench,
+            step,
+            _secret(seed),
+            reference(bench),
+            size,
+            coins=coins,
+            probe=True,
+            tick=bar.update,
         )
         plain = bench._replace(plan=_plain(settings, claim))
         power = canary_scores(
@@ -101,7 +108,7 @@ def run(
         "planted_faults": None,
     }
     if planted_faults:
-        result["planted_faults"] = self_test(size, seed=seed, progress=progress)
+        result["planted_faults"] = self_test(seed=seed, progress=progress)
     files.write_json(out / "audit.json", result)
     return result
 
@@ -182,7 +189,8 @@ def _bench(settings: Settings, claim: PrivacyPlan, dataset: Dataset) -> Bench:
     params, frozen = method.init(jax.random.key(settings.seed), dataset.spec)
     mesh = make_mesh()
     frozen = put_replicated(mesh, frozen)
-    ids, units = dataset.units("patient" if dataset.patient_ids_known else "image")
+    unit = settings.dp.unit or ("patient" if dataset.patient_ids_known else "image")
+    ids, units = dataset.units(unit)
     rows = np.concatenate(units)
     return Bench(
         claim=claim,

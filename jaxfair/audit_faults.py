@@ -32,6 +32,8 @@ from jaxfair.step import Step, make_step
 __all__ = ["CLEAN_RUNS", "FAULTS", "Fault", "same_step", "self_test", "small_bench"]
 
 CLEAN_RUNS = 20
+SIZE = Size(canaries=1000)
+"""How much each run of the self-test does; the rest of its size is in `small_bench`."""
 
 SIDE = 16
 UNITS = 100
@@ -48,8 +50,8 @@ class Fault(NamedTuple):
 
 
 def self_test(
-    size: Size,
     *,
+    size: Size = SIZE,
     seed: int | None = None,
     clean_runs: int = CLEAN_RUNS,
     faults: Sequence[str] | None = None,
@@ -62,6 +64,7 @@ def self_test(
     alarm; `alarms` names all that did.
 
     Args:
+      size: of each of the runs.
       seed: None for fresh randomness; run i of a seed is keyed by seed + i.
       faults: names of FAULTS; None for all.
     """
@@ -115,7 +118,7 @@ def small_bench(method: Method | None = None, *, steps: int = 20, devices: int =
     Another `method` takes its place; it has a `prepare`.
     100 patients with one to three images of 16 x 16; q = 0.25; CPU devices, two if there are.
     """
-    method = method or make_fae(FAEConfig(hidden_dims=(8,), dropout=0.1))
+    method = method or make_fae(FAEConfig(hidden_dims=(2,), dropout=0.1))
     spec = {"image": jax.ShapeDtypeStruct((SIDE, SIDE, 1), np.dtype(np.float32))}
     params, frozen = method.init(jax.random.key(0), spec)
     ends = np.cumsum(1 + np.arange(UNITS) % 3)

@@ -131,5 +131,5 @@ def test_the_command_prints_each_bound_beside_the_claim(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_the_self_test_catches_ten_of_ten(capsys):
-    found = audit_faults.self_test(SMALL, seed=0, clean_runs=2, progress=False)
+    found = audit_faults.self_test(seed=0, clean_runs=2, progress=False)
     assert found["caught"] == 10 and sum(found["false_alarms"].values()) <= 1

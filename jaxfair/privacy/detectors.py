@@ -199,18 +199,30 @@ def repeated_keys(words: Mapping[str, np.ndarray]) -> list[str]:
     return findings
 
 
-def differences(recorded: PyTree, replayed: PyTree) -> list[str]:
-    """Returns the names of the leaves whose shape, dtype or values are not exactly equal."""
+def differences(recorded: PyTree, replayed: PyTree, *, tolerance: float = 0.0) -> list[str]:
+    """Returns the names of the leaves whose shape, dtype or values are not equal.
+
+    Args:
+      tolerance: share of a leaf's largest value that counts as equal, for devices that do
+        not repeat their own results; 0 compares exactly.
+    """
     one, other = (dict(jax.tree_util.tree_leaves_with_path(tree)) for tree in (recorded, replayed))
     if list(one) != list(other):
         return ["the structure"]
-    return [jax.tree_util.keystr(path) for path in one if not _same(one[path], other[path])]
+    return [
+        jax.tree_util.keystr(path)
+        for path in one
+        if not _same(np.asarray(one[path]), np.asarray(other[path]), tolerance)
+    ]
 
 
-def _same(a: Any, b: Any) -> bool:
-    a, b = np.asarray(a), np.asarray(b)
-    floating = np.issubdtype(a.dtype, np.floating)
-    return a.dtype == b.dtype and np.array_equal(a, b, equal_nan=bool(floating))
+def _same(a: np.ndarray, b: np.ndarray, tolerance: float) -> bool:
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    if not np.issubdtype(a.dtype, np.floating):
+        return np.array_equal(a, b)
+    near = tolerance * np.max(np.abs(a), initial=0, where=np.isfinite(a))
+    return np.allclose(a, b, rtol=0, atol=near, equal_nan=True)
 
 
 def _verdict(detector: str, chances: dict[str, float], level: float, seen: str) -> Verdict:

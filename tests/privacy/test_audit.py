@@ -318,6 +318,9 @@ def test_differences_are_exact_and_named():
     for other in (np.nextafter(np.float32(1), np.float32(2)), np.float64(1), np.ones(1)):
         assert detectors.differences(one, {**one, "a": other}) == ["['a']"]
     assert detectors.differences(one, {"a": np.float32(1)}) == ["the structure"]
+    near = {**one, "a": np.float32(1.00001)}
+    assert detectors.differences(one, near) == ["['a']"]
+    assert detectors.differences(one, near, tolerance=1e-4) == []
 
 
 def made_scores(sigma, seed=0):
