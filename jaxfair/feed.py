@@ -87,6 +87,8 @@ class Feed(NamedTuple):
 
 
 def make_population(ids: Sequence[str], rows: Sequence[np.ndarray]) -> Population:
-    """Returns the population of units with these ids and store rows."""
+    """Returns the population of units with these ids and store rows; an id occurs once."""
+    if len(set(ids)) < len(ids):
+        raise ValueError(f"{len(ids) - len(set(ids))} units occur twice: each may be drawn once.")
     hashes = [hashlib.sha256(name.encode()).digest()[:4] for name in ids]
     return Population(list(rows), np.frombuffer(b"".join(hashes), np.uint32))

@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 from jaxfair import files
 from jaxfair.config import Settings
 from jaxfair.data.dataset import Dataset, open_dataset
+from jaxfair.errors import InputError
 from jaxfair.mesh import first_then_others, is_first_host
 from jaxfair.privacy.ledger import Ledger
 from jaxfair.privacy.plan import PrivacyPlan
@@ -48,6 +49,11 @@ def open_job(
     """Opens the data, the ledger and the secret, and checks that the secret is this run's."""
     dataset = first_then_others(lambda: open_dataset(settings.data, progress=progress))
     unit = settings.dp.unit or ("patient" if dataset.patient_ids_known else "image")
+    if recharge and settings.dp.insecure_seed is not None:
+        raise InputError(
+            "--recharge needs fresh randomness, and dp.insecure_seed fixes it: the same noise "
+            "on other data would cancel. Start a new --workdir."
+        )
     if recharge and is_first_host():
         folder.forget_secret()
     may_create = recharge or not folder.ledger.exists()

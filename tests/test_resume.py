@@ -202,6 +202,12 @@ def test_a_lost_secret_is_refused_and_recharge_pays_again(toy, monkeypatch, tmp_
     assert statement["steps"] < STEPS, "the budget is spent before all steps are done"
 
 
+def test_a_research_seed_cannot_be_recharged(tmp_path):
+    config = small_config(tmp_path, dp__insecure_seed=5)
+    with pytest.raises(InputError, match="the same noise"):
+        train.run(config, tmp_path / "seeded", recharge=True, progress=False)
+
+
 def test_a_run_started_with_other_code_is_refused(toy, monkeypatch):
     interrupted(toy, monkeypatch, "old")
     monkeypatch.setattr(job, "code_digest", lambda: "other")
