@@ -24,7 +24,7 @@ from jaxfair.data.dataset import Dataset, open_dataset
 from jaxfair.errors import InputError
 from jaxfair.fairness.table import fairness_table, fit_thresholds
 from jaxfair.methods.base import Method, PyTree
-from jaxfair.methods.catalog import make_method
+from jaxfair.methods.catalog import DESCRIPTIONS, make_method
 from jaxfair.runfolder import RunFolder
 from jaxfair.runlog import progress_bar
 
@@ -65,6 +65,7 @@ def run(
     predictions = predictions_table(dataset, rows, scores)
     files.write_table(folder.predictions, predictions)
     files.write_json(folder.data_card, dataset.card)
+    files.write_json(folder.model, DESCRIPTIONS[settings.method_name](settings.method))
     files.write_json(folder.thresholds, fit_thresholds(predictions))
     files.write_table(folder.fairness, fairness_table(predictions, seed=settings.seed))
     if maps is not None and (with_images or dataset.data == "phantom"):

@@ -31,7 +31,7 @@ class Run:
       predictions: checked rows (contracts.md).
       fairness: the table of fairness.csv.
       privacy: privacy.json; None only for predictions from elsewhere.
-      config, env, card: the further JSON files, {} where absent.
+      config, env, card, model: the further JSON files, {} where absent.
       thresholds: thresholds.json, or fitted anew on the validation rows.
     """
 
@@ -44,6 +44,7 @@ class Run:
     env: dict[str, Any]
     card: dict[str, Any]
     thresholds: dict[str, dict[str, Any]]
+    model: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def tasks(self) -> list[str]:
@@ -137,6 +138,8 @@ class Run:
             f" {_number(self.privacy.get('delta'))}, unit {self.privacy.get('unit', 'unknown')},"
             f" seed {self.seed}, commit {commit}."
         )
+        if "note" in self.model:
+            lines.append(self.model["note"])
         return lines
 
 
@@ -171,6 +174,7 @@ def load_run(path: str | os.PathLike[str]) -> Run:
         env=_read(folder / "env.json"),
         card=_read(folder / "data_card.json"),
         thresholds=thresholds,
+        model=_read(folder / "model.json"),
     )
 
 

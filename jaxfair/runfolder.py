@@ -31,6 +31,7 @@ class RunFolder:
     fingerprint = property(lambda self: self.path / "fingerprint.json")
     microbatch = property(lambda self: self.path / "microbatch.json")
     data_card = property(lambda self: self.path / "data_card.json")
+    model = property(lambda self: self.path / "model.json")
     thresholds = property(lambda self: self.path / "thresholds.json")
     predictions = property(lambda self: self.path / "predictions.parquet")
     fairness = property(lambda self: self.path / "fairness.csv")

@@ -128,6 +128,7 @@ def test_the_fairness_table_has_the_columns_of_the_contract(private):
 def test_the_report_says_phantom_and_what_is_covered_first(private):
     first = (private / "report.md").read_text()[:1500]
     assert "PHANTOM" in first and "are not covered" in first and "unit patient" in first
+    assert "The extractor is an untrained ResNet-18" in first
 
 
 def test_starting_a_finished_run_again_says_so(private, capsys):
