@@ -77,7 +77,7 @@ def _phantom(config: ConfigDict) -> ConfigDict:
     config.method.hidden_dims = (25, 50, 75, 100)
     config.optim.learning_rate = 1e-3
     config.dp.microbatch = 32
-    config.train.steps = 150
+    config.train.steps = 100
     config.train.expected_batch_size = 32
     config.train.checkpoint_every = 25
     return config

@@ -7,7 +7,7 @@ from jax.sharding import Mesh
 
 from jaxfair import files
 from jaxfair.config import Settings
-from jaxfair.data.dataset import Dataset, open_dataset
+from jaxfair.data.dataset import Dataset
 from jaxfair.errors import InputError
 from jaxfair.mesh import first_then_others, is_first_host
 from jaxfair.privacy.ledger import Ledger
@@ -40,14 +40,14 @@ class Job(NamedTuple):
 def open_job(
     settings: Settings,
     plan: PrivacyPlan,
+    dataset: Dataset,
     folder: RunFolder,
     mesh: Mesh,
     microbatch: int,
     recharge: bool,
     progress: bool,
 ) -> Job:
-    """Opens the data, the ledger and the secret, and checks that the secret is this run's."""
-    dataset = first_then_others(lambda: open_dataset(settings.data, progress=progress))
+    """Opens the ledger and the secret, and checks that the secret is this run's."""
     unit = settings.dp.unit or ("patient" if dataset.patient_ids_known else "image")
     if recharge and settings.dp.insecure_seed is not None:
         raise InputError(

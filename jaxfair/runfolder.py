@@ -40,8 +40,14 @@ class RunFolder:
 
     def claim(self, config: Mapping[str, Any]) -> None:
         """Takes the folder for `config`; refuses one that belongs to another config."""
+        self.check_claim(config)
         if not self.config.exists():
-            return files.write_json(self.config, config)
+            files.write_json(self.config, config)
+
+    def check_claim(self, config: Mapping[str, Any]) -> None:
+        """Refuses a folder that belongs to another config; writes nothing."""
+        if not self.config.exists():
+            return
         theirs = json.loads(self.config.read_text())
         if files.json_digest(theirs) != files.json_digest(config):
             changed = "; ".join(_differences(theirs, config))

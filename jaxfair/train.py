@@ -6,7 +6,6 @@ after, and save; at the end write the statement, forget the secret, evaluate and
 """
 
 import datetime
-import functools
 import json
 import os
 import pathlib
@@ -30,6 +29,7 @@ from jaxfair.config import (
     plan_from_settings,
     settings_from_config,
 )
+from jaxfair.data.dataset import open_dataset
 from jaxfair.data.loader import prefetch
 from jaxfair.errors import InputError
 from jaxfair.features import training_fields
@@ -80,14 +80,15 @@ def run(
     settings, folder = settings_from_config(config), RunFolder(pathlib.Path(workdir))
     plan = plan_from_settings(settings)
     mesh, progress = make_mesh(num_devices), progress and is_first_host()
-    first_then_others(lambda: folder.claim(config.to_dict()))
+    folder.check_claim(config.to_dict())
     if not folder.trained():
         method, params, frozen = _model(settings, plan, mesh)
-        optimizer = make_optimizer(settings.optim)
-        make = functools.partial(make_step, method, plan, optimizer, mesh)
+        dataset = first_then_others(lambda: open_dataset(settings.data, progress=progress))
+        first_then_others(lambda: folder.claim(config.to_dict()))
+        make = _step_factory(settings, plan, method, mesh)
         size = _microbatch(settings, folder, mesh, make, method, params, frozen)
-        job = open_job(settings, plan, folder, mesh, size, recharge, progress)
-        state = _train(job, make(microbatch=size), method, params, frozen)
+        job = open_job(settings, plan, dataset, folder, mesh, size, recharge, progress)
+        state = _train(job, make(size), method, params, frozen)
         first_then_others(lambda: close_job(job, int(state.step)))
     if jax.process_count() > 1:  # scoring needs no more than one host
         return folder
@@ -110,11 +111,19 @@ def _model(settings: Settings, plan: PrivacyPlan, mesh: Mesh) -> tuple[Method, A
     return method, params, frozen
 
 
+def _step_factory(
+    settings: Settings, plan: PrivacyPlan, method: Method, mesh: Mesh
+) -> Callable[[int], Step]:
+    """Returns `(microbatch) -> Step`."""
+    optimizer = make_optimizer(settings.optim)
+    return lambda size: make_step(method, plan, optimizer, mesh, microbatch=size)
+
+
 def _microbatch(
     settings: Settings,
     folder: RunFolder,
     mesh: Mesh,
-    make: Callable[..., Step],
+    make: Callable[[int], Step],
     method: Method,
     params: Any,
     frozen: Any,

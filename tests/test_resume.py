@@ -30,6 +30,7 @@ class ToyDataset:
     """A dataset of made-up images, two for every third patient."""
 
     patient_ids_known, data, selection, population = True, "phantom", "independent", "made"
+
     def __init__(self, digest="toy"):
         self.digest = digest
         patients = np.repeat(np.arange(UNITS), np.where(np.arange(UNITS) % 3, 1, 2))
@@ -59,7 +60,7 @@ def toy_method(*_):
 def toy(monkeypatch, tmp_path):
     """Runs the real train on the toy; returns `run(name)`, the draws it made are recorded."""
     monkeypatch.setattr(train, "make_method", toy_method)
-    monkeypatch.setattr(job, "open_dataset", lambda *a, **k: ToyDataset())
+    monkeypatch.setattr(train, "open_dataset", lambda *a, **k: ToyDataset())
     monkeypatch.setattr(train.evaluate, "run", lambda *a, **k: None)
     monkeypatch.setattr(train.report, "run", lambda *a, **k: None)
     monkeypatch.setattr(secret_room.secrets, "token_bytes", lambda n: bytes(range(n)))

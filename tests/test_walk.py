@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from dp_accounting.pld import PLDAccountant
 
-from jaxfair import job, train
+from jaxfair import train
 from jaxfair.checkpoint import Checkpoint, restore
 from jaxfair.config import plan_from_settings, settings_from_config
 from jaxfair.errors import InputError
@@ -145,6 +145,22 @@ def test_a_folder_of_another_config_is_refused_with_the_difference(home, private
         train.run(other, private, progress=False)
 
 
+def test_missing_data_is_one_message_and_takes_no_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("JAXFAIR_DATA", raising=False)
+    command = ["train", "--config", CONFIG.removesuffix(":phantom"), "--config.dp.clipping=vmap"]
+    assert train.main([*command, f"--workdir={tmp_path / 'run'}"]) == 2
+    message = capsys.readouterr().err
+    assert "JAXFAIR_DATA" in message and "rsna_fae.py:phantom" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_microbatch_is_sought_when_the_config_leaves_it_open(home, monkeypatch):
+    config = small_config(home, dp__microbatch=0, dp__clipping="vmap", dp__enabled=False)
+    monkeypatch.setattr("jaxfair.microbatch.CANDIDATES", (4, 8))
+    train.run(config, home / "sought", num_devices=1, progress=False)
+    assert read_json(home / "sought" / "microbatch.json")["microbatch"] in (4, 8)
+
+
 def test_a_research_seed_is_reproducible_and_stamped(home):
     config = small_config(home, dp__insecure_seed=5, dp__clipping="vmap")
     for name in ("a", "b"):
@@ -185,14 +201,14 @@ def test_a_changed_dataset_is_refused_on_resume(home, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         train.run(config, home / "changed", num_devices=1, progress=False)
     monkeypatch.undo()
-    opened = job.open_dataset
+    opened = train.open_dataset
 
     def other_data(*args, **kwargs):
         import dataclasses
 
         return dataclasses.replace(opened(*args, **kwargs), digest="other")
 
-    monkeypatch.setattr(job, "open_dataset", other_data)
+    monkeypatch.setattr(train, "open_dataset", other_data)
     with pytest.raises(InputError, match="changed since it began: data"):
         train.run(config, home / "changed", num_devices=1, progress=False)
 

@@ -47,9 +47,16 @@ def compare(run: pathlib.Path) -> list[dict]:
         gain = delong.difference(trained, other)
         low, high = delong.t_interval(gain)
         rows.append(
-            {"run": run.name, "auroc": trained.value, "baseline": name, "baseline_auroc": other.value,
-             "difference": gain.value, "ci_low": low, "ci_high": high}
-        )  # fmt: skip
+            {
+                "run": run.name,
+                "auroc": trained.value,
+                "baseline": name,
+                "baseline_auroc": other.value,
+                "difference": gain.value,
+                "ci_low": low,
+                "ci_high": high,
+            }
+        )
     return rows
 
 

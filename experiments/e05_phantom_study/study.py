@@ -12,7 +12,6 @@ import argparse
 import json
 import pathlib
 
-import numpy as np
 import pandas as pd
 
 from jaxfair import files, train
@@ -83,4 +82,5 @@ if __name__ == "__main__":
     results = pathlib.Path(__file__).parent / "results"
     everything = pd.concat(parts, ignore_index=True)
     files.write_table(results / "contrasts.csv", everything.round(5))
-    files.write_json(results / "summary.json", summary(everything) | {"config": {k: str(v) for k, v in OVERRIDES.items()}})
+    overrides = {name: str(value) for name, value in OVERRIDES.items()}
+    files.write_json(results / "summary.json", summary(everything) | {"overrides": overrides})
