@@ -89,8 +89,8 @@ def joint_noise_multiplier(queries: Sequence[tuple[float, float]]) -> float:
     sigma^-2 = sum_j (Delta_j / s_j)^2, since the queries stacked and each divided by its
     s_j are one vector query with unit noise.
 
-    >>> joint_noise_multiplier([(1.0, 1.0), (1.0, 1.0)]) ** -2
-    2.0000000000000004
+    >>> round(joint_noise_multiplier([(1.0, 1.0), (1.0, 1.0)]), 4)
+    0.7071
     """
     return math.fsum((sensitivity / stddev) ** 2 for sensitivity, stddev in queries) ** -0.5
 
