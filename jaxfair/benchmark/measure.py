@@ -66,11 +66,12 @@ def _measure_work(
     calls = {way: functools.partial(b.call, *arguments) for way, b in built.items()}
     times = stopwatch.interleaved(calls, rounds=config.rounds, seconds=config.seconds)
     shared = {"work": name, "devices": mesh.size, "precision": precision, "batch": count}
+    truths = _loop(work, config.l2_clip_norm) if config.check else {}
     rows = []
     for way, made in built.items():
         row = {**shared, "way": way, **_speed(times[way], times[config.ways[0]], count)}
         row |= {"compile_seconds": made.compile_seconds, "memory_mib": made.memory_mib}
-        row |= _errors(way, made.call, work, arguments, config) if config.check else {}
+        row |= _errors(made.call, arguments, *truths[way == "non-private"]) if truths else {}
         row |= _roofline(built[config.ways[0]], row["seconds"]["median"], gflops * mesh.size)
         if config.largest_batch:
             row |= _largest_batch(spec, way, work, mesh, made.memory_mib, count, config)
@@ -122,12 +123,10 @@ def _roofline(plain: stopwatch.Built, seconds: float, gflops: float) -> dict[str
 
 
 def _errors(
-    way: str, call: Any, work: Workload, arguments: Any, config: ConfigDict
+    call: Any, arguments: Any, total: list[np.ndarray], last: list[np.ndarray]
 ) -> dict[str, float]:
-    """Relative errors against a loop over single examples, of all, and of the last alone."""
+    """Relative errors against the loop over single examples, of all, and of the last alone."""
     *rest, mask = arguments
-    clip = None if way == "non-private" else config.l2_clip_norm
-    total, last = _loop(work, clip)
     alone = jnp.arange(len(mask)) == len(mask) - 1
     return {
         "relative_error": _difference(call(*arguments), total),
@@ -135,19 +134,23 @@ def _errors(
     }
 
 
-def _loop(work: Workload, clip: float | None) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The (clipped) sum of single-example gradients in float64, and the last one."""
+def _loop(work: Workload, clip: float) -> dict[bool, tuple[list[np.ndarray], list[np.ndarray]]]:
+    """(sum, last summand) over single examples in float64; True: plain, False: clipped."""
     grad = jax.jit(jax.grad(work.loss_fn))
-    total: list[np.ndarray] = []
+    plain: list[np.ndarray] = []
+    clipped: list[np.ndarray] = []
     for i in range(len(work.keys)):
         example = jax.tree.map(lambda x, i=i: x[i], work.batch)
         leaves = jax.tree.leaves(grad(work.params, work.frozen, example, work.keys[i]))
         single = [np.asarray(g, np.float64) for g in leaves]
-        norm = np.sqrt(sum(np.sum(g * g) for g in single))
-        bound = np.inf if clip is None else clip * (1 - clipping.CLIP_MARGIN)
-        single = [g * min(1.0, bound / norm) for g in single]
-        total = [a + g for a, g in zip(total, single, strict=True)] if total else single
-    return total, single
+        norm = np.sqrt(sum(np.vdot(g, g) for g in single))
+        scale = min(1.0, clip * (1 - clipping.CLIP_MARGIN) / norm)
+        if not plain:
+            plain, clipped = ([np.zeros_like(g) for g in single] for _ in range(2))
+        for sum_plain, sum_clipped, g in zip(plain, clipped, single, strict=True):
+            sum_plain += g
+            sum_clipped += scale * g
+    return {True: (plain, single), False: (clipped, [scale * g for g in single])}
 
 
 def _difference(tree: PyTree, truth: list[np.ndarray]) -> float:
