@@ -52,7 +52,7 @@ class Size(NamedTuple):
       spoilt: releases with a NaN example, and as many without.
     """
 
-    canaries: int = 3000
+    canaries: int = 1500
     noise_steps: int = 4
     draws: int = 400
     spoilt: int = 64

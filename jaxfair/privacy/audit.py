@@ -59,7 +59,6 @@ def isolation(
     frozen: PyTree,
     spec: Mapping[str, jax.ShapeDtypeStruct],
     *,
-    private: bool = True,
     probe: bool = False,
 ) -> None:
     """Refuses a Method whose examples can see each other; returns nothing if they cannot.
@@ -77,13 +76,10 @@ def isolation(
       prepare: `(frozen, raw example) -> example`, or None.
       params, frozen: as `Method.init` gives them.
       spec: shape and dtype of each array of a raw example.
-      private: False for a plain run, which promises nothing and may couple what it likes.
       probe: run the probes in any case (two compilations of each function).
 
     Raises InputError, in one sentence. Source: the Jacobian test of sharp edges 9 and 10.
     """
-    if not private:
-        return
     example = dict(spec)
     if prepare is not None:
         fun = lambda operands, one, key: prepare(operands, one)
