@@ -79,8 +79,7 @@ def run(
     settings, size, out = settings_from_config(config), size or Size(), pathlib.Path(out)
     claim = _claim(settings)
     bench = _bench(settings, claim, _small_data(settings, out, progress))
-    total = 2 * claim.steps + 2 * size.spoilt
-    with progress_bar(total, what="audit", hidden=not progress) as bar:
+    with progress_bar(2 * claim.steps, what="audit", hidden=not progress) as bar:
         step, coins = assemble(bench), np.random.default_rng(seed)
         verdicts, scores = examine(
             bench,

@@ -79,13 +79,13 @@ def examine(
       clipped_sum: of `reference(bench)`.
       coins: decides which canaries are in, and where they stand.
       probe: run the isolation check's probes even where the equations prove it.
-      tick: called after each step.
+      tick: called after each step of training.
     """
     claim = bench.claim
     findings = _structural_findings(bench, step, secret, probe)
     scores, residuals = _trained(bench, step, secret, clipped_sum, size, coins, tick)
     draws = _drawn_units(bench, secret, size.draws)
-    spoilt = _spoilt_releases(bench, step, secret, size.spoilt, tick)
+    spoilt = _spoilt_releases(bench, step, secret, size.spoilt)
     verdicts = [
         detectors.structural(findings),
         detectors.noise_law(residuals, claim.noise_stddev()),
@@ -228,7 +228,7 @@ def _drawn_units(bench: Bench, secret: Secret, steps: int) -> list[np.ndarray]:
 
 
 def _spoilt_releases(
-    bench: Bench, step: Step, secret: Secret, count: int, tick: Tick
+    bench: Bench, step: Step, secret: Secret, count: int
 ) -> tuple[int, int, int, int]:
     """How many of `count` noisy sums are not finite with a NaN example, and without one."""
     feed = feed_of(bench, secret, [Guest(-1, 0.0, SPOILT)])
@@ -242,7 +242,6 @@ def _spoilt_releases(
         if not all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state.opt_state[1])):
             found[spoilt] += 1
             state = bench.begin(step)
-        tick()
         if number == 2 * _FUTILE and not found[1]:
             return 0, _FUTILE, found[0], _FUTILE
     return found[1], count, found[0], count
