@@ -27,11 +27,11 @@ def training_fields(
     Args:
       rows: (n,) store rows, each once; the readers take any of them.
 
-    A Method without `prepare` reads images from the store as they are needed. Otherwise
+    A Method without `prepare` reads raw examples from the store as they are needed. Otherwise
     every prepared array is held in memory, (n, ...) in the dtype that the Method chose.
     """
     if method.prepare is None:
-        return {"image": dataset.images}
+        return dataset.fields
     place = np.full(len(dataset.manifest), -1, np.int64)
     place[rows] = np.arange(len(rows))
     cached = _prepared(method.prepare, frozen, dataset, rows, progress)
@@ -50,8 +50,9 @@ def _prepared(
     with progress_bar(len(rows), what="features", unit="image", hidden=not progress) as bar:
         for start in range(0, len(rows), _BATCH):
             part = rows[start : start + _BATCH]
-            images = dataset.images(np.resize(part, _BATCH))
-            for name, values in prepare(frozen, {"image": images}).items():
+            whole = np.resize(part, _BATCH)
+            raw = {name: read(whole) for name, read in dataset.fields.items()}
+            for name, values in prepare(frozen, raw).items():
                 if name not in cached:
                     cached[name] = np.empty((len(rows), *values.shape[1:]), values.dtype)
                 cached[name][start : start + len(part)] = values[: len(part)]

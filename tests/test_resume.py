@@ -37,8 +37,9 @@ class ToyDataset:
         self.manifest = pd.DataFrame({"patient_id": patients.astype(str)})
         self.pixels = np.random.default_rng(0).normal(size=(len(patients), 4, 4, 1))
 
-    def images(self, rows):
-        return self.pixels[rows].astype(np.float32)
+    @property
+    def fields(self):
+        return {"image": lambda rows: self.pixels[rows].astype(np.float32)}
 
     def units(self, unit, split="train"):
         groups = self.manifest.groupby("patient_id").indices

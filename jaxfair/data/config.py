@@ -25,6 +25,7 @@ class DataConfig:
         folder in which phantoms are kept (None: runs/phantoms).
       prepared: folder of the prepared set; None is jaxfair-prepared/ beside the root.
       image_size: side of the square images, 16 to 1024.
+      labels: the tasks of an example's `label` (l,), in this order; () means those of the source.
       anomaly: "opacity" (other abnormal films are left out) or "any" (they are anomalies too).
       split: "patient" (default, by hash) or "thesis" (by group share, `selection: coupled`).
       split_salt: public constant of the hash.
@@ -42,6 +43,7 @@ class DataConfig:
     root: str | None = None
     prepared: str | None = None
     image_size: int = 128
+    labels: tuple[str, ...] = ()
     anomaly: str = "opacity"
     split: str = "patient"
     split_salt: str = "jaxfair-1"
@@ -54,13 +56,28 @@ class DataConfig:
     phantom: PhantomConfig | None = None
 
     @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the labels that an example carries."""
+        return self.labels or SOURCES[self.source]["tasks"]
+
+    @property
     def spec(self) -> dict[str, Any]:
-        """`jax.ShapeDtypeStruct`s of one raw example; known before any file is read."""
+        """`jax.ShapeDtypeStruct`s of one raw example; known before any file is read.
+
+        `image` (h, w, c) float32 in [0, 1]; `label` (l,) float32, 0 or 1, and `label_mask` (l,)
+        bool, False where the label was not asked.
+        """
         import jax
 
-        return {"image": jax.ShapeDtypeStruct((self.image_size, self.image_size, 1), np.float32)}
+        labels = (len(self.tasks),)
+        return {
+            "image": jax.ShapeDtypeStruct((self.image_size, self.image_size, 1), np.float32),
+            "label": jax.ShapeDtypeStruct(labels, np.float32),
+            "label_mask": jax.ShapeDtypeStruct(labels, np.bool_),
+        }
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", tuple(self.labels))
         if isinstance(self.phantom, Mapping):
             object.__setattr__(self, "phantom", _phantom_config(dict(self.phantom)))
         for name, known in (

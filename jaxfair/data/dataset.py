@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ class Dataset:
       digest: SHA-256, hex, over pixels, manifest and split rule.
       card: for reports; private, no guarantee covers it.
       folder: where the prepared set lies.
+      tasks: names T of the columns label_T that an example carries, in the order of `label`.
     """
 
     manifest: pd.DataFrame
@@ -48,22 +50,27 @@ class Dataset:
     digest: str
     card: dict[str, Any]
     folder: pathlib.Path
+    tasks: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.manifest)
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """Names T of the columns label_T."""
-        names = self.manifest.columns
-        return tuple(n.removeprefix("label_") for n in names if n.startswith("label_"))
 
     @property
     def spec(self) -> dict[str, Any]:
         """`jax.ShapeDtypeStruct`s of one raw example, without a batch axis."""
         import jax
 
-        return {"image": jax.ShapeDtypeStruct(self.pixels.shape[1:], np.float32)}
+        labels = (len(self.tasks),)
+        return {
+            "image": jax.ShapeDtypeStruct(self.pixels.shape[1:], np.float32),
+            "label": jax.ShapeDtypeStruct(labels, np.float32),
+            "label_mask": jax.ShapeDtypeStruct(labels, np.bool_),
+        }
+
+    @property
+    def fields(self) -> dict[str, Callable[[Any], np.ndarray]]:
+        """Readers of a raw example's arrays by row, (b,) int -> (b, ...), named as in `spec`."""
+        return {"image": self.images, "label": self.labels, "label_mask": self.label_mask}
 
     def images(self, rows: Any) -> np.ndarray:
         """Images by row: (b,) int in 0..n-1 -> (b, h, w, c) float32 in [0, 1]."""
@@ -71,6 +78,18 @@ class Dataset:
         if rows.size and not 0 <= rows.min() <= rows.max() < len(self):
             raise IndexError(f"Rows are 0 to {len(self) - 1}, got {rows.min()} to {rows.max()}.")
         return self.pixels[rows].astype(np.float32) / np.float32(255)
+
+    def labels(self, rows: Any) -> np.ndarray:
+        """Labels by row: (b,) int -> (b, l) float32, zero where a label was not asked."""
+        return np.nan_to_num(self._label_table[rows])
+
+    def label_mask(self, rows: Any) -> np.ndarray:
+        """Where labels were asked: (b,) int -> (b, l) bool."""
+        return ~np.isnan(self._label_table[rows])
+
+    @functools.cached_property
+    def _label_table(self) -> np.ndarray:
+        return self.manifest[[f"label_{task}" for task in self.tasks]].to_numpy(np.float32)
 
     def rows(self, split: str) -> np.ndarray:
         """Rows of a split, ascending; with `share_normals` test has validation's normals too."""
@@ -137,6 +156,7 @@ def open_dataset(config: DataConfig, *, progress: bool = True) -> Dataset:
         digest=_digest(seen, table, rule),
         card=card,
         folder=folder,
+        tasks=config.tasks,
     )
 
 

@@ -30,7 +30,12 @@ def made(small_phantom, tmp_path_factory):
 def test_a_phantom_opens_and_says_what_it_is(made):
     assert (made.data, made.population, made.patient_ids_known) == ("phantom", "phantom", True)
     assert made.tasks == ("anomaly",) and made.selection == "independent" and len(made) == 60
-    assert made.spec == {"image": jax.ShapeDtypeStruct((32, 32, 1), np.float32)}
+    assert made.spec == {
+        "image": jax.ShapeDtypeStruct((32, 32, 1), np.float32),
+        "label": jax.ShapeDtypeStruct((1,), np.float32),
+        "label_mask": jax.ShapeDtypeStruct((1,), np.bool_),
+    }
+    assert made.spec == dataset.DataConfig(image_size=32).spec
     assert len(made.digest) == 64 and "PHANTOM" in made.card["dataset"]["title"]
 
 
@@ -40,6 +45,14 @@ def test_rows_of_the_manifest_are_rows_of_the_images(made, small_phantom):
         picture, _ = decode.decode(path)
         expected = decode.area_resize(picture, 32, 32)
         np.testing.assert_allclose(made.images([row])[0, :, :, 0], expected, atol=0.51 / 255)
+
+
+def test_a_label_that_was_not_asked_is_masked_and_zero(made):
+    rows = np.arange(len(made))
+    told = made.manifest["label_anomaly"].to_numpy()
+    np.testing.assert_array_equal(made.label_mask(rows)[:, 0], ~np.isnan(told))
+    np.testing.assert_array_equal(made.labels(rows)[:, 0], np.nan_to_num(told))
+    assert not made.label_mask(rows).all() and made.labels(rows).dtype == np.float32
 
 
 def test_images_come_in_any_order_as_float32(made):

@@ -79,7 +79,9 @@ def dataset(patients):
         "label_anomaly": 0.0, "also_test": False,
     })  # fmt: skip
     pixels = np.zeros((len(patients), 8, 8, 1), np.uint8)
-    return Dataset(table, pixels, "phantom", "made up", True, "independent", "", {}, pathlib.Path())
+    return Dataset(
+        table, pixels, "phantom", "made up", True, "independent", "", {}, pathlib.Path(), ()
+    )
 
 
 def test_edge_13_a_person_listed_twice_is_one_unit():
