@@ -58,7 +58,7 @@ class DataConfig:
     @property
     def tasks(self) -> tuple[str, ...]:
         """Names of the labels that an example carries."""
-        return self.labels or SOURCES[self.source]["tasks"]
+        return tuple(self.labels or SOURCES[self.source]["tasks"])
 
     @property
     def spec(self) -> dict[str, Any]:
