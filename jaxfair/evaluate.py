@@ -9,6 +9,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -25,6 +26,7 @@ from jaxfair.errors import InputError
 from jaxfair.fairness.table import fairness_table, fit_thresholds
 from jaxfair.methods.base import Method, PyTree
 from jaxfair.methods.catalog import DESCRIPTIONS, make_method
+from jaxfair.optim import averaged_params, make_optimizer
 from jaxfair.runfolder import RunFolder
 from jaxfair.runlog import progress_bar
 
@@ -51,16 +53,15 @@ def run(
     dataset = open_dataset(settings.data, progress=progress)
     method = make_method(settings.method_name, settings.method)
     params, frozen = method.init(jax.random.key(settings.seed), dataset.spec)
-    like = Checkpoint(params, None, 0)
+    like = Checkpoint(params, make_optimizer(settings.optim).init(params), 0)
     ledger = plan_from_settings(settings).open_ledger(folder.ledger)
     trained = checkpoint.restore(folder.checkpoints, like, ledger)
     if trained is None:
         raise InputError(f"{workdir} holds no checkpoint; train it before it is evaluated.")
 
     rows = evaluated_rows(dataset, method)
-    scores = score_rows(
-        method, trained.params, frozen, dataset, np.unique(rows["row"]), progress=progress
-    )
+    params = averaged_params(trained.params, trained.opt_state)
+    scores = score_rows(method, params, frozen, dataset, np.unique(rows["row"]), progress=progress)
     maps = scores.pop("maps", None)
     predictions = predictions_table(dataset, rows, scores)
     files.write_table(folder.predictions, predictions)
@@ -93,8 +94,7 @@ def score_rows(
     """Returns the outputs of `method.score` for `rows`, each of shape (n, ...)."""
 
     @jax.jit
-    def score(params: PyTree, frozen: PyTree, images: jax.Array) -> dict[str, jax.Array]:
-        batch = {"image": images}
+    def score(params: PyTree, frozen: PyTree, batch: dict[str, Any]) -> dict[str, jax.Array]:
         if method.prepare is not None:
             batch |= jax.vmap(method.prepare, (None, 0))(frozen, batch)
         return method.score(params, frozen, batch)
@@ -102,7 +102,9 @@ def score_rows(
     parts = []
     with progress_bar(len(rows), what="scoring", unit="image", hidden=not progress) as bar:
         for part in _parts(rows):
-            outputs = score(params, frozen, dataset.images(np.resize(part, _BATCH)))
+            whole = np.resize(part, _BATCH)
+            raw = {name: read(whole) for name, read in dataset.fields.items()}
+            outputs = score(params, frozen, raw)
             parts.append({name: np.asarray(v)[: len(part)] for name, v in outputs.items()})
             bar.update(len(part))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

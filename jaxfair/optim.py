@@ -1,36 +1,143 @@
-"""The optimiser: it sees noisy means only, so whatever it does is post-processing."""
+"""The optimiser: it sees noisy means only, so whatever it does is post-processing.
+
+That holds for averages of the parameters too: they are functions of released parameters and
+cost no privacy (De et al. 2022, section 3.2).
+"""
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from jaxfair.errors import InputError, nearest
 
-__all__ = ["OPTIMIZERS", "OptimConfig", "make_optimizer"]
+__all__ = ["AVERAGES", "OPTIMIZERS", "OptimConfig", "averaged_params", "make_optimizer", "nadam"]
 
-OPTIMIZERS = {
-    "adam": optax.adam,
-    "nadam": optax.nadam,
-    "sgd": lambda rate: optax.sgd(rate, momentum=0.9),
-}
+OPTIMIZERS = ("adam", "nadam", "sgd")
+AVERAGES = ("none", "ema", "late")
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """`config.optim`: a name of OPTIMIZERS and a learning rate (constant)."""
+    """`config.optim`.
+
+    Attributes:
+      name: one of OPTIMIZERS; Adam and NAdam have beta (0.9, 0.999), epsilon 1e-8.
+      learning_rate: constant.
+      momentum: of "sgd", in [0, 1).
+      average: which parameters are evaluated: those of the last step ("none"), their
+        exponential average ("ema") or their mean ("late").
+      average_from: steps before this one do not count in an average.
+      ema_decay: weight of the past in "ema", in [0, 1).
+
+    Raises InputError for a value outside these.
+    """
 
     name: str = "adam"
     learning_rate: float = 2e-4
+    momentum: float = 0.9
+    average: str = "none"
+    average_from: int = 0
+    ema_decay: float = 0.99
 
     def __post_init__(self) -> None:
-        if self.name not in OPTIMIZERS:
-            known = ", ".join(OPTIMIZERS)
-            hint = nearest(self.name, OPTIMIZERS)
-            raise InputError(f"optim.name is {self.name!r}; known are {known}.{hint}")
-        if not self.learning_rate > 0:
-            raise InputError(f"optim.learning_rate is {self.learning_rate}; it must be positive.")
+        for field, known in (("name", OPTIMIZERS), ("average", AVERAGES)):
+            value = getattr(self, field)
+            if value not in known:
+                names, hint = ", ".join(known), nearest(value, known)
+                raise InputError(f"optim.{field} is {value!r}; known are {names}.{hint}")
+        for holds, field, rule in (
+            (self.learning_rate > 0, "learning_rate", "positive"),
+            (0 <= self.momentum < 1, "momentum", "in [0, 1)"),
+            (0 <= self.ema_decay < 1, "ema_decay", "in [0, 1)"),
+            (self.average_from >= 0, "average_from", "0 or more"),
+        ):
+            if not holds:
+                raise InputError(f"optim.{field} is {getattr(self, field)}; it must be {rule}.")
 
 
 def make_optimizer(config: OptimConfig) -> optax.GradientTransformation:
     """Returns the optax transformation; epsilon of Adam stands outside the root, as in torch."""
-    return OPTIMIZERS[config.name](config.learning_rate)
+    if config.name == "sgd":
+        optimizer = optax.sgd(config.learning_rate, momentum=config.momentum)
+    else:
+        optimizer = {"adam": optax.adam, "nadam": nadam}[config.name](config.learning_rate)
+    if config.average == "none":
+        return optimizer
+    decay = config.ema_decay if config.average == "ema" else None
+    return optax.chain(optimizer, _averaging(config.average_from, decay))
+
+
+def averaged_params(params: Any, opt_state: Any) -> Any:
+    """Returns what is evaluated: the average in `opt_state` where one is kept, else `params`."""
+    states = jax.tree.leaves(opt_state, is_leaf=lambda s: isinstance(s, _AverageState))
+    return next((s.mean for s in states if isinstance(s, _AverageState)), params)
+
+
+def nadam(learning_rate: float, *, momentum_decay: float = 4e-3) -> optax.GradientTransformation:
+    """Returns NAdam with its momentum schedule (Dozat 2016), as `torch.optim.NAdam` has it.
+
+    With mu_t = b1 (1 - 0.96^(t psi) / 2), psi = `momentum_decay`, b1 = 0.9, b2 = 0.999:
+
+        m_hat = mu_{t+1} m_t / (1 - mu_1 ... mu_{t+1}) + (1 - mu_t) g_t / (1 - mu_1 ... mu_t)
+        theta <- theta - rate m_hat / (sqrt(v_t / (1 - b2^t)) + 1e-8)
+    """
+    b1, b2, epsilon = 0.9, 0.999, 1e-8
+
+    def init(params: Any) -> _NadamState:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return _NadamState(jnp.zeros((), jnp.int32), jnp.ones(()), zeros, zeros)
+
+    def update(grads: Any, state: _NadamState, params: Any = None) -> tuple[Any, _NadamState]:
+        step = state.step + 1
+        mu = lambda t: b1 * (1 - 0.5 * 0.96 ** (t * momentum_decay))
+        now, ahead = mu(step), mu(step + 1)
+        product = state.mu_product * now
+        first = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.first, grads)
+        second = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * jnp.square(g), state.second, grads)
+
+        def move(m: jax.Array, v: jax.Array, g: jax.Array) -> jax.Array:
+            m_hat = ahead * m / (1 - product * ahead) + (1 - now) * g / (1 - product)
+            moved = -learning_rate * m_hat / (jnp.sqrt(v / (1 - b2**step)) + epsilon)
+            return moved.astype(g.dtype)
+
+        updates = jax.tree.map(move, first, second, grads)
+        return updates, _NadamState(step, product, first, second)
+
+    return optax.GradientTransformation(init, update)
+
+
+class _NadamState(NamedTuple):
+    step: jax.Array
+    mu_product: jax.Array
+    first: Any
+    second: Any
+
+
+class _AverageState(NamedTuple):
+    step: jax.Array
+    mean: Any
+
+
+def _averaging(begin: int, decay: float | None) -> optax.GradientTransformation:
+    """Keeps the average of the parameters after each step, and changes no update.
+
+    The n-th parameters that count enter with the weight 1 / n, or with (1 - d) / (1 - d^n)
+    where the past decays by d: the exponential average without its bias towards the start.
+    """
+
+    def init(params: Any) -> _AverageState:
+        return _AverageState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, params))
+
+    def update(updates: Any, state: _AverageState, params: Any) -> tuple[Any, _AverageState]:
+        count = jnp.maximum(state.step + 1 - begin, 1).astype(jnp.float32)
+        weight = 1 / count if decay is None else (1 - decay) / (1 - decay**count)
+        reached = optax.apply_updates(params, updates)
+        mean = jax.tree.map(
+            lambda a, p: (a + weight * (p - a)).astype(a.dtype), state.mean, reached
+        )
+        return updates, _AverageState(state.step + 1, mean)
+
+    return optax.GradientTransformation(init, update)
