@@ -18,7 +18,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from jaxfair import files
+from jaxfair.benchmark import results
 from jaxfair.benchmark.measure import COLUMNS
 from jaxfair.config import parse_command
 from jaxfair.errors import InputError
@@ -30,8 +30,10 @@ def run(config: ConfigDict, out: str | os.PathLike[str], *, devices: Sequence[in
     """Measures every work of `config.works` on each device count and writes `out` (json).
 
     Returns the content: `{"environment": {...}, "ceilings": {...}, "rows": [...]}`, one
-    row per work, way, device count and precision. Raises InputError for a work that is not
-    in the config, or a device count that the machine does not have.
+    row per work, way, device count and precision. Works that `out` holds already and that
+    are not in `config.only` stay there if nothing else has changed (`results.write`). Raises
+    InputError for a work that is not in the config, or a device count that the machine does
+    not have.
     """
     missing = sorted(set(config.only or ()) - set(config.works))
     if missing:
@@ -42,8 +44,7 @@ def run(config: ConfigDict, out: str | os.PathLike[str], *, devices: Sequence[in
         "ceilings": parts[0]["ceilings"],
         "rows": [row for part in parts for row in part["rows"]],
     }
-    files.write_json(out, content)
-    return content
+    return results.write(out, content)
 
 
 def _in_own_process(config: ConfigDict, devices: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import pathlib
 import sys
 from collections.abc import Callable
@@ -13,8 +14,8 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from ml_collections import ConfigDict
 
-from jaxfair import files, runlog
-from jaxfair.benchmark import stopwatch
+from jaxfair import files
+from jaxfair.benchmark import results, stopwatch
 from jaxfair.benchmark.workload import PRECISIONS, Workload, make_workload
 from jaxfair.errors import InputError
 from jaxfair.mesh import AXIS, make_mesh
@@ -51,13 +52,13 @@ def measure(config: ConfigDict, *, devices: int) -> dict[str, Any]:
                 gflops = limits[precision]["gemm_gflops"]
                 rows += _measure_work(config, name, mesh, precision, gflops)
     names = [f"{d.device_kind} ({d.platform})" for d in mesh.devices.flat]
-    return {"environment": runlog.environment(names), "ceilings": limits, "rows": rows}
+    return {"environment": results.environment(names), "ceilings": limits, "rows": rows}
 
 
 def _measure_work(
     config: ConfigDict, name: str, mesh: Mesh, precision: str, gflops: float
 ) -> list[dict[str, Any]]:
-    spec = config.works[name]
+    spec, load = config.works[name], os.getloadavg()[0]
     count = -(-spec.batch // mesh.size) * mesh.size
     work = make_workload(spec, rows=count, precision=precision)
     arguments = (work.params, work.frozen, work.batch, work.keys, jnp.ones(count, bool))
@@ -66,6 +67,7 @@ def _measure_work(
     calls = {way: functools.partial(b.call, *arguments) for way, b in built.items()}
     times = stopwatch.interleaved(calls, rounds=config.rounds, seconds=config.seconds)
     shared = {"work": name, "devices": mesh.size, "precision": precision, "batch": count}
+    shared |= {"load_before": load, "gemm_gflops": gflops}
     truths = _loop(work, config.l2_clip_norm) if config.check else {}
     rows = []
     for way, made in built.items():
@@ -182,6 +184,7 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _main(given: str, found: str, devices: str) -> None:
+    jax.config.update("jax_enable_compilation_cache", False)  # its seconds are a column
     config = ConfigDict(json.loads(pathlib.Path(given).read_text()))
     files.write_json(found, measure(config, devices=int(devices)))
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxfair.benchmark import __main__ as command
-from jaxfair.benchmark import measure, stopwatch
+from jaxfair.benchmark import measure, results, stopwatch
 from jaxfair.config import load_config
 from jaxfair.errors import InputError
 
@@ -49,6 +49,33 @@ def test_the_rows_become_a_table_and_json(rows):
     assert len(lines) == 2 + len(rows)
     assert len({line.count("|") for line in lines}) == 1
     json.dumps(rows, allow_nan=False)
+
+
+def test_works_measured_before_by_the_same_code_stay_in_the_file(tmp_path):
+    out = tmp_path / "x.json"
+    here = {"environment": {"code": "a", "commit": "1"}}
+    row = lambda work, speed, devices=1: {"work": work, "devices": devices, "speed": speed}
+    results.write(out, here | {"rows": [row("fae", 1), row("net", 2), row("net", 3, devices=2)]})
+    results.write(
+        out, here | {"environment": {"code": "a", "commit": "2"}, "rows": [row("net", 4)]}
+    )
+    expected = [row("fae", 1), row("net", 3, devices=2), row("net", 4)]
+    assert json.loads(out.read_text())["rows"] == expected
+
+
+def test_works_measured_by_other_code_do_not_stay(tmp_path):
+    out = tmp_path / "x.json"
+    results.write(out, {"environment": {"code": "a"}, "rows": [{"work": "fae"}]})
+    written = results.write(out, {"environment": {"code": "b"}, "rows": [{"work": "net"}]})
+    assert json.loads(out.read_text()) == written
+    assert [row["work"] for row in written["rows"]] == ["net"]
+
+
+def test_the_environment_names_the_machine_and_the_code():
+    found = results.environment(["cpu"])
+    assert found["machine"].endswith("cores")
+    assert len(found["code"]) == 64
+    assert "command" not in found
 
 
 def test_interleaved_takes_turns():

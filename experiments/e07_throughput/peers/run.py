@@ -1,7 +1,8 @@
 """Peers side by side: `make bench-peers`, or `python run.py --out FILE [--works fae ...]`.
 
 Every way runs in its own process; the processes take turns, round after round, so that a
-neighbour's load on the machine falls on all of them. Ratios are taken within a round.
+neighbour's load on the machine falls on all of them. Ratios are taken within a round. Works
+that FILE holds already, measured by the same code on the same machine, stay in it.
 """
 
 import argparse
@@ -9,13 +10,16 @@ import importlib.metadata
 import json
 import os
 import pathlib
-import platform
 import statistics
 import subprocess
 import sys
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[2]))
+
+from jaxfair.benchmark import results  # noqa: E402
+
 WAYS = (
     "jaxfair",
     "jaxfair-vmap",
@@ -27,7 +31,7 @@ WAYS = (
     "opacus-functorch",
 )
 ROWS = {"fae": 32, "resnet9_64": 32, "resnet9_128": 16}
-PACKAGES = ("jax", "jaxlib", "flax", "torch", "opacus", "jax-privacy")
+PEERS = ("torch", "opacus", "jax-privacy")
 
 
 class Worker:
@@ -59,7 +63,7 @@ class Worker:
 
 
 def measure(work: str, rows: int, ways: list[str], rounds: int, seconds: float) -> list[dict]:
-    workers = []
+    load, workers = os.getloadavg()[0], []
     for way in ways:
         try:
             workers.append(Worker(way, work, rows, clip=0.01))
@@ -74,7 +78,7 @@ def measure(work: str, rows: int, ways: list[str], rounds: int, seconds: float) 
     for worker in workers:
         worker.close()
     fast = next((w for w in workers if w.way == "jaxfair-fast"), workers[0])
-    return [_row(work, rows, worker, fast) for worker in workers]
+    return [{**_row(work, rows, worker, fast), "load_before": load} for worker in workers]
 
 
 def _row(work: str, rows: int, worker: Worker, fast: Worker) -> dict:
@@ -123,15 +127,10 @@ def main() -> None:
     for work in given.works:
         count = given.rows or ROWS[work]
         rows += measure(work, count, given.ways, given.rounds, given.seconds)
-        print(table(rows), flush=True)
-    environment = {
-        "python": platform.python_version(),
-        "cores": os.cpu_count(),
-        "load": os.getloadavg(),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-    }
-    content = {"environment": environment, "rows": rows}
-    pathlib.Path(given.out).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+    environment = results.environment(["cpu"])
+    environment["versions"] |= {name: importlib.metadata.version(name) for name in PEERS}
+    written = results.write(given.out, {"environment": environment, "rows": rows})
+    print(table(written["rows"]))
 
 
 if __name__ == "__main__":

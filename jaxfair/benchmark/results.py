@@ -1,0 +1,65 @@
+"""The file of results: the works of one machine and one code, measured in one call or several."""
+
+import json
+import os
+import pathlib
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+from jaxfair import files, runlog
+from jaxfair.runfolder import code_digest
+
+__all__ = ["environment", "machine", "write"]
+
+_IDENTITY = ("work", "devices", "precision")
+
+
+def write(path: str | os.PathLike[str], content: Mapping[str, Any]) -> dict[str, Any]:
+    """Writes `content` and returns what was written: its rows, after rows that stay.
+
+    Args:
+      content: has `environment` and `rows`. A row that `path` holds already stays if its
+        work (on as many devices, in the same precision) is not in `content`, and the file
+        was measured in an equal environment: machine, versions and code of the package.
+    """
+    measured = {_identity(row) for row in content["rows"]}
+    stay = [row for row in _rows(path, content["environment"]) if _identity(row) not in measured]
+    written = {**content, "rows": [*stay, *content["rows"]]}
+    files.write_json(path, written)
+    return written
+
+
+def environment(devices: list[str]) -> dict[str, Any]:
+    """Returns `runlog.environment` with the machine's name and the digest of the package."""
+    known = runlog.environment(devices) | {"machine": machine(), "code": code_digest()}
+    return {name: value for name, value in known.items() if name != "command"}
+
+
+def machine() -> str:
+    """Returns the name of the processor and how many cores the machine has."""
+    lines = pathlib.Path("/proc/cpuinfo")
+    names = [
+        line.partition(":")[2].strip()
+        for line in (lines.read_text().splitlines() if lines.exists() else ())
+        if line.startswith("model name")
+    ]
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def _rows(path: str | os.PathLike[str], environment: Mapping[str, Any]) -> list[dict[str, Any]]:
+    if not pathlib.Path(path).exists():
+        return []
+    found = json.loads(pathlib.Path(path).read_text())
+    same = _without_commit(found["environment"]) == _without_commit(environment)
+    return found["rows"] if same else []
+
+
+def _without_commit(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """The digest of the package tells more: a commit may change a page, or miss an edit."""
+    return {name: value for name, value in environment.items() if name != "commit"}
+
+
+def _identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row.get(name) for name in _IDENTITY)
