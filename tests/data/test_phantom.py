@@ -6,7 +6,7 @@ import pydicom
 import pytest
 
 from jaxfair.data import decode
-from jaxfair.data.sources import phantom, rsna, thorax
+from jaxfair.data.sources import phantom, phantom_rsna, rsna, thorax
 from jaxfair.errors import InputError
 
 
@@ -26,23 +26,23 @@ def test_a_phantom_is_in_the_layout_that_the_reader_wants(small_phantom):
 def test_equal_configs_draw_equal_bytes_whatever_the_number_of_processes(
     small_phantom, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(phantom.workers, "FEW", 1)
-    monkeypatch.setattr(phantom.workers.os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(phantom_rsna.workers, "FEW", 1)
+    monkeypatch.setattr(phantom_rsna.workers.os, "sched_getaffinity", lambda _: {0, 1})
     config = phantom.PhantomConfig(n_images=60, pixels=64, seed=3)
     again = phantom.write_phantom(config, tmp_path / "again", progress=False)
     assert digests(again) == digests(small_phantom)
 
 
 def test_another_seed_draws_other_people(tmp_path):
-    one, two = (phantom.draw_table(phantom.PhantomConfig(n_images=40, seed=s)) for s in (0, 1))
+    one, two = (phantom_rsna.draw_table(phantom.PhantomConfig(n_images=40, seed=s)) for s in (0, 1))
     assert set(one["image_id"]).isdisjoint(two["image_id"]) and not one["age"].equals(two["age"])
 
 
 def test_joint_frequencies_follow_the_real_counts():
-    table = phantom.draw_table(phantom.PhantomConfig(n_images=26_684))
+    table = phantom_rsna.draw_table(phantom.PhantomConfig(n_images=26_684))
     opacity = table["finding"] == "opacity"
     cells = table.groupby([opacity.astype(int), "view", "sex"]).size()
-    for cell, bands in phantom.REAL_COUNTS.items():
+    for cell, bands in phantom_rsna.REAL_COUNTS.items():
         assert abs(cells[cell] - sum(bands)) <= 7
     share = {view: opacity[table["view"] == view].mean() for view in ("AP", "PA")}
     assert share["AP"] == pytest.approx(0.38, abs=0.01)
@@ -50,21 +50,21 @@ def test_joint_frequencies_follow_the_real_counts():
     assert (table["sex"] == "M").mean() == pytest.approx(0.57, abs=0.01)
     assert (table["finding"] == "normal").sum() == pytest.approx(8_851, abs=10)
     assert table["age"].min() >= 1 and (table["age"] > 110).sum() == 5
-    assert set(table.loc[table["age"] > 110, "age"]) <= set(phantom.IMPOSSIBLE_AGES)
+    assert set(table.loc[table["age"] > 110, "age"]) <= set(phantom_rsna.IMPOSSIBLE_AGES)
 
 
 def test_real_counts_are_those_of_26684_images():
-    assert sum(map(sum, phantom.REAL_COUNTS.values())) == 26_684
+    assert sum(map(sum, phantom_rsna.REAL_COUNTS.values())) == 26_684
 
 
 @pytest.mark.parametrize("n", [20, 61, 2400])
 def test_there_are_exactly_as_many_films_as_asked_and_one_impossible_age(n):
-    table = phantom.draw_table(phantom.PhantomConfig(n_images=n))
+    table = phantom_rsna.draw_table(phantom.PhantomConfig(n_images=n))
     assert len(table) == n and table["image_id"].is_unique and (table["age"] > 110).any()
 
 
 def test_some_patients_have_several_films_and_each_has_one_sex_and_age():
-    table = phantom.draw_table(phantom.PhantomConfig(n_images=1000))
+    table = phantom_rsna.draw_table(phantom.PhantomConfig(n_images=1000))
     films = table.groupby("patient").size()
     assert (films > 1).mean() > 0.1 and films.max() < 40
     assert (table.groupby("patient")[["sex", "age"]].nunique() == 1).all().all()
@@ -82,18 +82,18 @@ def test_the_files_are_of_every_kind_and_say_phantom(small_phantom):
     assert inverted == {"MONOCHROME1", "MONOCHROME2"} and ages == {True, False}
 
 
-@pytest.mark.parametrize("encoding", list(phantom.ENCODINGS))
+@pytest.mark.parametrize("encoding", list(phantom_rsna.ENCODINGS))
 @pytest.mark.parametrize("inverted", [0.0, 1.0])
 def test_every_encoding_decodes_to_the_film_that_was_drawn(
     tmp_path, monkeypatch, encoding, inverted
 ):
-    monkeypatch.setattr(phantom, "ENCODINGS", {encoding: 1.0})
-    monkeypatch.setattr(phantom, "INVERTED_SHARE", inverted)
+    monkeypatch.setattr(phantom_rsna, "ENCODINGS", {encoding: 1.0})
+    monkeypatch.setattr(phantom_rsna, "INVERTED_SHARE", inverted)
     rng = np.random.default_rng(0)
     film = thorax.draw_film(thorax.draw_anatomy("M", 50, rng=rng), "PA", "normal", 64, rng=rng)
     row = {"image_id": "x", "age": 50, "sex": "M", "view": "PA"}
     path = tmp_path / "x.dcm"
-    path.write_bytes(phantom._encoded(film, row, rng))
+    path.write_bytes(phantom_rsna._encoded(film, row, rng))
     picture, header = decode.decode(path)
     assert header["photometric"] == f"MONOCHROME{1 if inverted else 2}"
     error = np.abs(picture - film)
@@ -133,9 +133,10 @@ def test_only_opacities_of_the_gap_group_change_with_its_contrast(tmp_path):
     fields = {"n_images": 40, "pixels": 32, "gap_group": "M"}
     configs = [phantom.PhantomConfig(gap_contrast=c, **fields) for c in (1.0, 0.5)]
     one, two = (
-        digests(phantom.write_phantom(c, tmp_path / c.name, progress=False)) for c in configs
+        digests(phantom.write_phantom(c, tmp_path / c.folder_name(), progress=False))
+        for c in configs
     )
-    table = phantom.draw_table(configs[0])
+    table = phantom_rsna.draw_table(configs[0])
     fainter = table.query("finding == 'opacity' and sex == 'M'")["image_id"]
     changed = {name for name in one if name.endswith(".dcm") and one[name] != two[name]}
     assert len(fainter) and changed == {f"{rsna.IMAGES}/{name}.dcm" for name in fainter}
@@ -143,9 +144,11 @@ def test_only_opacities_of_the_gap_group_change_with_its_contrast(tmp_path):
 
 def test_the_gap_group_is_the_one_that_the_config_names():
     for name, column in (("F", "sex"), ("AP", "view")):
-        table = phantom.draw_table(phantom.PhantomConfig(n_images=50, gap_group=name))
+        table = phantom_rsna.draw_table(phantom.PhantomConfig(n_images=50, gap_group=name))
         assert table["gap"].equals(table[column] == name)
-    assert not phantom.draw_table(phantom.PhantomConfig(n_images=50, gap_group=""))["gap"].any()
+    assert not phantom_rsna.draw_table(phantom.PhantomConfig(n_images=50, gap_group=""))[
+        "gap"
+    ].any()
 
 
 def test_an_existing_phantom_is_left_alone_and_another_folder_is_refused(small_phantom, tmp_path):
@@ -171,6 +174,7 @@ def test_the_marker_holds_the_whole_config(small_phantom):
         {"pixels": 16},
         {"gap_group": "X"},
         {"gap_contrast": 0.0},
+        {"slices": 4},
     ],
 )
 def test_a_config_out_of_range_is_refused_with_its_value(fields):
@@ -181,4 +185,4 @@ def test_a_config_out_of_range_is_refused_with_its_value(fields):
 
 def test_names_differ_whenever_the_pixels_do():
     configs = [phantom.PhantomConfig(), phantom.PhantomConfig(gap_contrast=1.0)]
-    assert len({config.name for config in configs}) == 2
+    assert len({config.folder_name() for config in configs}) == 2

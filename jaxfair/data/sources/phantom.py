@@ -1,264 +1,74 @@
-"""A stand-in for RSNA: drawn films in real DICOM files, in exactly the Kaggle stage-2 layout.
+"""Stand-ins for the sources: drawn images, in exactly the layout that each source publishes.
 
-No patient is behind any of it, and everything that rests on it says PHANTOM. What it shares
-with the real data are the file layout and the joint frequencies of class, view, sex and age.
+No patient is behind any of it, and everything that rests on it says PHANTOM.
 
-The planted difficulty gap: opacities of `gap_group` (default women) are drawn with
-`gap_contrast` (default 0.6) of the brightness they have in everybody else, so a detector of
-equal skill misses more of them. Nothing else that makes a film hard differs on purpose,
-except what `thorax.draw_anatomy` and `thorax.draw_film` state: soft tissue over women's lower
-lungs, and more noise and less contrast in AP films.
+The planted difficulty gap: findings of `gap_group` (default women) are drawn with
+`gap_contrast` (default 0.6) of the strength that they have in everybody else, so a model of
+equal skill misses more of them. Nothing else that makes an image hard differs on purpose,
+except what the modules that draw them state (`thorax`, `abdomen`).
 """
 
-import dataclasses
-import hashlib
 import json
 import os
 import pathlib
+from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from jaxfair.data import encode, manifest, store, workers
-from jaxfair.data.sources import thorax
+from jaxfair.data import store
+from jaxfair.data.sources import phantom_films, phantom_rsna, phantom_scans
+from jaxfair.data.sources.phantom_config import PhantomConfig
 from jaxfair.errors import InputError
-from jaxfair.files import write_json, write_table
+from jaxfair.files import write_json
 
-__all__ = ["MARKER", "PhantomConfig", "draw_table", "is_phantom", "read_marker", "write_phantom"]
+__all__ = ["MARKER", "PhantomConfig", "is_phantom", "read_marker", "write_phantom"]
 
 MARKER = "phantom.json"
-RECIPE = 1
-"""Grows with every change of what is drawn, so that an old phantom is not taken for a new one."""
-
-BANDS = ((1, 17), (18, 30), (31, 45), (46, 60), (61, 75), (76, 95), (111, 155))
-IMPOSSIBLE_AGES = (148, 150, 151, 153, 155)  # the five that the real headers hold
-REAL_COUNTS = {  # (Target, view, sex): images per age band, of the 26,684 real ones
-    (0, "AP", "F"): (146, 458, 796, 1067, 610, 98, 0),
-    (0, "AP", "M"): (243, 692, 912, 1504, 894, 89, 0),
-    (0, "PA", "F"): (199, 765, 1496, 2173, 1076, 130, 2),
-    (0, "PA", "M"): (303, 972, 1623, 2605, 1623, 193, 3),
-    (1, "AP", "F"): (119, 260, 503, 662, 347, 61, 0),
-    (1, "AP", "M"): (206, 504, 642, 852, 443, 65, 0),
-    (1, "PA", "F"): (33, 60, 138, 206, 104, 9, 0),
-    (1, "PA", "M"): (27, 121, 171, 253, 201, 25, 0),
-}
-NORMAL_SHARE = 8_851 / (8_851 + 11_821)  # of Target 0; the rest is abnormal without opacity
-CLASSES = {
-    "normal": "Normal",
-    "opacity": "Lung Opacity",
-    "other": "No Lung Opacity / Not Normal",
-}
-ENCODINGS = {"jpeg8": 0.6, "plain8": 0.2, "plain12": 0.1, "plain16": 0.1}  # most as the real
-INVERTED_SHARE = 0.1
-SHARES_A_PATIENT = 0.3
-
-
-@dataclasses.dataclass(frozen=True)
-class PhantomConfig:
-    """What a phantom is made of; equal configs give equal pixels.
-
-    Attributes:
-      n_images: number of films, at least 20.
-      seed: of everything random.
-      pixels: side of the square DICOM images, 32 to 1024.
-      gap_group: whose opacities are fainter: a sex, a view, an age group, or "" for nobody.
-      gap_contrast: brightness of their opacities relative to the others', above 0.
-    """
-
-    n_images: int = 2400
-    seed: int = 0
-    pixels: int = 256
-    gap_group: str = "F"
-    gap_contrast: float = 0.6
-
-    def __post_init__(self) -> None:
-        groups = ("", "F", "M", "AP", "PA", *manifest.AGE_GROUPS)
-        rules = (
-            (20 <= self.n_images <= 1_000_000, "n_images", "20 to 1,000,000"),
-            (0 <= self.seed < 2**63, "seed", "0 to 2**63 - 1"),
-            (32 <= self.pixels <= 1024, "pixels", "32 to 1024"),
-            (self.gap_group in groups, "gap_group", f"one of {', '.join(map(repr, groups))}"),
-            (0 < self.gap_contrast <= 4, "gap_contrast", "above 0 and at most 4"),
-        )
-        for holds, name, rule in rules:
-            if not holds:
-                raise InputError(f"phantom.{name} is {getattr(self, name)!r}; it must be {rule}.")
-
-    @property
-    def name(self) -> str:
-        """A folder name that differs whenever the pixels do."""
-        digest = hashlib.sha256(json.dumps(_identity(self), sort_keys=True).encode()).hexdigest()
-        return f"phantom-{self.n_images}x{self.pixels}px-seed{self.seed}-{digest[:8]}"
 
 
 def write_phantom(
-    config: PhantomConfig, root: str | os.PathLike[str], *, progress: bool = True
+    config: PhantomConfig,
+    root: str | os.PathLike[str],
+    *,
+    source: str = "rsna",
+    progress: bool = True,
 ) -> pathlib.Path:
-    """Writes the phantom at `root` unless it is there: DICOM files, two CSVs, mapping, marker.
+    """Writes the phantom of a source at `root` unless it is there: images, tables and marker.
 
     Whole or not at all. Drawn in parallel; the files do not depend on the number of processes.
 
     Raises:
-      InputError: `root` holds something else already.
+      InputError: `root` holds something else already, or nothing is drawn for this source.
     """
     root = pathlib.Path(root)
-    if is_phantom(config, root):
+    if is_phantom(config, root, source=source):
         return root
     with store.whole_folder(root) as draft:
         if draft is not None:
-            _draw(config, draft, progress)
-    if not is_phantom(config, root):
+            _draw(config, draft, source, progress)
+            write_json(draft / MARKER, config.identity(source))
+    if not is_phantom(config, root, source=source):
         raise InputError(
             f"{root} holds other files than this phantom's; name an empty folder for it."
         )
     return root
 
 
-def read_marker(root: str | os.PathLike[str]) -> dict | None:
+def read_marker(root: str | os.PathLike[str]) -> dict[str, Any] | None:
     """The identity of the phantom that `root` holds, or None where the files are no phantom."""
     path = pathlib.Path(root) / MARKER
     return json.loads(path.read_text()) if path.is_file() else None
 
 
-def is_phantom(config: PhantomConfig, root: str | os.PathLike[str]) -> bool:
+def is_phantom(
+    config: PhantomConfig, root: str | os.PathLike[str], *, source: str = "rsna"
+) -> bool:
     """True where `root` holds exactly this phantom, whole."""
-    return read_marker(root) == _identity(config)
+    return read_marker(root) == config.identity(source)
 
 
-def draw_table(config: PhantomConfig) -> pd.DataFrame:
-    """Draws who is filmed: one row per film, joint frequencies as in `REAL_COUNTS`.
-
-    Returns:
-      Columns index, image_id, patient (int), film (running number of the patient's films),
-      finding, view, sex, age (int), gap (bool).
-    """
-    rng = np.random.default_rng([config.seed, 0])
-    rows = [cell for cell, n in _cell_counts(config.n_images).items() for _ in range(n)]
-    table = pd.DataFrame(rows, columns=["finding", "view", "sex", "band"])
-    table = table.iloc[rng.permutation(len(table))].reset_index(drop=True)
-    table["age"] = [_draw_age(band, rng) for band in table["band"]]
-    table["patient"] = _draw_patients(table, rng)
-    table["age"] = table.groupby("patient")["age"].transform("first")
-    table["film"] = table.groupby("patient").cumcount()
-    table["index"] = np.arange(len(table))
-    table["image_id"] = [_image_id(config.seed, i) for i in table["index"]]
-    groups = table[["sex", "view"]].assign(age_group=manifest.age_group(table["age"]))
-    table["gap"] = (groups == config.gap_group).any(axis=1)
-    return table.drop(columns="band")
-
-
-def _draw(config: PhantomConfig, folder: pathlib.Path, progress: bool) -> None:
-    (folder / "stage_2_train_images").mkdir()
-    table = draw_table(config)
-    jobs = [(config, row, str(folder)) for row in table.to_dict("records")]
-    for _ in workers.parallel(_write_film, jobs, label="draw PHANTOM", progress=progress):
-        pass
-    _write_tables(table, folder)
-    write_json(folder / MARKER, _identity(config))
-
-
-def _identity(config: PhantomConfig) -> dict:
-    return {"data": "phantom", "recipe": RECIPE, **dataclasses.asdict(config)}
-
-
-def _cell_counts(n: int) -> dict[tuple[str, str, str, int], int]:
-    """Images per (finding, view, sex, band): largest remainders; impossible ages at least once."""
-    shares: dict[tuple[str, str, str, int], float] = {}
-    for (target, view, sex), bands in REAL_COUNTS.items():
-        for band, count in enumerate(bands):
-            if target:
-                shares["opacity", view, sex, band] = count
-            else:
-                shares["normal", view, sex, band] = count * NORMAL_SHARE
-                shares["other", view, sex, band] = count * (1 - NORMAL_SHARE)
-    exact = {cell: n * share / 26_684 for cell, share in shares.items() if share}
-    counts = {cell: int(value) for cell, value in exact.items()}
-    if not any(counts[cell] for cell in counts if cell[3] == 6):
-        counts["normal", "PA", "M", 6] = 1
-    by_remainder = sorted(exact, key=lambda cell: counts[cell] - exact[cell])
-    for cell in by_remainder[: n - sum(counts.values())]:
-        counts[cell] += 1
-    return counts
-
-
-def _draw_age(band: int, rng: np.random.Generator) -> int:
-    if band == len(BANDS) - 1:
-        return int(rng.choice(IMPOSSIBLE_AGES))
-    low, high = BANDS[band]
-    if band == 0:  # few of the real children are small
-        return round(rng.triangular(low, high, high))
-    if band == len(BANDS) - 2:
-        return int(rng.triangular(low, low, high))
-    return int(rng.integers(low, high + 1))
-
-
-def _draw_patients(table: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
-    """A film joins an earlier patient of the same sex and age band with a fixed probability.
-
-    Four times out of five that patient has had the same finding before.
-    """
-    patients = np.empty(len(table), int)
-    known: dict[tuple[str, int, str], list[int]] = {}
-    for i, row in enumerate(table.to_dict("records")):
-        kind = str(rng.choice(list(CLASSES))) if rng.random() < 0.2 else row["finding"]
-        earlier = known.get((row["sex"], row["band"], kind), [])
-        join = earlier and rng.random() < SHARES_A_PATIENT
-        patients[i] = earlier[int(rng.integers(len(earlier)))] if join else i
-        known.setdefault((row["sex"], row["band"], row["finding"]), []).append(patients[i])
-    return pd.factorize(patients)[0] + 1
-
-
-def _image_id(seed: int, index: int) -> str:
-    """Looks like an RSNA id, and is none."""
-    return hashlib.sha256(f"PHANTOM {seed} {index}".encode()).hexdigest()[:36]
-
-
-def _write_film(job: tuple[PhantomConfig, dict, str]) -> None:
-    config, row, root = job
-    path = pathlib.Path(root) / "stage_2_train_images" / f"{row['image_id']}.dcm"
-    person = np.random.default_rng([config.seed, 1, row["patient"]])
-    rng = np.random.default_rng([config.seed, 2, row["index"]])
-    body = thorax.draw_anatomy(row["sex"], min(row["age"], 90), rng=person)
-    contrast = config.gap_contrast if row["gap"] else 1.0
-    film = thorax.draw_film(
-        body, row["view"], row["finding"], config.pixels, contrast=contrast, rng=rng
-    )
-    path.write_bytes(_encoded(film, row, rng))
-
-
-def _encoded(film: np.ndarray, row: dict, rng: np.random.Generator) -> bytes:
-    """How a film is encoded depends on chance alone, never on what it shows."""
-    return encode.dicom_bytes(
-        film,
-        encoding=str(rng.choice(list(ENCODINGS), p=list(ENCODINGS.values()))),
-        inverted=bool(rng.random() < INVERTED_SHARE),
-        image_id=row["image_id"],
-        sex=row["sex"],
-        age=f"{row['age']:03d}Y" if rng.random() < 0.1 else str(row["age"]),
-        view=row["view"],
-        remark="PHANTOM: drawn by a program, no patient",
-    )
-
-
-def _write_tables(table: pd.DataFrame, root: pathlib.Path) -> None:
-    """The two CSVs with one row per box, and the mapping to patients, as RSNA publishes them."""
-    rng = np.random.default_rng([2, len(table)])
-    rows = table.to_dict("records")
-    boxes, classes = [], []
-    for row in rows:
-        n_boxes = int(rng.integers(1, 3)) if row["finding"] == "opacity" else 1
-        for _ in range(n_boxes):
-            box = (np.nan,) * 4
-            if row["finding"] == "opacity":
-                box = tuple(np.round(rng.uniform([100, 250, 150, 150], [550, 500, 300, 400]), 1))
-            boxes.append((row["image_id"], *box, int(row["finding"] == "opacity")))
-            classes.append((row["image_id"], CLASSES[row["finding"]]))
-    columns = ["patientId", "x", "y", "width", "height", "Target"]
-    write_table(root / "stage_2_train_labels.csv", pd.DataFrame(boxes, columns=columns))
-    names = ["patientId", "class"]
-    write_table(root / "stage_2_detailed_class_info.csv", pd.DataFrame(classes, columns=names))
-    mapping = [
-        {"img_id": f"{row['patient']:08d}_{row['film']:03d}.png", "subset_img_id": row["image_id"]}
-        for row in rows
-    ]
-    write_json(root / "pneumonia-challenge-dataset-mappings_2018.json", mapping)
+def _draw(config: PhantomConfig, folder: pathlib.Path, source: str, progress: bool) -> None:
+    if source == "rsna":
+        phantom_rsna.draw(config, folder, progress=progress)
+    elif source == "volumes":
+        phantom_scans.draw(config, folder, progress=progress)
+    else:
+        phantom_films.draw(config, source, folder, progress=progress)

@@ -3,11 +3,26 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["FINDINGS", "Anatomy", "draw_anatomy", "draw_film"]
+__all__ = [
+    "FINDINGS",
+    "Anatomy",
+    "Scene",
+    "blob",
+    "draw_anatomy",
+    "draw_bones",
+    "draw_film",
+    "draw_lungs",
+    "draw_tissue",
+    "expose",
+    "grain",
+    "radius",
+    "step",
+]
 
 FINDINGS = ("normal", "opacity", "other")
 
@@ -82,28 +97,29 @@ def draw_film(
         body = body._replace(heart=body.heart * 1.15, lung=body.lung * 0.92)
     if other == "heart":
         body = body._replace(heart=body.heart * 1.4)
-    scene = _Scene.pose(size, rng)
-    lungs, domes = _lungs(scene, body, raised=other == "diaphragm", rng=rng)
-    film = _tissue(scene, body, lungs, domes, rng)
-    film += _bones(scene, body)
+    scene = Scene.pose(size, rng)
+    raised = int(rng.integers(2)) if other == "diaphragm" else -1
+    lungs, domes = draw_lungs(scene, body, [0.28 * (side == raised) for side in range(2)])
+    film = draw_tissue(scene, body, lungs, domes, rng)
+    film += draw_bones(scene, body)
     if finding == "opacity":
         film += contrast * _opacities(scene, lungs, rng)
     if other == "effusion":
         film += _effusion(scene, lungs, domes, rng)
     if other == "nodule":
         film += _nodules(scene, lungs, rng)
-    return _expose(film, view, rng)
+    return expose(film, view, rng)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Scene:
+class Scene:
     """Coordinates of every pixel: x to the right, y down, both about -1 to 1 on the film."""
 
     x: np.ndarray
     y: np.ndarray
 
     @classmethod
-    def pose(cls, size: int, rng: np.random.Generator) -> "_Scene":
+    def pose(cls, size: int, rng: np.random.Generator) -> "Scene":
         """The patient stands a little shifted, turned and nearer or farther."""
         line = np.linspace(-1, 1, size, dtype=np.float32)
         turn, dx, dy = rng.normal(scale=[0.02, 0.02, 0.025]).tolist()
@@ -116,104 +132,113 @@ class _Scene:
         return self.x.shape[0]
 
 
-def _lungs(
-    scene: _Scene, body: Anatomy, *, raised: bool, rng: np.random.Generator
+def draw_lungs(
+    scene: Scene, body: Anatomy, lift: Sequence[float] = (0.0, 0.0)
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Soft masks (size, size) of the lung on the left and right of the film, and their domes."""
+    """Draws both lungs, the one on the film's left (the patient's right) first.
+
+    Args:
+      scene: coordinates.
+      body: whose lungs.
+      lift: how much higher each half of the diaphragm stands than it should.
+
+    Returns:
+      Two soft masks (size, size), and the heights of the two domes at every pixel.
+    """
     top, masks, domes = -0.80, [], []
-    lifted = int(rng.integers(2)) if raised else -1
     for side, sign in enumerate((-1, 1)):
-        base = top + body.lung + (0.05 if sign > 0 else 0.0) - (0.28 if side == lifted else 0.0)
+        base = top + body.lung + (0.05 if sign > 0 else 0.0) - lift[side]
         middle = sign * 0.50 * body.chest
         depth = (scene.y - top) / (base - top)
         half = 0.43 * body.chest * (0.62 + 0.42 * np.clip(depth, 0, 1.1))
         across = (scene.x - middle - sign * 0.05 * np.clip(depth, 0, 1)) / half
         round_top = 1 - across**2 - np.clip(1 - depth / 0.45, 0, None) ** 2
         dome = base - 0.17 * (1 - np.clip(across, -1.2, 1.2) ** 2)
-        masks.append(_step(round_top, 0.10) * _step(dome - scene.y, 0.02))
+        masks.append(step(round_top, 0.10) * step(dome - scene.y, 0.02))
         domes.append(dome)
     return masks, domes
 
 
-def _tissue(
-    scene: _Scene,
+def draw_tissue(
+    scene: Scene,
     body: Anatomy,
     lungs: list[np.ndarray],
     domes: list[np.ndarray],
     rng: np.random.Generator,
 ) -> np.ndarray:
+    """Chest wall, belly, lungs with their vessels, spine, heart, aorta, trachea and breasts."""
     x, y = scene.x, scene.y
     wall = body.chest * (1.08 + 0.10 * np.clip(-y - 0.2, 0, 1))
-    film = 0.62 * _step(1 - (np.abs(x) / wall) ** 4 - np.clip(-y - 0.62, 0, 1) ** 2 * 3, 0.25)
-    film *= 1 + 0.18 * _step(y - np.where(x < 0, domes[0], domes[1]), 0.03)
+    film = 0.62 * step(1 - (np.abs(x) / wall) ** 4 - np.clip(-y - 0.62, 0, 1) ** 2 * 3, 0.25)
+    film *= 1 + 0.18 * step(y - np.where(x < 0, domes[0], domes[1]), 0.03)
     air = np.maximum(lungs[0], lungs[1])
-    hili = sum(_blob(x - s * 0.2, y + 0.05, 0.16, 0.26) for s in (-1, 1))
-    vessels = _grain(rng, scene.size, 28) * (0.05 * hili + 0.016) + 0.07 * hili
-    film -= air * (0.40 + 0.03 * _grain(rng, scene.size, 5) - vessels)
-    film += 0.10 * _step(0.085 - np.abs(x), 0.02) + 0.16 * _step(0.15 - np.abs(x), 0.035) * air
-    film += 0.30 * air * _step(1 - _radius(x - 0.11, y - 0.20, body.heart, 0.32), 0.12)
-    film += 0.20 * air * _step(1 - _radius(x - 0.13, y + 0.33, body.knob, body.knob), 0.3)
-    film -= 0.12 * _step(0.045 - np.abs(x), 0.015) * _step(-0.28 - y, 0.05) * _step(y + 0.95, 0.05)
+    hili = sum(blob(x - s * 0.2, y + 0.05, 0.16, 0.26) for s in (-1, 1))
+    vessels = grain(rng, scene.size, 28) * (0.05 * hili + 0.016) + 0.07 * hili
+    film -= air * (0.40 + 0.03 * grain(rng, scene.size, 5) - vessels)
+    film += 0.10 * step(0.085 - np.abs(x), 0.02) + 0.16 * step(0.15 - np.abs(x), 0.035) * air
+    film += 0.30 * air * step(1 - radius(x - 0.11, y - 0.20, body.heart, 0.32), 0.12)
+    film += 0.20 * air * step(1 - radius(x - 0.13, y + 0.33, body.knob, body.knob), 0.3)
+    film -= 0.12 * step(0.045 - np.abs(x), 0.015) * step(-0.28 - y, 0.05) * step(y + 0.95, 0.05)
     for sign in (-1, 1):
-        film += body.soft * _step(
-            1 - _radius(x - sign * 0.44 * body.chest, y - 0.22, 0.34 * body.chest, 0.30), 0.18
+        film += body.soft * step(
+            1 - radius(x - sign * 0.44 * body.chest, y - 0.22, 0.34 * body.chest, 0.30), 0.18
         )
     return film
 
 
-def _bones(scene: _Scene, body: Anatomy) -> np.ndarray:
+def draw_bones(scene: Scene, body: Anatomy) -> np.ndarray:
     """Ribs as bands that fall from the spine outwards (behind) and inwards (in front)."""
     x, y = np.abs(scene.x) / body.chest, scene.y
-    cage = _step(1.02 - x, 0.03) * _step(y + 0.86, 0.04) * _step(0.45 - y, 0.12)
+    cage = step(1.02 - x, 0.03) * step(y + 0.86, 0.04) * step(0.45 - y, 0.12)
     behind = _bands((y + 0.10 * (x - 0.35) ** 2 - 0.30 * x * (1 - 0.5 * x)) / body.ribs, 0.30)
-    front = _bands((y + 0.42 * x**2) / body.ribs + 0.4, 0.24) * _step(x - 0.35, 0.1)
-    clavicle = np.exp(-(((y + 0.66 + 0.10 * (1 - x)) / 0.035) ** 2)) * _step(0.95 - x, 0.05)
-    return body.bone * (cage * (behind + 0.6 * front) + 1.1 * clavicle * _step(x - 0.08, 0.03))
+    front = _bands((y + 0.42 * x**2) / body.ribs + 0.4, 0.24) * step(x - 0.35, 0.1)
+    clavicle = np.exp(-(((y + 0.66 + 0.10 * (1 - x)) / 0.035) ** 2)) * step(0.95 - x, 0.05)
+    return body.bone * (cage * (behind + 0.6 * front) + 1.1 * clavicle * step(x - 0.08, 0.03))
 
 
-def _opacities(scene: _Scene, lungs: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+def _opacities(scene: Scene, lungs: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
     """One to three consolidations: blobs with a torn edge, more often low in the lung."""
     total = np.zeros_like(lungs[0])
     for _ in range(int(rng.choice([1, 2, 3], p=[0.45, 0.4, 0.15]))):
         x = float(rng.choice([-1, 1]) * rng.uniform(0.28, 0.56))
         y = float(rng.triangular(-0.45, 0.15, 0.34))
         wide, tall, bright = rng.uniform([0.14, 0.14, 0.18], [0.28, 0.32, 0.36]).tolist()
-        torn = np.exp(0.6 * _grain(rng, scene.size, 9))
-        cloud = np.exp(-((_radius(scene.x - x, scene.y - y, wide, tall) * torn) ** 1.5))
+        torn = np.exp(0.6 * grain(rng, scene.size, 9))
+        cloud = np.exp(-((radius(scene.x - x, scene.y - y, wide, tall) * torn) ** 1.5))
         total = np.maximum(total, bright * cloud)
-    texture = 1 + 0.20 * _grain(rng, scene.size, 40)
+    texture = 1 + 0.20 * grain(rng, scene.size, 40)
     return total * texture * np.maximum(lungs[0], lungs[1])
 
 
 def _effusion(
-    scene: _Scene, lungs: list[np.ndarray], domes: list[np.ndarray], rng: np.random.Generator
+    scene: Scene, lungs: list[np.ndarray], domes: list[np.ndarray], rng: np.random.Generator
 ) -> np.ndarray:
     side, level = int(rng.integers(2)), float(rng.uniform(0.05, 0.25))
     meniscus = domes[side].max() - level - 0.5 * np.clip(np.abs(scene.x) - 0.45, 0, None)
-    return 0.28 * lungs[side] * _step(scene.y - meniscus, 0.04)
+    return 0.28 * lungs[side] * step(scene.y - meniscus, 0.04)
 
 
-def _nodules(scene: _Scene, lungs: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+def _nodules(scene: Scene, lungs: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
     total = np.zeros_like(lungs[0])
     for _ in range(int(rng.integers(1, 4))):
         x = float(rng.choice([-1, 1]) * rng.uniform(0.22, 0.6))
-        y, radius = rng.uniform([-0.55, 0.03], [0.3, 0.06]).tolist()
-        total += 0.22 * _step(1 - _radius(scene.x - x, scene.y - y, radius, radius), 0.3)
+        y, reach = rng.uniform([-0.55, 0.03], [0.3, 0.06]).tolist()
+        total += 0.22 * step(1 - radius(scene.x - x, scene.y - y, reach, reach), 0.3)
     return total * np.maximum(lungs[0], lungs[1])
 
 
-def _expose(film: np.ndarray, view: str, rng: np.random.Generator) -> np.ndarray:
+def expose(film: np.ndarray, view: str, rng: np.random.Generator) -> np.ndarray:
     """Exposure, processing and noise differ from film to film, whatever it shows."""
     lying = view == "AP"
     wobble, offset, bend = rng.normal(scale=[0.05, 0.03, 0.08]).tolist()
     gain = (0.86 if lying else 0.94) * (1 + wobble)
     film = np.clip((0.07 if lying else 0.02) + offset + gain * film, 0.001, 1) ** math.exp(bend)
     noise = rng.standard_normal(film.shape, dtype=np.float32)
-    film += (0.022 if lying else 0.014) * noise + 0.008 * _grain(rng, film.shape[0], 64)
+    film += (0.022 if lying else 0.014) * noise + 0.008 * grain(rng, film.shape[0], 64)
     return np.clip(film, 0, 1).astype(np.float32)
 
 
-def _step(value: np.ndarray, soft: float) -> np.ndarray:
+def step(value: np.ndarray, soft: float) -> np.ndarray:
     """0 where `value` is negative, 1 where positive, over a width of about 2 `soft`."""
     ramp = np.asarray(value, np.float32) * (0.5 / soft)
     ramp += 0.5
@@ -224,20 +249,22 @@ def _step(value: np.ndarray, soft: float) -> np.ndarray:
     return ramp
 
 
-def _radius(dx: np.ndarray, dy: np.ndarray, wide: float, tall: float) -> np.ndarray:
+def radius(dx: np.ndarray, dy: np.ndarray, wide: float, tall: float) -> np.ndarray:
+    """Squared distance from an ellipse's middle: 1 on its edge."""
     return (dx / wide) ** 2 + (dy / tall) ** 2
 
 
-def _blob(dx: np.ndarray, dy: np.ndarray, wide: float, tall: float) -> np.ndarray:
-    return np.exp(-_radius(dx, dy, wide, tall))
+def blob(dx: np.ndarray, dy: np.ndarray, wide: float, tall: float) -> np.ndarray:
+    """A soft ellipse: 1 in the middle, 1/e on its edge."""
+    return np.exp(-radius(dx, dy, wide, tall))
 
 
 def _bands(phase: np.ndarray, width: float) -> np.ndarray:
     away = np.abs(phase - np.round(phase))
-    return _step(width - away, 0.10)
+    return step(width - away, 0.10)
 
 
-def _grain(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
+def grain(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
     """Smooth noise (size, size), standard deviation about 0.7, `cells` bumps across."""
     weights = _between(size, cells)
     return weights @ rng.standard_normal((cells, cells), dtype=np.float32) @ weights.T
