@@ -66,6 +66,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.train.expected_batch_size = 512
     config.train.checkpoint_every = 500
     config.train.start_from = config_dict.placeholder(str)  # a run folder, for two stages
+    config.train.tensorboard = False
     return _phantom(config) if arg == "phantom" else config
 
 

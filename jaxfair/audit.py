@@ -26,14 +26,18 @@ from jaxfair import files
 from jaxfair.audit_bench import Bench, assemble, reference
 from jaxfair.audit_faults import self_test
 from jaxfair.audit_trials import Size, canary_scores, examine
-from jaxfair.config import Settings, parse_command, settings_from_config
+from jaxfair.config import (
+    Settings,
+    method_from_settings,
+    parse_command,
+    settings_from_config,
+)
 from jaxfair.data.dataset import DataConfig, Dataset, open_dataset
 from jaxfair.data.sources.phantom import PhantomConfig
 from jaxfair.errors import InputError
 from jaxfair.features import training_fields
 from jaxfair.feed import make_population
 from jaxfair.mesh import make_mesh, put_replicated
-from jaxfair.methods.catalog import make_method
 from jaxfair.optim import make_optimizer
 from jaxfair.privacy import accounting, canaries
 from jaxfair.privacy.accounting import Event
@@ -184,7 +188,7 @@ def _small_data(settings: Settings, out: pathlib.Path, progress: bool) -> Datase
 
 
 def _bench(settings: Settings, claim: PrivacyPlan, dataset: Dataset) -> Bench:
-    method = make_method(settings.method_name, settings.method)
+    method = method_from_settings(settings)
     params, frozen = method.init(jax.random.key(settings.seed), dataset.spec)
     mesh = make_mesh()
     frozen = put_replicated(mesh, frozen)

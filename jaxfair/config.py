@@ -7,6 +7,7 @@ one sentence.
 
 import dataclasses
 import difflib
+import importlib.util
 import json
 import pathlib
 import runpy
@@ -18,8 +19,10 @@ from ml_collections import ConfigDict, config_flags
 
 from jaxfair.data.dataset import DataConfig
 from jaxfair.data.sources.phantom import PhantomConfig
+from jaxfair.data.transforms import AugmentConfig, make_augment
 from jaxfair.errors import InputError, nearest
-from jaxfair.methods.catalog import METHODS
+from jaxfair.methods.base import Method
+from jaxfair.methods.catalog import METHODS, make_method
 from jaxfair.optim import OptimConfig
 from jaxfair.privacy.ledger import Entry, read_entries
 from jaxfair.privacy.plan import PrivacyConfig, PrivacyPlan, make_plan
@@ -28,6 +31,7 @@ __all__ = [
     "Settings",
     "TrainConfig",
     "load_config",
+    "method_from_settings",
     "parse_command",
     "plan_from_settings",
     "settings_from_config",
@@ -44,14 +48,20 @@ class TrainConfig:
       checkpoint_every: steps between checkpoints; a ledger line pays for as many.
       start_from: folder of a run whose parameters this one begins with; what that run spent
         stands first in this one's ledger, and the budget covers both.
+      tensorboard: write TensorBoard event files beside metrics.jsonl.
     """
 
     steps: int
     expected_batch_size: int
     checkpoint_every: int = 50
     start_from: str | None = None
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
+        if self.tensorboard and importlib.util.find_spec("tensorboardX") is None:
+            raise InputError(
+                "train.tensorboard needs tensorboardX: pip install tensorboardX, or leave it False."
+            )
         for name in ("steps", "expected_batch_size", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"train.{name} is {getattr(self, name)}; it must be at least 1.")
@@ -66,6 +76,7 @@ class Settings:
     data: DataConfig
     method_name: str
     method: Any
+    augment: AugmentConfig
     optim: OptimConfig
     dp: PrivacyConfig
     train: TrainConfig
@@ -74,7 +85,7 @@ class Settings:
 def settings_from_config(config: ConfigDict) -> Settings:
     """Checks every field of a config. Raises InputError that names the field and the rule."""
     tree = config.to_dict()
-    known = ("name", "seed", "data", "method", "extractor", "optim", "dp", "train")
+    known = ("name", "seed", "data", "method", "extractor", "augment", "optim", "dp", "train")
     _refuse_unknown(tree, known, "config")
     data = dict(tree["data"])
     phantom = data.pop("phantom", None)
@@ -88,16 +99,44 @@ def settings_from_config(config: ConfigDict) -> Settings:
         raise InputError(
             f"method.name is {method_name!r}; known methods are {', '.join(METHODS)}.{hint}"
         )
+    method_class = METHODS[method_name][0]
+    checked_data = _build(DataConfig, data, "data")
+    if "labels" in [field.name for field in dataclasses.fields(method_class)]:
+        method.setdefault("labels", checked_data.tasks)
     return Settings(
         name=tree["name"],
         seed=tree["seed"],
-        data=_build(DataConfig, data, "data"),
+        data=checked_data,
         method_name=method_name,
-        method=_build(METHODS[method_name][0], method, "method"),
+        method=_build(method_class, method, "method"),
+        augment=_build(AugmentConfig, tree.get("augment", {}), "augment"),
         optim=_build(OptimConfig, tree["optim"], "optim"),
         dp=_build(PrivacyConfig, tree["dp"], "dp"),
         train=_build(TrainConfig, tree["train"], "train"),
     )
+
+
+def method_from_settings(settings: Settings) -> Method:
+    """Returns the Method of a config, with its augmentation where one is switched on.
+
+    Raises InputError where the Method is asked for other labels than the data carry, or is
+    one that cannot augment.
+    """
+    labels = getattr(settings.method, "labels", settings.data.tasks)
+    if labels != settings.data.tasks:
+        raise InputError(
+            f"method.labels are {labels}, but an example carries {settings.data.tasks}: leave "
+            "method.labels out, and choose in data.labels."
+        )
+    augment = make_augment(settings.augment, settings.data.tasks)
+    if augment is None:
+        return make_method(settings.method_name, settings.method)
+    if settings.method_name != "classifier":
+        raise InputError(
+            f"config.augment changes images, and the method {settings.method_name!r} prepares each "
+            "image once: leave augment out, or use the method 'classifier'."
+        )
+    return make_method(settings.method_name, settings.method, augment=augment)
 
 
 def plan_from_settings(settings: Settings) -> PrivacyPlan:

@@ -8,10 +8,14 @@ from jax import ShapeDtypeStruct as Struct
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxfair.config import Settings, plan_from_settings, settings_from_config
+from jaxfair.config import (
+    Settings,
+    method_from_settings,
+    plan_from_settings,
+    settings_from_config,
+)
 from jaxfair.mesh import make_mesh
 from jaxfair.methods.base import Method, PyTree
-from jaxfair.methods.catalog import make_method
 from jaxfair.optim import make_optimizer
 from jaxfair.privacy import noise
 from jaxfair.privacy.plan import PrivacyPlan
@@ -24,7 +28,7 @@ def describe(config: ConfigDict, *, num_devices: int | None = None) -> str:
     """Returns the plan of a run as text. The step is compiled (for its memory), never run."""
     settings = settings_from_config(config)
     plan, mesh = plan_from_settings(settings), make_mesh(num_devices)
-    method = make_method(settings.method_name, settings.method)
+    method = method_from_settings(settings)
     example = settings.data.spec
     params, frozen = method.init(jax.random.key(settings.seed), example)
     if method.prepare is not None:

@@ -20,15 +20,15 @@ from PIL import Image
 
 from jaxfair import checkpoint, files, report
 from jaxfair.checkpoint import Checkpoint
-from jaxfair.config import plan_from_settings, settings_from_config
+from jaxfair.config import method_from_settings, plan_from_settings, settings_from_config
 from jaxfair.data.dataset import Dataset, open_dataset
 from jaxfair.errors import InputError
 from jaxfair.fairness.table import fairness_table, fit_thresholds
 from jaxfair.methods.base import Method, PyTree
-from jaxfair.methods.catalog import DESCRIPTIONS, make_method
+from jaxfair.methods.catalog import DESCRIPTIONS
 from jaxfair.optim import averaged_params, make_optimizer
 from jaxfair.runfolder import RunFolder
-from jaxfair.runlog import progress_bar
+from jaxfair.runlog import Board, progress_bar
 
 __all__ = ["main", "run", "score_rows"]
 
@@ -51,7 +51,7 @@ def run(
     """
     settings, folder = settings_from_config(config), RunFolder(pathlib.Path(workdir))
     dataset = open_dataset(settings.data, progress=progress)
-    method = make_method(settings.method_name, settings.method)
+    method = method_from_settings(settings)
     params, frozen = method.init(jax.random.key(settings.seed), dataset.spec)
     like = Checkpoint(params, make_optimizer(settings.optim).init(params), 0)
     ledger = plan_from_settings(settings).open_ledger(folder.ledger)
@@ -68,7 +68,10 @@ def run(
     files.write_json(folder.data_card, dataset.card)
     files.write_json(folder.model, DESCRIPTIONS[settings.method_name](settings.method))
     files.write_json(folder.thresholds, fit_thresholds(predictions))
-    files.write_table(folder.fairness, fairness_table(predictions, seed=settings.seed))
+    table = fairness_table(predictions, seed=settings.seed)
+    files.write_table(folder.fairness, table)
+    if settings.train.tensorboard:
+        _write_board(folder, table, trained.step, private=settings.dp.enabled)
     if maps is not None and (with_images or dataset.data == "phantom"):
         _write_maps(folder, dataset, predictions, np.unique(rows["row"]), maps)
 
@@ -129,6 +132,15 @@ def predictions_table(
         table = manifest[kept].assign(task=task, y_true=labels)
         tables.append(table.assign(y_score=values[place].astype(np.float64))[labels.notna()])
     return pd.concat(tables, ignore_index=True)
+
+
+def _write_board(folder: RunFolder, table: pd.DataFrame, step: int, *, private: bool) -> None:
+    """Adds the AUROC of every group to the TensorBoard files."""
+    board = Board(folder.board, private=private)
+    shown = table[(table["metric"] == "auroc") & table["value"].notna()]
+    names = shown["split"] + "/" + shown["task"] + "/" + shown["attribute"] + "/" + shown["group"]
+    board.write(step, dict(zip("auroc/" + names, shown["value"])), covered=False)
+    board.close()
 
 
 def _parts(rows: np.ndarray) -> Iterator[np.ndarray]:

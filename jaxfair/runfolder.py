@@ -25,6 +25,7 @@ class RunFolder:
     env = property(lambda self: self.path / "env.json")
     privacy = property(lambda self: self.path / "privacy.json")
     metrics = property(lambda self: self.path / "metrics.jsonl")
+    board = property(lambda self: self.path / "tensorboard")
     ledger = property(lambda self: self.path / "ledger.jsonl")
     checkpoints = property(lambda self: self.path / "checkpoints")
     secret = property(lambda self: self.path / "secret")

@@ -7,13 +7,14 @@ import pathlib
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import tqdm
 
 from jaxfair import files
 
-__all__ = ["MetricsLog", "environment", "progress_bar"]
+__all__ = ["Board", "MetricsLog", "environment", "progress_bar"]
 
 _PACKAGES = (
     "jax",
@@ -27,6 +28,42 @@ _PACKAGES = (
 )
 
 
+_FLUSH_SECONDS = 10
+
+
+class Board:
+    """TensorBoard event files of a run, beside metrics.jsonl and never instead of it.
+
+    What the guarantee of a private run does not cover stands under `not_covered_by_guarantee/`.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], *, private: bool, after_step: int | None = None
+    ) -> None:
+        """Opens the folder; points after `after_step`, of a run that resumes there, are hidden."""
+        from tensorboardX import SummaryWriter  # an extra: pip install "jaxfair[tensorboard]"
+
+        purge = None if after_step is None else after_step + 1
+        self._writer = SummaryWriter(str(folder), purge_step=purge, flush_secs=_FLUSH_SECONDS)
+        self._private = private
+
+    def write(self, step: int, values: Mapping[str, float | None], *, covered: bool) -> None:
+        """Adds a point to each curve; None adds none.
+
+        Args:
+          covered: False for what the guarantee does not cover, as evaluation on patients.
+        """
+        marked = self._private and not covered
+        group = "not_covered_by_guarantee" if marked else "run"
+        for name, value in values.items():
+            if value is not None:
+                self._writer.add_scalar(f"{group}/{name}", value, step)
+
+    def close(self) -> None:
+        """Writes what is still pending."""
+        self._writer.close()
+
+
 class MetricsLog:
     """`metrics.jsonl` of a run, one line a logged step.
 
@@ -35,13 +72,18 @@ class MetricsLog:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, after_step: int, writes: bool = True
+        self,
+        path: str | os.PathLike[str],
+        *,
+        after_step: int,
+        writes: bool = True,
+        board: Board | None = None,
     ) -> None:
         """Opens the log and drops the lines that a resumed run will write again.
 
-        With several hosts one of them `writes`.
+        With several hosts one of them `writes`. A `board` shows the same values.
         """
-        self._path, self._writes = pathlib.Path(path), writes
+        self._path, self._writes, self._board = pathlib.Path(path), writes, board
         if not writes:
             return
         kept = [line for line in _lines(self._path) if json.loads(line)["step"] <= after_step]
@@ -53,6 +95,13 @@ class MetricsLog:
             return
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **values}, sort_keys=True) + "\n")
+        if self._board is not None:
+            self._board.write(step, values, covered=True)
+
+    def close(self) -> None:
+        """Closes the board; the log itself is whole after every line."""
+        if self._board is not None:
+            self._board.close()
 
 
 def progress_bar(

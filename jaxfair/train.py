@@ -5,6 +5,7 @@ the data, build the step, begin or replay; then for every block of steps pay fir
 after, and save; at the end write the statement, forget the secret, evaluate and report.
 """
 
+import contextlib
 import datetime
 import json
 import os
@@ -25,6 +26,7 @@ from jaxfair import checkpoint, dryrun, evaluate, files, report
 from jaxfair.checkpoint import Checkpoint
 from jaxfair.config import (
     Settings,
+    method_from_settings,
     parse_command,
     plan_from_settings,
     settings_from_config,
@@ -44,13 +46,12 @@ from jaxfair.mesh import (
     put_replicated,
 )
 from jaxfair.methods.base import Method
-from jaxfair.methods.catalog import make_method
 from jaxfair.microbatch import fastest as fastest_microbatch
 from jaxfair.optim import make_optimizer
 from jaxfair.privacy.ledger import BudgetExceeded, Ledger
 from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.runfolder import RunFolder
-from jaxfair.runlog import MetricsLog, progress_bar
+from jaxfair.runlog import Board, MetricsLog, progress_bar
 from jaxfair.step import DEFAULT_MICROBATCH, Step, TrainState, check_isolation, make_step
 
 __all__ = ["main", "run"]
@@ -102,7 +103,7 @@ def _model(settings: Settings, plan: PrivacyPlan, mesh: Mesh) -> tuple[Method, A
 
     A private plan is refused here for a Method that couples examples.
     """
-    method = make_method(settings.method_name, settings.method)
+    method = method_from_settings(settings)
     params, frozen = method.init(jax.random.key(settings.seed), settings.data.spec)
     check_isolation(method, plan, params, frozen, settings.data.spec)
     params, frozen = put_replicated(mesh, (params, frozen))
@@ -171,10 +172,8 @@ def _params_of_run(workdir: pathlib.Path, like: Any, plan: PrivacyPlan) -> Any:
 def _loop(job: Job, step: Step, state: TrainState, frozen: Any, feed: Feed) -> TrainState:
     """Pays for a block of steps, trains it and saves; until all steps or the budget are done."""
     begun, every = int(state.step), job.settings.train.checkpoint_every
-    log = MetricsLog(job.folder.metrics, after_step=begun, writes=is_first_host())
-    with progress_bar(
-        job.plan.steps, initial=begun, what="training", hidden=not job.progress
-    ) as bar:
+    bar = progress_bar(job.plan.steps, initial=begun, what="training", hidden=not job.progress)
+    with contextlib.closing(_open_log(job, begun)) as log, bar:
         for first in range(begun, job.plan.steps, every):
             count = min(every, job.plan.steps - first)
             try:
@@ -191,6 +190,13 @@ def _loop(job: Job, step: Step, state: TrainState, frozen: Any, feed: Feed) -> T
             log.write(int(state.step), epsilon=epsilon, steps_per_second=rate, **public)
             checkpoint.save(job.folder.checkpoints, _kept(state), job.ledger)
     return state
+
+
+def _open_log(job: Job, begun: int) -> MetricsLog:
+    writes, board = is_first_host(), None
+    if writes and job.settings.train.tensorboard:
+        board = Board(job.folder.board, private=job.plan.private, after_step=begun)
+    return MetricsLog(job.folder.metrics, after_step=begun, writes=writes, board=board)
 
 
 def _begin_or_resume(job: Job, step: Step, params: Any) -> TrainState:

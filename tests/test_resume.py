@@ -60,7 +60,7 @@ def toy_method(*_):
 @pytest.fixture
 def toy(monkeypatch, tmp_path):
     """Runs the real train on the toy; returns `run(name)`, the draws it made are recorded."""
-    monkeypatch.setattr(train, "make_method", toy_method)
+    monkeypatch.setattr(train, "method_from_settings", toy_method)
     monkeypatch.setattr(train, "open_dataset", lambda *a, **k: ToyDataset())
     monkeypatch.setattr(train.evaluate, "run", lambda *a, **k: None)
     monkeypatch.setattr(train.report, "run", lambda *a, **k: None)

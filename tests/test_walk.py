@@ -17,9 +17,8 @@ from dp_accounting.pld import PLDAccountant
 
 from jaxfair import train
 from jaxfair.checkpoint import Checkpoint, restore
-from jaxfair.config import plan_from_settings, settings_from_config
+from jaxfair.config import method_from_settings, plan_from_settings, settings_from_config
 from jaxfair.errors import InputError
-from jaxfair.methods.catalog import make_method
 from jaxfair.optim import make_optimizer
 from jaxfair.privacy.verify import verify_run
 from tests.small import CONFIG, OVERRIDES, small_config
@@ -61,7 +60,7 @@ def read_json(path):
 
 def params_of(config, workdir):
     settings = settings_from_config(config)
-    method = make_method(settings.method_name, settings.method)
+    method = method_from_settings(settings)
     side = settings.data.image_size
     spec = {"image": jax.ShapeDtypeStruct((side, side, 1), np.float32)}
     params, _ = method.init(jax.random.key(0), spec)

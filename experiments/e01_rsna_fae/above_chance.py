@@ -16,17 +16,16 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from jaxfair import evaluate, files
-from jaxfair.config import settings_from_config
+from jaxfair.config import method_from_settings, settings_from_config
 from jaxfair.data.dataset import open_dataset
 from jaxfair.fairness import delong
-from jaxfair.methods.catalog import make_method
 
 
 def baselines(run: pathlib.Path) -> pd.DataFrame:
     """Returns the run's test predictions with columns `untrained` and `intensity`."""
     settings = settings_from_config(ConfigDict(json.loads((run / "config.json").read_text())))
     dataset = open_dataset(settings.data)
-    method = make_method(settings.method_name, settings.method)
+    method = method_from_settings(settings)
     params, frozen = method.init(jax.random.key(settings.seed), dataset.spec)
     predictions = pd.read_parquet(run / "predictions.parquet")
     test = predictions[predictions["split"] == "test"].reset_index(drop=True)

@@ -91,7 +91,7 @@ def fault_24_each_image_of_a_patient_is_a_unit():
     """Record-level clipping and sampling, quoted per patient (tayebiarasteh/DP_CXR)."""
 
     def make_population(original, ids, rows):
-        each = [(name, row) for name, own in zip(ids, rows) for row in own]
+        each = [(f"{name}/{row}", row) for name, own in zip(ids, rows) for row in own]
         return original([name for name, _ in each], [np.array([row]) for _, row in each])
 
     return wrapped(feed, "make_population", make_population)
