@@ -18,6 +18,7 @@ from jaxfair import files, train
 from jaxfair.config import load_config
 from jaxfair.fairness.contrasts import group_contrasts
 from jaxfair.report import load_run
+from jaxfair.runlog import progress_bar
 
 CONFIG = pathlib.Path(__file__).resolve().parents[2] / "configs" / "rsna_fae.py"
 PLANTED = ("sex", "F")
@@ -73,14 +74,16 @@ if __name__ == "__main__":
     parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/phantom-study"))
     arguments = parser.parse_args()
     parts = []
-    for seed in range(arguments.seeds):
-        done = arguments.workdir / f"seed-{seed}.csv"
-        if not done.exists():
-            files.write_table(done, one_seed(seed, arguments.workdir))
-        parts.append(pd.read_csv(done))
-        print(json.dumps(summary(pd.concat(parts, ignore_index=True))), flush=True)
+    with progress_bar(arguments.seeds, what="phantom study", unit="seed") as bar:
+        for seed in range(arguments.seeds):
+            done = arguments.workdir / f"seed-{seed}.csv"
+            if not done.exists():
+                files.write_table(done, one_seed(seed, arguments.workdir))
+            parts.append(pd.read_csv(done))
+            bar.update()
     results = pathlib.Path(__file__).parent / "results"
     everything = pd.concat(parts, ignore_index=True)
     files.write_table(results / "contrasts.csv", everything.round(5))
     overrides = {name: str(value) for name, value in OVERRIDES.items()}
     files.write_json(results / "summary.json", summary(everything) | {"overrides": overrides})
+    print(json.dumps(summary(everything), indent=2))
