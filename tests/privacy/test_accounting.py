@@ -6,8 +6,10 @@ follow from a closed form; each row below is one of them.
 
 import math
 
+import dp_accounting
 import hypothesis
 import pytest
+from dp_accounting import rdp
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
@@ -251,6 +253,26 @@ def test_an_event_outside_its_ranges_is_refused(fields, rule):
 def test_a_delta_outside_zero_and_one_is_refused(delta):
     with pytest.raises(ValueError, match="delta"):
         epsilon([Event(0.1, 1.0, 1)], delta)
+
+
+def test_the_top_epsilon_of_dp_cxr_follows_from_its_settings():
+    """ "Private, fair and accurate": 11 planned over 150 epochs, 93 of them reported at 7.89."""
+    per_epoch = 150_188 // 128
+    events = lambda sigma, epochs: [Event(1 / per_epoch, sigma, epochs * per_epoch)]
+    assert epsilon(events(0.5495, 150), 1e-6) == pytest.approx(11, abs=0.002)
+    assert epsilon(events(0.5495, 93), 6e-6) == pytest.approx(7.89, abs=0.005)
+
+
+def test_dp_cxr_by_renyi_divergences_of_whole_orders_reports_8_19():
+    per_epoch, sigma = 150_188 // 128, 0.5624  # what reaches 11 by RDP
+    event = Event(1 / per_epoch, sigma, 93 * per_epoch)
+    draw = dp_accounting.PoissonSampledDpEvent(
+        event.sampling_prob, dp_accounting.GaussianDpEvent(sigma)
+    )
+    whole = rdp.RdpAccountant([*range(2, 64), 80, 128, 256, 512]).compose(draw, event.steps)
+    assert epsilon_rdp([Event(1 / per_epoch, sigma, 150 * per_epoch)], 1e-6) <= 11.01
+    assert whole.get_epsilon(6e-6) == pytest.approx(8.19, abs=0.005)
+    assert epsilon_rdp([event], 6e-6) == pytest.approx(8.089, abs=0.001)  # finer orders
 
 
 def exact_gaussian(mu, delta):
