@@ -11,7 +11,7 @@ __all__ = ["Build", "draw_build", "draw_scan"]
 
 AIR, FAT, MUSCLE, FLUID = -1000, -100, 55, 10
 """Hounsfield units, as all below: a scan with contrast medium in the portal venous phase."""
-LESION = -55
+LESION = -90
 """Hounsfield units of a lesion less those of the pancreas around it."""
 
 
@@ -36,10 +36,10 @@ def draw_build(sex: str, age: float, *, rng: np.random.Generator) -> Build:
     vary = rng.normal(size=7).tolist()
     return Build(
         wide=(160 - 11 * woman) * (1 + 0.05 * vary[0]),
-        deep=(108 - 7 * woman) * (1 + 0.06 * vary[1]),
+        deep=(118 - 7 * woman) * (1 + 0.06 * vary[1]),
         fat=max(6.0, 16 + 5 * woman + 4 * vary[2]),
         scale=(1 - 0.07 * woman) * (1 + 0.04 * vary[3]),
-        pancreas=105 - 20 * old + 5 * vary[4],
+        pancreas=120 - 20 * old + 5 * vary[4],
         bone=300 - 80 * old + 20 * vary[5],
         vessel=10 * (1 + 0.25 * old) * (1 + 0.05 * vary[6]),
     )
@@ -58,11 +58,11 @@ def draw_scan(
 
     Args:
       build: from `draw_build`.
-      lesion: one mass of 22 to 40 mm in the pancreas, in its head seven times out of ten,
-        55 HU darker than the pancreas.
+      lesion: one mass of 28 to 44 mm in the pancreas, in its head seven times out of ten,
+        90 HU darker than the pancreas.
       shape: (d, h, w) in voxels.
       spacing: of the voxels along d, h and w, in mm.
-      contrast: factor on those 55 HU; below 1 a lesion is harder to see.
+      contrast: factor on those 90 HU; below 1 a lesion is harder to see.
       rng: everything random comes from it.
 
     Returns:
@@ -70,15 +70,15 @@ def draw_scan(
       right to the left.
     """
     space = _Space.pose(build, shape, spacing, rng)
-    masses = rng.spawn(1)[0]
+    mass = rng.spawn(1)[0]
     _body(space, build)
     _organs(space, build, rng)
     _bowel(space, rng)
     path = _pancreas(space, build, rng)
     if lesion:
-        _lesion(space, build.pancreas + contrast * LESION, path, masses)
+        _lesion(space, build.pancreas + contrast * LESION, path, mass)
     noise = rng.standard_normal(space.values.shape, dtype=np.float32)
-    return np.round(np.clip(space.values + 11 * noise, -1024, 3071)).astype(np.int16)
+    return np.round(np.clip(space.values + 10 * noise, -1024, 3071)).astype(np.int16)
 
 
 class _Space:
@@ -98,7 +98,7 @@ class _Space:
         rng: np.random.Generator,
     ) -> "_Space":
         """The person lies a few millimetres off the middle."""
-        shift = rng.normal(scale=[8, 4, 4])
+        shift = rng.normal(scale=[5, 4, 4])
         axes = []
         for axis, (n, mm) in enumerate(zip(shape, spacing)):
             line = (np.arange(n) - (n - 1) / 2) * mm - shift[axis]
@@ -141,8 +141,8 @@ def _organs(space: _Space, build: Build, rng: np.random.Generator) -> None:
     vessels = 150 + hu[2]
     for x in (-70, 70):
         space.paint((125, 5, x), (62, 70, 56), -820)
-    space.paint((35, -12, -72), (78, 72, 68), 105 + hu[0])
-    space.paint((62, -30, -10), (34, 44, 60), 105 + hu[0])
+    space.paint((48, -8, -90), (72, 74, 52), 110 + hu[0])
+    space.paint((72, -34, -35), (34, 44, 70), 110 + hu[0])
     space.paint((45, 38, 100), (42, 34, 27), 118 + hu[1])
     space.paint((58, -34, 58), (40, 34, 36), 25)
     space.paint((66, -52, 52), (24, 12, 24), -700)
@@ -156,7 +156,7 @@ def _organs(space: _Space, build: Build, rng: np.random.Generator) -> None:
 def _bowel(space: _Space, rng: np.random.Generator) -> None:
     """Loops with fluid or gas, in front and below."""
     for _ in range(int(rng.integers(9, 14))):
-        centre = rng.uniform([-130, -62, -95], [-42, -8, 95]).tolist()
+        centre = rng.uniform([-130, -62, -95], [-68, -8, 95]).tolist()
         radius = float(rng.uniform(11, 19))
         space.paint(centre, (radius, radius, 1.4 * radius), float(rng.normal(38, 10)))
         if rng.random() < 0.4:
@@ -166,10 +166,10 @@ def _bowel(space: _Space, rng: np.random.Generator) -> None:
 
 def _pancreas(space: _Space, build: Build, rng: np.random.Generator) -> np.ndarray:
     """Head, body and tail along a bent line; returns its (7, 3) points, head first."""
-    line = np.array([(-20, 4, -30), (-12, -4, -22), (-2, -10, -8), (4, -12, 10),
-                     (10, -6, 30), (18, 4, 50), (24, 14, 68)], float)  # fmt: skip
-    line += rng.normal(scale=3, size=(1, 3))
-    for point, radius in zip(line, (17, 15, 13, 12, 12, 12, 11)):
+    line = np.array([(-26, -6, -36), (-16, -12, -26), (-4, -20, -10), (4, -24, 10),
+                     (12, -20, 30), (20, -6, 50), (26, 8, 68)], float)  # fmt: skip
+    line += rng.normal(scale=2, size=(1, 3))
+    for point, radius in zip(line, (25, 22, 18, 17, 17, 17, 16)):
         space.paint(point.tolist(), (radius, radius, radius * 1.15), build.pancreas)
     return line
 
@@ -177,5 +177,5 @@ def _pancreas(space: _Space, build: Build, rng: np.random.Generator) -> np.ndarr
 def _lesion(space: _Space, hu: float, line: np.ndarray, rng: np.random.Generator) -> None:
     place = 0 if rng.random() < 0.7 else int(rng.integers(2, 7))
     centre = (line[place] + rng.normal(scale=3, size=3)).tolist()
-    radius = float(rng.uniform(11, 20))
-    space.paint(centre, (radius, radius, radius), hu, organ=False)
+    radius = float(rng.uniform(14, 22))
+    space.paint(centre, (radius, radius, radius), hu)

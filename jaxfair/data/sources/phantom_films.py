@@ -11,7 +11,6 @@ faults of real ones: those of `phantom_people.ODDITIES`, lateral films, and PNGs
 
 import io
 import pathlib
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -102,7 +101,7 @@ def _with_findings(studies: pd.DataFrame, rng: np.random.Generator) -> pd.DataFr
     return studies
 
 
-def _write_film(job: tuple[PhantomConfig, dict[str, Any], str]) -> None:
+def _write_film(job: tuple[PhantomConfig, dict, str]) -> None:
     config, row, root = job
     person = np.random.default_rng([config.seed, 12, row["patient"]])
     rng = np.random.default_rng([config.seed, 13, row["index"]])

@@ -90,9 +90,10 @@ def _present(table: pd.DataFrame) -> dict[str, np.ndarray]:
 
 def _place_chexpert(table: pd.DataFrame) -> list[str]:
     return [
-        f"{'valid' if row.patient % 10 == 6 else 'train'}/patient{row.patient:05d}/"
-        f"study{row.study}/view{row.film}_{'lateral' if row.view == 'LATERAL' else 'frontal'}.jpg"
-        for row in table.itertuples()
+        f"{'valid' if row['patient'] % 10 == 6 else 'train'}/patient{row['patient']:05d}/"
+        f"study{row['study']}/view{row['film']}_"
+        f"{'lateral' if row['view'] == 'LATERAL' else 'frontal'}.jpg"
+        for row in table.to_dict("records")
     ]
 
 
@@ -171,8 +172,8 @@ def _mimic_ids(table: pd.DataFrame) -> pd.DataFrame:
 
 def _place_mimic(table: pd.DataFrame) -> list[str]:
     return [
-        f"files/p{str(row.subject_id)[:2]}/p{row.subject_id}/s{row.study_id}/{row.dicom_id}.jpg"
-        for row in _mimic_ids(table).itertuples()
+        f"files/p{str(subject)[:2]}/p{subject}/s{study}/{dicom}.jpg"
+        for dicom, subject, study in _mimic_ids(table).to_numpy()
     ]
 
 
@@ -228,7 +229,8 @@ def _write_hospital(people: pd.DataFrame, folder: pathlib.Path) -> None:
 
 
 def _place_table(table: pd.DataFrame) -> list[str]:
-    return [f"images/{row.patient:05d}_{row.study}_{row.film}.png" for row in table.itertuples()]
+    names = table[["patient", "study", "film"]].to_numpy()
+    return [f"images/{patient:05d}_{study}_{film}.png" for patient, study, film in names]
 
 
 def _write_table(table: pd.DataFrame, seed: int, folder: pathlib.Path) -> None:

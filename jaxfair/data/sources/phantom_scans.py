@@ -9,7 +9,6 @@ ones, those of `phantom_people.ODDITIES`.
 
 import gzip
 import pathlib
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +24,7 @@ LESION_SHARE = 0.4
 VISITS = {1: 0.9, 2: 0.1}
 HEIGHTS = (160.0, 200.0, 240.0)
 """Of a scan from first to last slice, in mm."""
-WIDTHS = (340.0, 400.0)
+WIDTHS = (350.0, 390.0)
 """From and to: side of a slice, in mm."""
 
 
@@ -56,13 +55,16 @@ def draw_table(config: PhantomConfig) -> pd.DataFrame:
     scans["lesion"] = ill[scans["patient"] - 1]
     scans["gap"] = phantom_people.in_gap(scans, config.gap_group)
     scans["index"] = np.arange(len(scans))
-    scans["image"] = [f"images/{s.patient:05d}_{s.study}.nii.gz" for s in scans.itertuples()]
+    scans["image"] = [
+        f"images/{patient:05d}_{study}.nii.gz"
+        for patient, study in zip(scans["patient"], scans["study"])
+    ]
     scans["thick"] = np.round(rng.choice(HEIGHTS, len(scans)) / config.slices, 3)
     scans["side"] = np.round(rng.uniform(*WIDTHS, len(scans)) / config.pixels, 3)
     return scans
 
 
-def _write_scan(job: tuple[PhantomConfig, dict[str, Any], str]) -> None:
+def _write_scan(job: tuple[PhantomConfig, dict, str]) -> None:
     config, row, root = job
     person = np.random.default_rng([config.seed, 31, row["patient"]])
     rng = np.random.default_rng([config.seed, 32, row["index"]])
@@ -78,7 +80,7 @@ def _write_scan(job: tuple[PhantomConfig, dict[str, Any], str]) -> None:
     path.write_bytes(gzip.compress(_nifti(scan, row), compresslevel=3, mtime=0))
 
 
-def _nifti(scan: np.ndarray, row: dict[str, Any]) -> bytes:
+def _nifti(scan: np.ndarray, row: dict) -> bytes:
     """The bytes of a NIfTI-1 file; its axes run to the patient's left, back and head."""
     import nibabel
 
