@@ -32,7 +32,8 @@ OVERRIDES = {
     "data.phantom.gap_group": "M",
     "data.phantom.gap_contrast": 2.5,
     "method.hidden_dims": (25, 50, 75),
-    "train.steps": 120,
+    "dp.microbatch": 8,
+    "train.steps": 60,
     "train.expected_batch_size": 32,
     "train.checkpoint_every": 60,
 }
