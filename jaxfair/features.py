@@ -5,6 +5,7 @@ are computed once and never inside the per-example gradient.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import jax
 import numpy as np
@@ -14,9 +15,26 @@ from jaxfair.data.loader import Fields
 from jaxfair.methods.base import Example, Method, PyTree
 from jaxfair.runlog import progress_bar
 
-__all__ = ["training_fields"]
+__all__ = ["Cached", "training_fields"]
 
 _BATCH = 32
+
+
+@dataclass(frozen=True)
+class Cached:
+    """A reader of rows whose values are held in memory.
+
+    Attributes:
+      values: (n, ...), one entry per image of the training population.
+      place: (store rows,) int, where each row's entry stands; -1 for rows that have none.
+    """
+
+    values: np.ndarray
+    place: np.ndarray
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        """Returns the entries of (n,) store rows."""
+        return self.values[self.place[rows]]
 
 
 def training_fields(
@@ -35,7 +53,7 @@ def training_fields(
     place = np.full(len(dataset.manifest), -1, np.int64)
     place[rows] = np.arange(len(rows))
     cached = _prepared(method.prepare, frozen, dataset, rows, progress)
-    return {name: _reader(values, place) for name, values in cached.items()}
+    return {name: Cached(values, place) for name, values in cached.items()}
 
 
 def _prepared(
@@ -58,7 +76,3 @@ def _prepared(
                 cached[name][start : start + len(part)] = values[: len(part)]
             bar.update(len(part))
     return cached
-
-
-def _reader(values: np.ndarray, place: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda rows: values[place[rows]]

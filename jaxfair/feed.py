@@ -13,7 +13,7 @@ from jaxfair.privacy import noise, sampling
 from jaxfair.privacy.secret import Secret
 from jaxfair.step import Randomness
 
-__all__ = ["Feed", "Population", "make_population"]
+__all__ = ["Feed", "Piece", "Population", "make_population"]
 
 
 class Population(NamedTuple):
@@ -26,6 +26,22 @@ class Population(NamedTuple):
 
     rows: list[np.ndarray]
     ids: np.ndarray
+
+
+class Piece(NamedTuple):
+    """What one chunk is made of, before anything is read.
+
+    Attributes:
+      rows: (chunk_size,) int64 store rows, -1 for padding.
+      ids: (chunk_size,) uint32, the unit of each row; 0 for padding.
+      randomness: of the step that the chunk belongs to.
+      is_last: whether the draw of that step ends with this chunk.
+    """
+
+    rows: np.ndarray
+    ids: np.ndarray
+    randomness: Randomness
+    is_last: bool
 
 
 class Feed(NamedTuple):
@@ -50,15 +66,23 @@ class Feed(NamedTuple):
     def chunks(
         self, first: int, count: int
     ) -> Iterator[tuple[dict[str, jax.Array], Randomness, bool]]:
-        """Yields (chunk, randomness, is_last) for steps `first` to `first + count - 1`.
+        """Yields (chunk, randomness, is_last) for steps `first` to `first + count - 1`."""
+        for piece in self.pieces(first, count):
+            part = local_part(self.mesh, len(piece.rows))
+            batch = gather(self.fields, piece.rows[part], piece.ids[part])
+            yield put_batch(self.mesh, batch), piece.randomness, piece.is_last
+
+    def pieces(self, first: int, count: int) -> Iterator[Piece]:
+        """Yields what the chunks of these steps are made of.
 
         An empty draw gives one chunk of padding: a step is a step, whoever took part.
         """
         for number in range(first, first + count):
             randomness = self.randomness(number)
-            pieces = sampling.chunks_from_draw(self.draw(number), self.chunk_size)
-            for place, piece in enumerate(pieces, start=1):
-                yield self._chunk(number, piece), randomness, place == len(pieces)
+            parts = sampling.chunks_from_draw(self.draw(number), self.chunk_size)
+            for place, part in enumerate(parts, start=1):
+                rows, ids = self._rows(number, part)
+                yield Piece(rows, ids, randomness, place == len(parts))
 
     def draw(self, number: int) -> np.ndarray:
         """Returns the indices of the units drawn for step `number`."""
@@ -74,16 +98,15 @@ class Feed(NamedTuple):
         words = np.frombuffer(self.secret.derive("example", number, length=8), np.uint32)
         return Randomness(words, noise.noise_key_data(self.secret, number, self.num_leaves))
 
-    def _chunk(self, number: int, piece: np.ndarray) -> dict[str, jax.Array]:
-        units = piece[piece != sampling.PADDING]
-        rows = np.full(len(piece), -1, np.int64)
-        ids = np.zeros(len(piece), np.uint32)
+    def _rows(self, number: int, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        units = part[part != sampling.PADDING]
+        rows = np.full(len(part), -1, np.int64)
+        ids = np.zeros(len(part), np.uint32)
         rows[: len(units)] = sampling.draw_images(
             self.secret, number, units, self.population.rows, self.population.ids
         )
         ids[: len(units)] = self.population.ids[units]
-        part = local_part(self.mesh, len(piece))
-        return put_batch(self.mesh, gather(self.fields, rows[part], ids[part]))
+        return rows, ids
 
 
 def make_population(ids: Sequence[str], rows: Sequence[np.ndarray]) -> Population:

@@ -52,6 +52,7 @@ from jaxfair.privacy.ledger import BudgetExceeded, Ledger
 from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.runfolder import RunFolder
 from jaxfair.runlog import Board, MetricsLog, progress_bar
+from jaxfair.scan import Calls, make_calls
 from jaxfair.step import DEFAULT_MICROBATCH, Step, TrainState, check_isolation, make_step
 
 __all__ = ["main", "run"]
@@ -156,7 +157,7 @@ def _train(job: Job, step: Step, method: Method, params: Any, frozen: Any) -> Tr
         num_leaves=len(jax.tree.leaves(params)),
         chunk_size=job.microbatch * mesh.size,
     )
-    return _loop(job, step, state, frozen, feed)
+    return _loop(job, make_calls(step, feed, frozen), state)
 
 
 def _params_of_run(workdir: pathlib.Path, like: Any, plan: PrivacyPlan) -> Any:
@@ -169,7 +170,7 @@ def _params_of_run(workdir: pathlib.Path, like: Any, plan: PrivacyPlan) -> Any:
     return found.params
 
 
-def _loop(job: Job, step: Step, state: TrainState, frozen: Any, feed: Feed) -> TrainState:
+def _loop(job: Job, calls: Calls, state: TrainState) -> TrainState:
     """Pays for a block of steps, trains it and saves; until all steps or the budget are done."""
     begun, every = int(state.step), job.settings.train.checkpoint_every
     bar = progress_bar(job.plan.steps, initial=begun, what="training", hidden=not job.progress)
@@ -182,8 +183,8 @@ def _loop(job: Job, step: Step, state: TrainState, frozen: Any, feed: Feed) -> T
                 print(error, file=sys.stderr)
                 break
             bar.set_postfix_str(job.plan.progress(epsilon))
-            for chunk, randomness, is_last in prefetch(feed.chunks(first, count)):
-                state, released = step.update(state, frozen, chunk, randomness, is_last)
+            for arguments in prefetch(calls.arguments(first, count)):
+                state, released = calls.update(state, calls.frozen, *arguments)
                 bar.update(int(state.step) - bar.n)
             public = {name: float(value) for name, value in released.items()}
             rate = bar.format_dict["rate"]

@@ -29,6 +29,7 @@ ROOMS = {  # room -> what it may import of jaxfair, besides itself and the bedro
     "runfolder": {"privacy"},
     "job": {"config", "data", "mesh", "privacy", "runfolder", "runlog"},
     "microbatch": {"mesh", "methods", "privacy", "step"},
+    "scan": {"features", "feed", "mesh", "methods", "step"},
 }
 COMMANDS = {"train", "prepare", "evaluate", "report", "predict", "benchmark", "audit", "account"}
 NEVER = {  # module -> rooms where it must not be imported

@@ -20,6 +20,7 @@ from jaxfair.methods.catalog import METHODS
 from jaxfair.models.extractor import FrozenNorm
 from jaxfair.privacy import audit, sampling
 from jaxfair.privacy.plan import PrivacyConfig, make_plan
+from jaxfair.scan import make_calls
 from tests.privacy.test_edges_draws import dataset
 from tests.privacy.test_edges_release import SPEC, over_the_batch
 from tests.privacy.toy import (
@@ -93,9 +94,10 @@ def test_the_poisson_loader_that_fair_uad_dropped_is_the_only_one_here():
         drawn = sampling.poisson_draw(SECRET, step, num_units=30, sampling_prob=0.3)
         assert sorted(np.concatenate(read)) == sorted(np.repeat(drawn, len(fields)))
     loops = [n for n in ast.walk(ast.parse(inspect.getsource(train))) if isinstance(n, ast.For)]
-    stepping = [loop for loop in loops if "step.update" in ast.unparse(loop.body)]
+    stepping = [loop for loop in loops if "calls.update" in ast.unparse(loop.body)]
     innermost = [s for s in stepping if not any(isinstance(n, ast.For) for n in s.body)]
-    assert ["feed.chunks" in ast.unparse(loop.iter) for loop in innermost] == [True]
+    assert ["calls.arguments" in ast.unparse(loop.iter) for loop in innermost] == [True]
+    assert make_calls(bench.step, source, bench.frozen).arguments == source.chunks
 
 
 def test_delta_of_one_over_n_as_in_fair_uad_is_refused():
