@@ -192,8 +192,7 @@ def _bench(settings: Settings, claim: PrivacyPlan, dataset: Dataset) -> Bench:
     params, frozen = method.init(jax.random.key(settings.seed), dataset.spec)
     mesh = make_mesh()
     frozen = put_replicated(mesh, frozen)
-    unit = settings.dp.unit or ("patient" if dataset.patient_ids_known else "image")
-    ids, units = dataset.units(unit)
+    ids, units = dataset.units(settings.dp.unit or dataset.unit)
     rows = np.concatenate(units)
     return Bench(
         claim=claim,

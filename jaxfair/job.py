@@ -48,7 +48,7 @@ def open_job(
     progress: bool,
 ) -> Job:
     """Opens the ledger and the secret, and checks that the secret is this run's."""
-    unit = settings.dp.unit or ("patient" if dataset.patient_ids_known else "image")
+    unit = settings.dp.unit or dataset.unit
     if recharge and settings.dp.insecure_seed is not None:
         raise InputError(
             "--recharge needs fresh randomness, and dp.insecure_seed fixes it: the same noise "

@@ -1,10 +1,15 @@
-"""Decodes a dataset once: python -m jaxfair.prepare --source rsna --root DIR --out DIR."""
+"""Decodes a dataset once: python -m jaxfair.prepare --source rsna --root DIR --out DIR.
+
+Sources whose columns have to be named, and every option of the data, come from a config:
+python -m jaxfair.prepare --config configs/table_resnet.py --config.data.root=DIR
+"""
 
 import sys
 from collections.abc import Sequence
 
 from absl import flags
 
+from jaxfair.config import parse_command, settings_from_config
 from jaxfair.data.dataset import DataConfig, Dataset, open_dataset
 from jaxfair.errors import InputError
 
@@ -22,6 +27,8 @@ def run(config: DataConfig, *, progress: bool = True) -> Dataset:
 
 def main(argv: Sequence[str]) -> int:
     """The command; `argv[0]` is the program's name. Returns the exit status, 2 for bad input."""
+    if any(argument.startswith(("--config", "-config")) for argument in argv[1:]):
+        return _from_config(argv)
     values = _flags()
     try:
         rest = values(list(argv))[1:]
@@ -43,13 +50,30 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def _from_config(argv: Sequence[str]) -> int:
+    """The command with --config FILE and overrides of it."""
+    try:
+        tree, values = parse_command(argv, _define_progress)
+        config = settings_from_config(tree).data
+        print("\n".join(_summary(config, run(config, progress=values.progress))))
+    except (InputError, flags.Error) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return 2
+    return 0
+
+
+def _define_progress(values: flags.FlagValues) -> None:
+    flags.DEFINE_bool("progress", True, "draw a progress bar", flag_values=values)
+
+
 def _flags() -> flags.FlagValues:
     values = flags.FlagValues()
+    _define_progress(values)
+    flags.DEFINE_string("config", None, "a config's data instead of these", flag_values=values)
     flags.DEFINE_string("source", "rsna", "which layout the files have", flag_values=values)
     flags.DEFINE_string("root", None, "folder of the source; else JAXFAIR_DATA", flag_values=values)
     flags.DEFINE_string("out", None, "folder to write; else beside root", flag_values=values)
     flags.DEFINE_integer("image_size", 128, "side of the square images", flag_values=values)
-    flags.DEFINE_bool("progress", True, "draw a progress bar", flag_values=values)
     flags.DEFINE_bool("help", False, "show this text", short_name="h", flag_values=values)
     return values
 
@@ -58,12 +82,13 @@ def _summary(config: DataConfig, dataset: Dataset) -> list[str]:
     """What a person wants to know at the end; about patients, so for the terminal only."""
     card, splits = dataset.card, dataset.manifest["split"]
     name = f"{'PHANTOM ' if dataset.data == 'phantom' else ''}{config.source}"
-    unit = "patients known" if dataset.patient_ids_known else "patients unknown, unit is the image"
+    known = "patients known" if dataset.unit == "patient" else "patients unknown"
+    unit = known if dataset.unit == "patient" else f"{known}, unit is the {dataset.unit}"
     lines = [f"{name}: {len(dataset)} images of {card['patients']} units ({unit})"]
     lines.append(
         ", ".join(f"{s} {int((splits == s).sum())}" for s in ("train", "validation", "test"))
     )
-    lines.append(f"left out (no label in this task): {int((splits == '').sum())}")
+    lines.append(f"left out (no label in this task, or another view): {int((splits == '').sum())}")
     lines.append(f"set aside: {card['rejected']['total']}")
     lines += [f"  {n} x {reason}" for reason, n in card["rejected"]["by_reason"].items()]
     return lines + [f"written: {dataset.folder}"]

@@ -29,7 +29,7 @@ class Killed(BaseException):
 class ToyDataset:
     """A dataset of made-up images, two for every third patient."""
 
-    patient_ids_known, data, selection, population = True, "phantom", "independent", "made"
+    unit, data, selection, population = "patient", "phantom", "independent", "made"
 
     def __init__(self, digest="toy"):
         self.digest = digest

@@ -6,13 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from jaxfair.data.sources import rsna
+from jaxfair.data.manifest import SPLIT_RULES, VIEWS
+from jaxfair.data.pixels import Stored
+from jaxfair.data.sources import rsna, table
+from jaxfair.data.sources.base import Source
 from jaxfair.data.sources.phantom import PhantomConfig
+from jaxfair.data.sources.table import TableConfig
 from jaxfair.errors import InputError, nearest
 
-__all__ = ["DataConfig"]
+__all__ = ["SOURCES", "DataConfig"]
 
-SOURCES = {"rsna": rsna.SPEC}
+SOURCES: dict[str, Source] = {"rsna": rsna, "table": table}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,15 +24,27 @@ class DataConfig:
     """Which data, prepared how, split how. Everything is checked here, before any file is read.
 
     Attributes:
-      source: "rsna".
+      source: a key of SOURCES.
       root: folder of the source; None is the variable JAXFAIR_DATA. With `phantom` it is the
         folder in which phantoms are kept (None: runs/phantoms).
       prepared: folder of the prepared set; None is jaxfair-prepared/ beside the root.
+      table: of the sources that are any table: its file and what its columns mean; a mapping
+        is accepted.
       image_size: side of the square images, 16 to 1024.
+      channels: 1, or 3 for colour, where the source can give it.
+      resize: how a film becomes a square: "crop" (its middle), "pad" or "stretch" (DP_CXR).
+      equalize: global histogram equalisation (DP_CXR).
       labels: the tasks of an example's `label` (l,), in this order; () means those of the source.
       anomaly: "opacity" (other abnormal films are left out) or "any" (they are anomalies too).
-      split: "patient" (default, by hash) or "thesis" (by group share, `selection: coupled`).
+      uncertain: what a label that the report leaves open counts as: "ignore" (not asked),
+        "zeros" or "ones".
+      views: images of other views take no part; () means all of AP, PA, lateral and unknown.
+      split: "patient" (anomaly detection: the sick never train), "random" (disease plays no
+        role), "folds", "source" (as published) or "thesis" (by group share, `selection:
+        coupled`); None is "patient" for a source of anomalies and "random" for the others.
       split_salt: public constant of the hash.
+      folds: number of folds, at least 2, of the split "folds".
+      fold: which of them, from 0, is the test.
       protected_attr: "sex" or "age", of the thesis's split.
       protected_attr_percent: share in [0, 1] of men or of the old in training, thesis's split.
       share_normals: the thesis's defect: validation and test share their normals.
@@ -42,11 +58,19 @@ class DataConfig:
     source: str = "rsna"
     root: str | None = None
     prepared: str | None = None
+    table: TableConfig | None = None
     image_size: int = 128
+    channels: int = 1
+    resize: str = "crop"
+    equalize: bool = False
     labels: tuple[str, ...] = ()
     anomaly: str = "opacity"
-    split: str = "patient"
+    uncertain: str = "ignore"
+    views: tuple[str, ...] = ()
+    split: str | None = None
     split_salt: str = "jaxfair-1"
+    folds: int = 5
+    fold: int = 0
     protected_attr: str = "sex"
     protected_attr_percent: float = 0.5
     share_normals: bool = False
@@ -56,9 +80,30 @@ class DataConfig:
     phantom: PhantomConfig | None = None
 
     @property
+    def known_tasks(self) -> tuple[str, ...]:
+        """Names of all labels of the source."""
+        return self.table.labels if self.table else tuple(SOURCES[self.source].SPEC["tasks"])
+
+    @property
     def tasks(self) -> tuple[str, ...]:
         """Names of the labels that an example carries."""
-        return tuple(self.labels or SOURCES[self.source]["tasks"])
+        return self.labels or self.known_tasks
+
+    @property
+    def stored(self) -> Stored:
+        """What is kept of an image."""
+        shape = (self.image_size, self.image_size, self.channels)
+        return Stored(shape, self.resize, self.equalize)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a prepared set was made with; an option that has its default is not named."""
+        named = ("channels", "resize", "equalize")
+        defaults = {f.name: f.default for f in dataclasses.fields(self)}
+        more = {n: getattr(self, n) for n in named if getattr(self, n) != defaults[n]}
+        if self.table is not None:
+            more["table"] = dataclasses.asdict(self.table)
+        return {"source": self.source, "image_size": self.image_size} | more
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -71,45 +116,95 @@ class DataConfig:
 
         labels = (len(self.tasks),)
         return {
-            "image": jax.ShapeDtypeStruct((self.image_size, self.image_size, 1), np.float32),
+            "image": jax.ShapeDtypeStruct(self.stored.shape, np.float32),
             "label": jax.ShapeDtypeStruct(labels, np.float32),
             "label_mask": jax.ShapeDtypeStruct(labels, np.bool_),
         }
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "labels", tuple(self.labels))
-        if isinstance(self.phantom, Mapping):
-            object.__setattr__(self, "phantom", _phantom_config(dict(self.phantom)))
-        for name, known in (
-            ("source", tuple(SOURCES)),
-            ("anomaly", tuple(rsna.FINDING_LABELS)),
-            ("split", ("patient", "thesis")),
-            ("protected_attr", ("sex", "age")),
-        ):
-            value = getattr(self, name)
-            if value not in known:
-                raise InputError(
-                    f"data.{name} is {value!r}; it must be one of {', '.join(map(repr, known))}."
-                    f"{nearest(str(value), known)}"
-                )
-        for holds, name, rule in (
-            (16 <= self.image_size <= 1024, "image_size", "16 to 1024"),
-            (0 <= self.protected_attr_percent <= 1, "protected_attr_percent", "0 to 1"),
-            (self.per_group >= 1, "per_group", "at least 1"),
-            (self.public_size is None or self.public_size >= 1, "public_size", "at least 1"),
-            (not self.share_normals or self.split == "thesis", "share_normals",
-             "False unless data.split is 'thesis'"),
-        ):  # fmt: skip
-            if not holds:
-                raise InputError(f"data.{name} is {getattr(self, name)!r}; it must be {rule}.")
+        for name in ("labels", "views"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name, section in (("phantom", PhantomConfig), ("table", TableConfig)):
+            if isinstance(getattr(self, name), Mapping):
+                object.__setattr__(self, name, _section(section, name, dict(getattr(self, name))))
+        _check_known(self, "source", tuple(SOURCES))
+        if self.split is None:
+            split = "patient" if "anomaly" in SOURCES[self.source].SPEC["tasks"] else "random"
+            object.__setattr__(self, "split", split)
+        _check_choices(self)
+        _check_numbers(self)
+        _check_source(self)
 
 
-def _phantom_config(fields: dict[str, Any]) -> PhantomConfig:
-    known = [field.name for field in dataclasses.fields(PhantomConfig)]
-    unknown = [name for name in fields if name not in known]
+def _check_choices(config: DataConfig) -> None:
+    for name, known in (
+        ("anomaly", tuple(rsna.FINDING_LABELS)),
+        ("uncertain", ("ignore", "zeros", "ones")),
+        ("resize", ("crop", "pad", "stretch")),
+        ("split", SPLIT_RULES),
+        ("protected_attr", ("sex", "age")),
+    ):
+        _check_known(config, name, known)
+    for view in config.views:
+        if view not in VIEWS:
+            raise InputError(f"data.views has {view!r}; views are {', '.join(VIEWS)}.")
+
+
+def _check_known(config: DataConfig, name: str, known: tuple[str, ...]) -> None:
+    value = getattr(config, name)
+    if value not in known:
+        raise InputError(
+            f"data.{name} is {value!r}; it must be one of {', '.join(map(repr, known))}."
+            f"{nearest(str(value), known)}"
+        )
+
+
+def _check_numbers(config: DataConfig) -> None:
+    for holds, name, rule in (
+        (16 <= config.image_size <= 1024, "image_size", "16 to 1024"),
+        (0 <= config.protected_attr_percent <= 1, "protected_attr_percent", "0 to 1"),
+        (config.per_group >= 1, "per_group", "at least 1"),
+        (config.folds >= 2, "folds", "at least 2"),
+        (0 <= config.fold < config.folds, "fold", "0 to data.folds - 1"),
+        (config.public_size is None or config.public_size >= 1, "public_size", "at least 1"),
+        (not config.share_normals or config.split == "thesis", "share_normals",
+         "False unless data.split is 'thesis'"),
+        (not config.equalize or config.channels == 1, "equalize", "False for colour images"),
+    ):  # fmt: skip
+        if not holds:
+            raise InputError(f"data.{name} is {getattr(config, name)!r}; it must be {rule}.")
+
+
+def _check_source(config: DataConfig) -> None:
+    """What the source itself allows."""
+    spec = SOURCES[config.source].SPEC
+    if config.channels not in spec["channels"]:
+        known = " or ".join(map(str, spec["channels"]))
+        raise InputError(
+            f"data.channels is {config.channels}; images of {config.source} have {known}."
+        )
+    if bool(spec["tasks"]) == (config.table is not None):
+        rule = "needs" if config.table is None else "takes no"
+        raise InputError(f"data.source {config.source!r} {rule} section data.table.")
+    if config.split in ("patient", "thesis") and "anomaly" not in config.known_tasks:
+        raise InputError(
+            f"data.split is {config.split!r}, a rule of anomaly detection, and {config.source} "
+            "has no task 'anomaly'; use 'random', 'folds' or 'source'."
+        )
+    for name in config.labels:
+        if name not in config.known_tasks:
+            raise InputError(
+                f"data.labels has {name!r}; {config.source} has {', '.join(config.known_tasks)}."
+                f"{nearest(name, config.known_tasks)}"
+            )
+
+
+def _section(cls: type, name: str, fields: dict[str, Any]) -> Any:
+    known = [field.name for field in dataclasses.fields(cls)]
+    unknown = [field for field in fields if field not in known]
     if unknown:
         raise InputError(
-            f"data.phantom.{unknown[0]} is no option; known are {', '.join(known)}."
+            f"data.{name}.{unknown[0]} is no option; known are {', '.join(known)}."
             f"{nearest(unknown[0], known)}"
         )
-    return PhantomConfig(**fields)
+    return cls(**fields)

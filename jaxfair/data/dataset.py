@@ -12,14 +12,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxfair.data import build, manifest, store, subset
-from jaxfair.data.config import DataConfig
-from jaxfair.data.sources import phantom, rsna
+from jaxfair.data import build, manifest, store
+from jaxfair.data.arrange import arrange, split_rule
+from jaxfair.data.card import card_of
+from jaxfair.data.config import SOURCES, DataConfig
+from jaxfair.data.sources import phantom
+from jaxfair.data.sources.base import MissingData
 from jaxfair.errors import InputError
+from jaxfair.files import json_digest
 
 __all__ = ["DataConfig", "Dataset", "open_dataset", "prepare"]
 
-PHANTOM_COMMAND = "python -m jaxfair.train --config configs/rsna_fae.py:phantom"
+PHANTOM_COMMAND = "python -m jaxfair.train --config {config}:phantom"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -28,12 +32,14 @@ class Dataset:
 
     Attributes:
       manifest: one row per image, positions 0 to n - 1 are the rows of `images`; columns of
-        `manifest.COLUMNS`, `label_anomaly` (0, 1 or NaN), `finding`, `abnormal`,
-        `patient_abnormal`, `also_test` (bool, True only with `share_normals`).
+        `manifest.COLUMNS`, one `label_<task>` (0, 1 or NaN) per task, `also_test` (bool, True
+        only with `share_normals`), and what else the source knows: RSNA's `finding`,
+        `abnormal` and `patient_abnormal`, `race`, the attributes of a table.
       pixels: (n, h, w, c) uint8, a memory map.
       data: "phantom" or "real".
       population: who the people are, for the privacy ledger (protocol P2).
-      patient_ids_known: False where a patient cannot be told from an image.
+      unit: what `patient_id` names, and so who is protected if nothing else is asked for:
+        "patient", "lesion" or "image" (protocol P2).
       selection: "independent" or "coupled" (protocol P4).
       digest: SHA-256, hex, over pixels, manifest and split rule.
       card: for reports; private, no guarantee covers it.
@@ -45,7 +51,7 @@ class Dataset:
     pixels: np.ndarray
     data: str
     population: str
-    patient_ids_known: bool
+    unit: str
     selection: str
     digest: str
     card: dict[str, Any]
@@ -104,24 +110,27 @@ class Dataset:
         """Groups a split's rows by who is protected.
 
         Args:
-          unit: "patient" or "image".
+          unit: the dataset's own unit, or "image".
           split: train, validation or test.
 
         Returns:
           ids, sorted, and for each the ascending rows of its images.
 
         Raises:
-          InputError: "patient" where the patients are not known (protocol P2).
+          InputError: a unit whose ids the dataset does not have (protocol P2).
         """
-        if unit not in ("patient", "image"):
-            raise InputError(f"The unit of privacy is {unit!r}; it must be 'patient' or 'image'.")
-        if unit == "patient" and not self.patient_ids_known:
+        hint = SOURCES[self.card["dataset"]["source"]].SPEC["patient_hint"]
+        if unit == "patient" != self.unit:
             raise InputError(
-                "The unit 'patient' needs true patient ids, and this dataset has none: put "
-                f"{rsna.MAPPING} into the data folder and prepare again, or use the unit 'image'."
+                "The unit 'patient' needs true patient ids, and this dataset has none: "
+                f"{hint}, or use the unit {self.unit!r}."
             )
+        if unit not in (self.unit, "image"):
+            known = " or ".join(map(repr, dict.fromkeys((self.unit, "image"))))
+            raise InputError(f"The unit of privacy is {unit!r}; it must be {known}.")
+        column = "patient_id" if unit == self.unit else "image_id"
         rows = self.rows(split)
-        groups = pd.Series(rows).groupby(self.manifest[f"{unit}_id"].to_numpy()[rows], sort=True)
+        groups = pd.Series(rows).groupby(self.manifest[column].to_numpy()[rows], sort=True)
         return [str(name) for name in groups.groups], [g.to_numpy() for _, g in groups]
 
 
@@ -140,18 +149,19 @@ def open_dataset(config: DataConfig, *, progress: bool = True) -> Dataset:
     seen = store.sha256_of(packed)
     if seen != about["pixels_sha256"]:
         raise InputError(f"{packed} is damaged (its checksum differs); delete {folder}.")
+    unit = about.get("unit") or ("patient" if about["patient_ids_known"] else "image")
     table = arrange(pd.read_parquet(folder / "manifest.parquet"), config)
-    manifest.check(table, patient_ids_known=about["patient_ids_known"])
+    manifest.check(table, unit=unit)
     rejected = pd.read_csv(folder / "rejected.csv", keep_default_na=False)
-    rule = _split_rule(config)
+    rule = split_rule(config)
     card = json.loads((folder / "data_card.json").read_text())
-    card |= build.card_of(table, rejected, {"split_rule": rule})
+    card |= card_of(table, rejected, {"split_rule": rule})
     return Dataset(
         manifest=table,
         pixels=store.open_pixels(folder),
         data=about["data"],
         population=about["population"],
-        patient_ids_known=about["patient_ids_known"],
+        unit=unit,
         selection="coupled" if config.split == "thesis" else "independent",
         digest=_digest(seen, table, rule),
         card=card,
@@ -168,52 +178,24 @@ def prepare(config: DataConfig, *, progress: bool = True) -> pathlib.Path:
     """
     root = _root(config)
     if config.phantom is not None and root is not None:
-        phantom.write_phantom(config.phantom, root, progress=progress)
+        phantom.write_phantom(config.phantom, root, source=config.source, progress=progress)
     folder = _prepared(config, root)
     if folder is not None and store.occupied(folder):
-        wanted = {"format": build.FORMAT, "source": config.source, "image_size": config.image_size}
-        if root is not None and (root / rsna.IMAGES).is_dir():
-            wanted["fingerprint"] = build.fingerprint(root)
-        build.refuse_other(folder, build.read_marker(folder), wanted)
+        seen = None if root is None else build.fingerprint(root, config)
+        build.refuse_other(folder, build.read_marker(folder), config.identity, seen)
         return folder
+    spec = SOURCES[config.source]
     if root is None or folder is None:
         raise _missing(
             "No data folder is named: data.root is empty and the variable JAXFAIR_DATA is not set. "
-            f"{rsna.HOW_TO_GET}"
+            f"{spec.HOW_TO_GET}",
+            config,
         )
     ordered = functools.partial(arrange, config=config)
     try:
-        return build.prepare_folder(
-            root, folder, image_size=config.image_size, arrange=ordered, progress=progress
-        )
-    except rsna.MissingData as error:
-        raise _missing(str(error)) from error
-
-
-def arrange(table: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
-    """Adds `label_anomaly`, `split` and `also_test` to a table of findings by the config's rule."""
-    table = table.drop(columns=["split", "label_anomaly", "also_test"], errors="ignore")
-    labels = rsna.FINDING_LABELS[config.anomaly]
-    table["label_anomaly"] = table["finding"].map(labels).astype(float)
-    also_test = np.zeros(len(table), bool)
-    if config.split == "patient":
-        split = manifest.split_by_patient(
-            table["patient_id"],
-            table["patient_abnormal"],
-            table["label_anomaly"],
-            salt=config.split_salt,
-        )
-    else:
-        split, also_test = subset.split_like_thesis(
-            table,
-            attribute=config.protected_attr,
-            share=config.protected_attr_percent,
-            share_normals=config.share_normals,
-            per_group=config.per_group,
-            seed=config.split_seed,
-        )
-    table.insert(2, "split", split)
-    return table.assign(also_test=also_test)
+        return build.prepare_folder(root, folder, config, arrange=ordered, progress=progress)
+    except MissingData as error:
+        raise _missing(str(error), config) from error
 
 
 def _root(config: DataConfig) -> pathlib.Path | None:
@@ -221,14 +203,14 @@ def _root(config: DataConfig) -> pathlib.Path | None:
         named = config.root or os.environ.get("JAXFAIR_DATA")
         return pathlib.Path(named) if named else None
     place = pathlib.Path(config.root or "runs/phantoms")
-    if phantom.is_phantom(config.phantom, place):
+    if phantom.is_phantom(config.phantom, place, source=config.source):
         return place
-    if (place / rsna.IMAGES).exists():
+    if build.fingerprint(place, config) is not None:
         raise InputError(
             f"data.root is {place}, which holds images already; a PHANTOM needs a folder of its "
             "own, leave data.root empty."
         )
-    return place / config.phantom.name
+    return place / config.phantom.folder_name(config.source)
 
 
 def _prepared(config: DataConfig, root: pathlib.Path | None) -> pathlib.Path | None:
@@ -236,25 +218,18 @@ def _prepared(config: DataConfig, root: pathlib.Path | None) -> pathlib.Path | N
         return pathlib.Path(config.prepared)
     if root is None:
         return None
-    name = f"{root.absolute().name}-{config.image_size}px"
+    more = {k: v for k, v in config.identity.items() if k not in ("source", "image_size")}
+    mark = f"-{json_digest(more)[:8]}" if more else ""
+    name = f"{root.absolute().name}-{config.image_size}px{mark}"
     return root.absolute().parent / "jaxfair-prepared" / name
 
 
-def _missing(what: str) -> InputError:
+def _missing(what: str, config: DataConfig) -> InputError:
+    command = PHANTOM_COMMAND.format(config=SOURCES[config.source].SPEC["config"])
     return InputError(
         f"{what} Then name the folder as data.root (prepare: --root) or in the variable "
-        f"JAXFAIR_DATA; or try the PHANTOM stand-in: {PHANTOM_COMMAND}"
+        f"JAXFAIR_DATA; or try the PHANTOM stand-in: {command}"
     )
-
-
-def _split_rule(config: DataConfig) -> dict[str, Any]:
-    names = ["anomaly", "split"]
-    if config.split == "patient":
-        names.append("split_salt")
-    else:
-        names += ["protected_attr", "protected_attr_percent", "share_normals", "per_group",
-                  "split_seed"]  # fmt: skip
-    return {name: getattr(config, name) for name in names}
 
 
 def _digest(pixels: str, table: pd.DataFrame, rule: dict[str, Any]) -> str:

@@ -17,11 +17,11 @@ from jaxfair.errors import InputError
 __all__ = [
     "area_resize",
     "decode",
-    "decode_square",
     "grey",
     "raw_pixels",
     "read_dicom",
     "square",
+    "stored_range",
     "windowed",
 ]
 
@@ -67,27 +67,6 @@ def decode(path: str | os.PathLike[str]) -> tuple[np.ndarray, dict[str, Any]]:
         raise InputError(f"{path} shows nothing: all its pixels are equal; replace the file.")
     remarks = sorted({f"{type(w.message).__name__}: {w.message}"[:200] for w in caught})
     return picture, _header(dataset, picture) | {"remarks": remarks}
-
-
-def decode_square(job: tuple[str, int]) -> tuple[np.ndarray | None, dict[str, Any]]:
-    """Decodes one radiograph to the pixels that are stored, or says why not; never raises.
-
-    Args:
-      job: path and side of the square wanted.
-
-    Returns:
-      (side, side, 1) uint8, the middle square by area averaging, and the header of `decode`;
-      or None and {"reason": ...} where the file is refused.
-    """
-    path, side = job
-    try:
-        picture, header = decode(path)
-        if picture.ndim != 2:
-            raise InputError(f"{path} holds {len(picture)} frames, a radiograph has one.")
-    except InputError as error:
-        return None, {"reason": str(error).replace(path, path.rpartition("/")[2])}
-    small = area_resize(square(picture), side, side)
-    return np.round(255 * np.clip(small, 0, 1)).astype(np.uint8)[..., None], header
 
 
 def read_dicom(path: str | os.PathLike[str]) -> pydicom.Dataset:
@@ -156,6 +135,18 @@ def windowed(
     return np.clip(above / np.float32(width - 2 * shift) + 0.5, 0, 1)
 
 
+def stored_range(stored: np.ndarray, bits: int) -> tuple[int, int]:
+    """Smallest range of whole bits, 8 at least, that holds integers: their black and white.
+
+    Args:
+      stored: integers of any shape, at least one.
+      bits: as many as the values may have.
+    """
+    low, high = int(stored.min()), int(stored.max())
+    used = min(bits, max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0, 8))
+    return (-(2**used) if low < 0 else 0), 2**used - 1
+
+
 def square(picture: np.ndarray) -> np.ndarray:
     """Cuts the middle square out of the last two axes: (..., h, w) -> (..., s, s)."""
     h, w = picture.shape[-2:]
@@ -217,18 +208,11 @@ def _value_range(
         return float(entries.min()), float(entries.max())
     if stored.dtype.kind == "f":
         return float(values.min()), float(values.max())
-    ends = np.array(_stored_range(stored, int(dataset.BitsStored)))
+    ends = np.array(stored_range(stored, int(dataset.BitsStored)))
     slope = float(dataset.get("RescaleSlope") or 1.0)
     intercept = float(dataset.get("RescaleIntercept") or 0.0)
     low, high = sorted(ends * slope + intercept)
     return float(low), float(high)
-
-
-def _stored_range(stored: np.ndarray, bits: int) -> tuple[int, int]:
-    """Smallest range of whole bits that holds the stored values; all bits up to 8."""
-    low, high = int(stored.min()), int(stored.max())
-    used = min(bits, max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0, 8))
-    return (-(2**used) if low < 0 else 0), 2**used - 1
 
 
 def _first(value: Any) -> float:

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pandas as pd
@@ -14,17 +14,24 @@ __all__ = [
     "AGE_GROUPS",
     "COLUMNS",
     "SPLITS",
+    "SPLIT_RULES",
+    "VIEWS",
     "age_from_text",
     "age_group",
     "check",
     "hash_fraction",
     "sex_from_text",
+    "split_as_published",
+    "split_at_random",
     "split_by_patient",
+    "split_in_folds",
     "view_from_text",
 ]
 
 COLUMNS = ("image_id", "patient_id", "split", "sex", "age", "age_group", "view")
 SPLITS = ("train", "validation", "test", "")
+SPLIT_RULES = ("patient", "random", "folds", "source", "thesis")
+VIEWS = ("AP", "PA", "lateral", "unknown")
 AGE_GROUPS = ("0-17", "18-30", "31-45", "46-60", "61-75", "76-110")
 _AGE_EDGES = np.array([18, 31, 46, 61, 76])
 _YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
@@ -77,16 +84,20 @@ def sex_from_text(text: str) -> tuple[str, str]:
 
 
 def view_from_text(text: str) -> tuple[str, str]:
-    """A header's ViewPosition to "AP", "PA" or "unknown", and how it was read."""
-    return _from_names(text, {"AP": "AP", "PA": "PA"})
+    """A header's ViewPosition to one of `VIEWS`, and how it was read."""
+    return _from_names(text, {"AP": "AP", "PA": "PA", "LATERAL": "lateral"})
 
 
-def check(manifest: pd.DataFrame, *, patient_ids_known: bool = True) -> pd.DataFrame:
+def check(manifest: pd.DataFrame, *, unit: str = "patient") -> pd.DataFrame:
     """Refuses a table that is no manifest; returns it unchanged.
 
     Checked: the columns of `COLUMNS` and at least one `label_<task>`; no missing or repeated
     image_id; known values of split, sex and view; labels 0, 1 or NaN; no patient in two
     splits (an image whose split is "" is in none).
+
+    Args:
+      manifest: the table.
+      unit: what patient_id names, for the sentence.
 
     Raises:
       InputError: the first rule that is broken, with the value and the rule.
@@ -102,10 +113,10 @@ def check(manifest: pd.DataFrame, *, patient_ids_known: bool = True) -> pd.DataF
     _check_ids(manifest)
     _check_values(manifest, "split", SPLITS)
     _check_values(manifest, "sex", ("F", "M", "unknown"))
-    _check_values(manifest, "view", ("AP", "PA", "unknown"))
+    _check_values(manifest, "view", VIEWS)
     for name in labels:
         _check_values(manifest[manifest[name].notna()], name, (0, 1))
-    _check_disjoint(manifest, "patient" if patient_ids_known else "image")
+    _check_disjoint(manifest, unit)
     return manifest
 
 
@@ -137,6 +148,65 @@ def split_by_patient(
     place = {str(name): _place(hash_fraction(salt, str(name)), ill) for name, ill in sick.items()}
     split = frame["patient"].astype(str).map(place).to_numpy(object)
     return np.where(np.isnan(np.asarray(list(label), float)), "", split)
+
+
+def split_at_random(patient_id: Iterable[str], *, salt: str) -> np.ndarray:
+    """Splits in which disease plays no role: train 70 %, validation 10 %, test 20 % of patients.
+
+    Args:
+      patient_id: (n,) one id per image.
+      salt: public constant.
+
+    Returns:
+      (n,) object array of "train", "validation" or "test".
+    """
+    return _by_patient(patient_id, lambda name: _place(hash_fraction(salt, name), ill=False))
+
+
+def split_in_folds(patient_id: Iterable[str], *, folds: int, fold: int, salt: str) -> np.ndarray:
+    """Fold number `fold` tests; of the other patients one in eight, by another hash, validates.
+
+    Over all folds every image is tested once, as no patient's place depends on another.
+    Arguments and value as of `split_at_random`; `fold` counts from 0.
+    """
+
+    def place(name: str) -> str:
+        if int(folds * hash_fraction(salt, name)) == fold:
+            return "test"
+        return _train_or_validation(salt, name)
+
+    return _by_patient(patient_id, place)
+
+
+def split_as_published(
+    patient_id: Iterable[str], published: Iterable[str], *, salt: str
+) -> np.ndarray:
+    """The split that the source publishes.
+
+    Where it publishes no validation set, one in eight training patients validates, by hash.
+
+    Args:
+      patient_id: (n,) one id per image.
+      published: (n,) train, validation, test or "".
+      salt: public constant.
+
+    Returns:
+      (n,) object array of the same words; a patient may be in two (`check` refuses it).
+    """
+    split = np.asarray(list(published), object)
+    if (split == "validation").any():
+        return split
+    carved = _by_patient(patient_id, lambda name: _train_or_validation(salt, name))
+    return np.where(split == "train", carved, split)
+
+
+def _train_or_validation(salt: str, name: str) -> str:
+    return "validation" if hash_fraction(f"{salt} validation", name) < 1 / 8 else "train"
+
+
+def _by_patient(patient_id: Iterable[str], place: Callable[[str], str]) -> np.ndarray:
+    names = pd.Series([str(name) for name in patient_id], dtype=object)
+    return names.map({name: place(name) for name in names.unique()}).to_numpy(object)
 
 
 def _place(fraction: float, ill: bool) -> str:
@@ -185,5 +255,5 @@ def _check_disjoint(manifest: pd.DataFrame, unit: str) -> None:
         where = sorted(placed.loc[placed["patient_id"] == twice.index[0], "split"].unique())
         raise InputError(
             f"The {unit} {twice.index[0]!r} is in the splits {' and '.join(where)} "
-            f"({len(twice)} such); give each {unit} to one split."
+            f"({len(twice)} such); give each {unit} to one split, or use data.split='random'."
         )

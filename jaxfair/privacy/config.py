@@ -21,8 +21,8 @@ class PrivacyConfig:
       epsilon: the budget, for all steps together.
       l2_clip_norm: C, the bound on one unit's gradient per step.
       delta: None for min(1e-5, 0.1 / public_size), else at most 0.1 / public_size.
-      unit: who is protected; None for the patient where the source knows patients, else the
-        image. The statement names it.
+      unit: who is protected; None for what the data's ids name: the patient where the source
+        knows patients, else the lesion or the image. The statement names it.
       clipping: how the clipped sum is computed, "vmap" or "fast", or "auto" for the fast
         way; both give the same sum.
       microbatch: examples per device whose gradients are held at once; 0 chooses.

@@ -28,7 +28,7 @@ def made(small_phantom, tmp_path_factory):
 
 
 def test_a_phantom_opens_and_says_what_it_is(made):
-    assert (made.data, made.population, made.patient_ids_known) == ("phantom", "phantom", True)
+    assert (made.data, made.population, made.unit) == ("phantom", "phantom", "patient")
     assert made.tasks == ("anomaly",) and made.selection == "independent" and len(made) == 60
     assert made.spec == {
         "image": jax.ShapeDtypeStruct((32, 32, 1), np.float32),
@@ -213,11 +213,11 @@ def test_headers_are_normalised_and_counted(rsna_root, tmp_path):
 
 def test_without_the_mapping_the_unit_patient_is_refused(rsna_root, tmp_path):
     made = opened(rsna_root(FOUR), tmp_path)
-    assert not made.patient_ids_known and made.population == "nih-chestxray14"
+    assert made.unit == "image" and made.population == "nih-chestxray14"
     assert made.data == "real" and "PHANTOM" not in json.dumps(made.card)
     with pytest.raises(InputError, match="'patient' needs true patient ids"):
         made.units("patient")
-    with pytest.raises(InputError, match="it must be 'patient' or 'image'"):
+    with pytest.raises(InputError, match="it must be 'image'"):
         made.units("person")
 
 
@@ -247,7 +247,7 @@ def test_missing_data_says_what_where_whence_and_the_phantom_command(tmp_path, m
         sentence = str(caught.value)
         assert all(part in sentence for part in rsna.SPEC["needs"])
         assert root is None or root in sentence
-        assert "kaggle.com" in sentence and dataset.PHANTOM_COMMAND in sentence
+        assert "kaggle.com" in sentence and "configs/rsna_fae.py:phantom" in sentence
         assert "JAXFAIR_DATA" in sentence and "\n" not in sentence
 
 
@@ -279,7 +279,7 @@ def test_a_phantom_is_never_drawn_into_real_data(rsna_root):
     [
         ({"source": "rsnaa"}, "'rsnaa'.*Did you mean 'rsna'"),
         ({"anomaly": "mass"}, "data.anomaly is 'mass'; it must be one of 'opacity', 'any'"),
-        ({"split": "random"}, "data.split is 'random'"),
+        ({"split": "half"}, "data.split is 'half'"),
         ({"protected_attr": "race"}, "data.protected_attr is 'race'"),
         ({"protected_attr_percent": 1.5}, "data.protected_attr_percent is 1.5"),
         ({"image_size": 8}, "data.image_size is 8; it must be 16 to 1024"),

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.pixels import apply_modality_lut, apply_windowing
 
-from jaxfair.data import decode
+from jaxfair.data import decode, pixels
 from jaxfair.errors import InputError
 
 ZOO = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data" / "dicom-zoo"
@@ -159,10 +159,10 @@ def test_a_cut_off_file_is_refused(tmp_path, write_dicom, share):
 
 
 def test_several_frames_decode_but_are_no_radiograph(tmp_path, write_dicom):
-    pixels = np.arange(3 * 64, dtype=np.uint8).reshape(3, 8, 8)
-    path = write_dicom(tmp_path / "a.dcm", pixels)
+    frames = np.arange(3 * 64, dtype=np.uint8).reshape(3, 8, 8)
+    path = write_dicom(tmp_path / "a.dcm", frames)
     assert decode.decode(path)[0].shape == (3, 8, 8)
-    stored, header = decode.decode_square((str(path), 8))
+    stored, header = pixels.read_square(pixels.Job(str(path), pixels.Stored((8, 8, 1))))
     assert stored is None and header["reason"] == "a.dcm holds 3 frames, a radiograph has one."
 
 

@@ -80,7 +80,7 @@ def dataset(patients):
     })  # fmt: skip
     pixels = np.zeros((len(patients), 8, 8, 1), np.uint8)
     return Dataset(
-        table, pixels, "phantom", "made up", True, "independent", "", {}, pathlib.Path(), ()
+        table, pixels, "phantom", "made up", "patient", "independent", "", {}, pathlib.Path(), ()
     )
 
 

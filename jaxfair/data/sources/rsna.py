@@ -3,20 +3,33 @@
 import json
 import os
 import pathlib
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from jaxfair.data import pixels
+from jaxfair.data.sources.base import MissingData, SourceTable, read_csv, require, sizes_in
 from jaxfair.errors import InputError
 
-__all__ = ["FINDING_LABELS", "SPEC", "MissingData", "SourceTable", "read_table"]
+if TYPE_CHECKING:
+    from jaxfair.data.config import DataConfig
+
+__all__ = [
+    "FINDING_LABELS",
+    "HOW_TO_GET",
+    "SPEC",
+    "inventory",
+    "label",
+    "read_pixels",
+    "read_table",
+]
 
 IMAGES = "stage_2_train_images"
 LABELS = "stage_2_train_labels.csv"
 CLASSES = "stage_2_detailed_class_info.csv"
 MAPPING = "pneumonia-challenge-dataset-mappings_2018.json"
 
-SPEC = {
+SPEC: dict[str, Any] = {
     "name": "rsna",
     "title": "RSNA Pneumonia Detection Challenge, stage 2",
     "population": "nih-chestxray14",
@@ -28,6 +41,10 @@ SPEC = {
     "rsna-pneumonia-detection-challenge-2018",
     "needs": (IMAGES, LABELS, CLASSES),
     "optional": (MAPPING,),
+    "ndim": 2,
+    "channels": (1,),
+    "patient_hint": f"put {MAPPING} into the data folder and prepare again",
+    "config": "configs/rsna_fae.py",
 }
 
 HOW_TO_GET = (
@@ -43,39 +60,23 @@ FINDING_LABELS = {
 """`data.anomaly` -> class -> label_anomaly; NaN is neither trained on nor tested on."""
 
 
-class MissingData(InputError):
-    """The files are not there; the sentence says what was looked for and where to get it."""
+read_pixels = pixels.read_square
 
 
-class SourceTable(NamedTuple):
-    """What a source knows before any picture is decoded.
-
-    Attributes:
-      rows: image_id, patient_id, path, finding, abnormal (bool), patient_abnormal (bool: any
-        row of the CSV says so, also of a film that was set aside); sorted by image_id.
-      rejected: image_id, file, reason, one row per thing that was set aside.
-      patient_ids_known: False where patient_id is only the image id.
-      counts: what was found, for the data card.
-    """
-
-    rows: pd.DataFrame
-    rejected: pd.DataFrame
-    patient_ids_known: bool
-    counts: dict
-
-
-def read_table(root: str | os.PathLike[str]) -> SourceTable:
+def read_table(root: str | os.PathLike[str], config: "DataConfig | None" = None) -> SourceTable:
     """Reads the two CSVs, the list of DICOM files and, if it is there, the mapping to patients.
 
     `patientId` in RSNA's files is an image id. The mapping file names the NIH image behind it
     ("00000013_005.png"), whose first eight digits are the patient; without that file every
-    image is its own unit (protocol P2). No header is opened here.
+    image is its own unit (protocol P2). No header is opened here, and no option of `config`
+    matters. Beside the columns of every source a row has `finding` (the class), `abnormal`
+    and `patient_abnormal` (any row of the CSV says so, also of a film that was set aside).
 
     Raises:
       InputError: the folder or one of its files is missing, empty or not of this layout.
     """
     root = pathlib.Path(root)
-    _require(root)
+    require(root, SPEC["needs"], HOW_TO_GET)
     classes = _read_classes(root / CLASSES)
     targets = _read_targets(root / LABELS)
     files = {path.stem: path for path in sorted((root / IMAGES).glob("*.dcm"))}
@@ -99,19 +100,25 @@ def read_table(root: str | os.PathLike[str]) -> SourceTable:
     counts = {"files": len(files), "class_rows": len(classes), "label_rows": len(targets),
               "repeated_class_rows": int(classes["patientId"].duplicated().sum())}  # fmt: skip
     rejected = pd.DataFrame(aside, columns=["image_id", "file", "reason"])
-    return SourceTable(rows, rejected, patients is not None, counts)
+    unit = "image" if patients is None else "patient"
+    return SourceTable(rows, rejected, unit, counts)
 
 
-def _require(root: pathlib.Path) -> None:
-    if not root.is_dir():
-        raise MissingData(f"The data folder {root} does not exist. {HOW_TO_GET}")
-    missing = [name for name in SPEC["needs"] if not (root / name).exists()]
-    if missing:
-        raise MissingData(f"{root} lacks {' and '.join(missing)}. {HOW_TO_GET}")
+def inventory(
+    root: pathlib.Path, config: "DataConfig"
+) -> tuple[list[pathlib.Path], list[tuple[str, int]]]:
+    """The tables, there or not, and names and sizes of the DICOM files."""
+    return [root / name for name in (LABELS, CLASSES, MAPPING)], sizes_in(root / IMAGES)
+
+
+def label(rows: pd.DataFrame, config: "DataConfig") -> pd.DataFrame:
+    """Adds `label_anomaly` by `data.anomaly`."""
+    labels = rows["finding"].map(FINDING_LABELS[config.anomaly])
+    return rows.assign(label_anomaly=labels.astype(float))
 
 
 def _read_classes(path: pathlib.Path) -> pd.DataFrame:
-    classes = _read_csv(path, ["patientId", "class"])
+    classes = read_csv(path, ["patientId", "class"], SPEC["where"])
     wrong = classes.loc[~classes["class"].isin(FINDING_LABELS["any"]), "class"]
     if len(wrong):
         known = ", ".join(repr(name) for name in FINDING_LABELS["any"])
@@ -120,26 +127,11 @@ def _read_classes(path: pathlib.Path) -> pd.DataFrame:
 
 
 def _read_targets(path: pathlib.Path) -> pd.DataFrame:
-    targets = _read_csv(path, ["patientId", "Target"])
+    targets = read_csv(path, ["patientId", "Target"], SPEC["where"])
     wrong = targets.loc[~targets["Target"].isin(["0", "1"]), "Target"]
     if len(wrong):
         raise InputError(f"{path} holds the Target {wrong.iloc[0]!r}; it must be 0 or 1.")
     return targets
-
-
-def _read_csv(path: pathlib.Path, columns: list[str]) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no CSV file ({error}); get it again.") from error
-    missing = [name for name in columns if name not in table.columns]
-    if missing:
-        raise InputError(
-            f"{path} lacks the column {missing[0]}; it has {', '.join(table.columns)}."
-        )
-    if table.empty:
-        raise InputError(f"{path} has no rows; get it again from {SPEC['where']}.")
-    return table[columns]
 
 
 def _agreed(

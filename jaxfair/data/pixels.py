@@ -1,0 +1,238 @@
+"""One file, whatever its format, to the bytes that a prepared set keeps of it."""
+
+import dataclasses
+import functools
+import os
+import pathlib
+import warnings
+import zipfile
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from jaxfair.data import decode
+from jaxfair.errors import InputError
+
+__all__ = ["Job", "Stored", "equalized", "open_stack", "read_picture", "read_square", "refusal"]
+
+DICOM, RASTER, ARRAY = (".dcm", ".dicom"), (".png", ".jpg", ".jpeg"), (".npy", ".npz")
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """What is kept of an image.
+
+    Attributes:
+      shape: (h, w, c) of an image, (d, h, w, 1) of a volume.
+      resize: how a film becomes a square: "crop" (its middle square), "pad" (black bars) or
+        "stretch" (its sides scaled each by itself, as in DP_CXR).
+      equalize: global histogram equalisation after that, as in DP_CXR.
+      spacing: (d, h, w) in mm to which a volume is resampled, or None.
+      window: (low, high), the values of a volume that become 0 and 255.
+    """
+
+    shape: tuple[int, ...]
+    resize: str = "crop"
+    equalize: bool = False
+    spacing: tuple[float, ...] | None = None
+    window: tuple[float, ...] = (-150.0, 250.0)
+
+
+class Job(NamedTuple):
+    """One file (or, with `place`, one image of a stack) and what is to be kept of it."""
+
+    path: str
+    how: Stored
+    place: int = -1
+
+
+def read_square(job: Job) -> tuple[np.ndarray | None, dict[str, Any]]:
+    """Reads one image to the pixels that are stored, or says why not; never raises InputError.
+
+    Returns:
+      (h, w, c) uint8 by area averaging, and the header (of `decode.decode` for DICOM, else
+      photometric, rows, columns, bits, syntax and remarks); or None and {"reason": ...}.
+    """
+    try:
+        picture, header = read_picture(job.path, job.place, channels=job.how.shape[-1])
+        return _squared(picture, job.how), header
+    except InputError as error:
+        return None, refusal(job, error)
+
+
+def refusal(job: Job, error: InputError) -> dict[str, str]:
+    """{"reason": the sentence, with the file's name in place of its path}."""
+    return {"reason": str(error).replace(job.path, job.path.rpartition("/")[2])}
+
+
+def read_picture(
+    path: str | os.PathLike[str], index: int = -1, *, channels: int = 1
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Reads a DICOM, PNG, JPEG, npy or npz file by its suffix.
+
+    Integers map to [0, 1] by all of 8 bits or, beyond, by the smallest range of whole bits
+    that holds them; floating-point values must lie in [0, 1] already. Colour becomes grey by
+    BT.601 where one channel is wanted, grey is repeated where three are.
+
+    Args:
+      path: the file.
+      index: place in a stack (n, h, w) or (n, h, w, c); -1 for a file with one image.
+      channels: 1 or 3.
+
+    Returns:
+      float32 (h, w), or (h, w, 3); and the header.
+
+    Raises:
+      InputError: the file cannot be read as one image, or shows nothing.
+    """
+    suffix = pathlib.PurePath(path).suffix.lower()
+    if suffix in DICOM:
+        if channels != 1:
+            raise InputError(f"{path} is DICOM, which is read as grey; data.channels must be 1.")
+        picture, header = decode.decode(path)
+        if picture.ndim != 2:
+            raise InputError(f"{path} holds {len(picture)} frames, a radiograph has one.")
+        return picture, header
+    if suffix not in RASTER + ARRAY:
+        known = ", ".join(DICOM + RASTER + ARRAY)
+        raise InputError(f"{path} has the suffix {suffix!r}; images are {known}.")
+    stored, header = _raster(path) if suffix in RASTER else _array(path, index)
+    picture = _scaled(stored, path)
+    if picture.size == 0 or picture.min() == picture.max():
+        raise InputError(f"{path} shows nothing: all its pixels are equal; replace the file.")
+    return _with_channels(picture, channels, path), header
+
+
+def equalized(picture: np.ndarray) -> np.ndarray:
+    """Stretches a picture to 0..255 and equalises its histogram, as OpenCV's equalizeHist.
+
+    Args:
+      picture: (..., h, w) floats, not all equal.
+
+    Returns:
+      uint8 of the same shape; the share of darker pixels, counted without the darkest level.
+
+    >>> equalized(np.array([[0.0, 0.5], [0.5, 1.0]])).tolist()
+    [[0, 170], [170, 255]]
+    """
+    low, high = picture.min(), picture.max()
+    levels = np.round(255 * (picture - low) / max(high - low, 1e-12)).astype(np.uint8)
+    counts = np.bincount(levels.ravel(), minlength=256)
+    above = np.cumsum(counts) - counts[0]
+    return np.round(255 * above / max(above[-1], 1)).astype(np.uint8)[levels]
+
+
+@functools.lru_cache(maxsize=2)
+def open_stack(path: str) -> np.ndarray:
+    """The images of an .npy (mapped, not read) or .npz (read) file.
+
+    Of several arrays in an .npz the one with at least two axes is meant.
+
+    Raises:
+      InputError: the file cannot be read, or it is not clear which array is meant.
+    """
+    try:
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            return found
+        with found:
+            arrays = {name: found[name] for name in found.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is no npy or npz file that can be read ({error}).") from error
+    wide = [name for name, array in arrays.items() if array.ndim >= 2]
+    if len(wide) != 1:
+        raise InputError(
+            f"{path} holds the arrays {', '.join(arrays)}; exactly one may have images "
+            f"(two axes or more), and {len(wide)} have."
+        )
+    return arrays[wide[0]]
+
+
+def _raster(path: str | os.PathLike[str]) -> tuple[np.ndarray, dict[str, Any]]:
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            with Image.open(path) as file:
+                kind, mode = str(file.format), file.mode
+                image = ImageOps.exif_transpose(file)
+                plain = mode in ("L", "RGB") or mode.startswith(("I", "F"))
+                pixels = np.asarray(image if plain else image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"{path} cannot be decoded ({_short(error)}); replace the file."
+        ) from error
+    remarks = sorted({f"{type(w.message).__name__}: {w.message}"[:200] for w in caught})
+    return pixels, _header(pixels, mode, kind, remarks)
+
+
+def _array(path: str | os.PathLike[str], index: int) -> tuple[np.ndarray, dict[str, Any]]:
+    stack = open_stack(str(path))
+    pixels = np.asarray(stack if index < 0 else stack[index])
+    if pixels.ndim == 3 and pixels.shape[-1] == 1:
+        pixels = pixels[..., 0]
+    if pixels.ndim != 2 and not (pixels.ndim == 3 and pixels.shape[-1] == 3):
+        raise InputError(
+            f"{path} holds an array of the shape {pixels.shape}; an image is (h, w), (h, w, 1) "
+            "or (h, w, 3)."
+        )
+    return pixels, _header(pixels, "grey" if pixels.ndim == 2 else "RGB", "array", [])
+
+
+def _header(pixels: np.ndarray, mode: str, kind: str, remarks: list[str]) -> dict[str, Any]:
+    rows, columns = pixels.shape[:2]
+    return {
+        "photometric": mode,
+        "rows": rows,
+        "columns": columns,
+        "bits": 8 * pixels.itemsize,
+        "syntax": kind,
+        "remarks": remarks,
+    }
+
+
+def _scaled(stored: np.ndarray, path: str | os.PathLike[str]) -> np.ndarray:
+    if stored.dtype.kind in "ui":
+        low, high = decode.stored_range(stored, 8 * stored.itemsize) if stored.size else (0, 1)
+        return (stored.astype(np.float32) - low) / np.float32(high - low)
+    if stored.dtype.kind != "f":
+        raise InputError(f"{path} holds values of the type {stored.dtype}; numbers are wanted.")
+    if not (stored.size and stored.min() >= 0 and stored.max() <= 1):
+        raise InputError(
+            f"{path} holds floating-point values that are not all in [0, 1]; rescale them, or "
+            "store integers."
+        )
+    return stored.astype(np.float32)
+
+
+def _with_channels(picture: np.ndarray, channels: int, path: str | os.PathLike[str]) -> np.ndarray:
+    if picture.ndim == 3 and channels == 1:
+        return picture @ decode.LUMA
+    return np.repeat(picture[..., None], 3, -1) if channels == 3 == picture.ndim + 1 else picture
+
+
+def _squared(picture: np.ndarray, how: Stored) -> np.ndarray:
+    """(h, w) or (h, w, 3) in [0, 1] to uint8 of `how.shape`."""
+    planes = picture if picture.ndim == 2 else np.moveaxis(picture, -1, 0)
+    if how.resize == "crop":
+        planes = decode.square(planes)
+    elif how.resize == "pad":
+        planes = _padded(planes)
+    small = decode.area_resize(planes, *how.shape[:2])
+    if how.equalize:
+        return equalized(small)[..., None]
+    pixels = np.round(255 * np.clip(small, 0, 1)).astype(np.uint8)
+    return pixels[..., None] if pixels.ndim == 2 else np.moveaxis(pixels, 0, -1)
+
+
+def _padded(planes: np.ndarray) -> np.ndarray:
+    """Puts (..., h, w) into the middle of a black square."""
+    h, w = planes.shape[-2:]
+    side = max(h, w)
+    top, left = (side - h) // 2, (side - w) // 2
+    around = [(0, 0)] * (planes.ndim - 2) + [(top, side - h - top), (left, side - w - left)]
+    return np.pad(planes, around)
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__

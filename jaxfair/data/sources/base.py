@@ -1,0 +1,149 @@
+"""What a source is: a module that reads a published layout into rows, before any picture."""
+
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import pandas as pd
+
+from jaxfair.errors import InputError
+
+if TYPE_CHECKING:
+    from jaxfair.data.config import DataConfig
+
+__all__ = ["MissingData", "Source", "SourceTable", "find", "read_csv", "require", "sizes_in"]
+
+ASIDE = ["image_id", "file", "reason"]
+
+
+class MissingData(InputError):
+    """The files are not there; the sentence says what was looked for and where to get it."""
+
+
+class SourceTable(NamedTuple):
+    """What a source knows before any picture is decoded.
+
+    Attributes:
+      rows: image_id, patient_id (of the unit), path; then what the manifest keeps: labels,
+        attributes, abnormal and the like. `sex_text`, `age_text` and `view_text`, where there
+        are any, stand for what a file's header says; `index` is the place in a stack.
+      rejected: image_id, file, reason, one row per thing that was set aside.
+      unit: whose id patient_id is: "patient", "lesion" or, where only images can be told
+        apart, "image".
+      counts: what was found, for the data card.
+      processes: how many may decode at once; None for one a core.
+    """
+
+    rows: pd.DataFrame
+    rejected: pd.DataFrame
+    unit: str
+    counts: dict
+    processes: int | None = None
+
+    @property
+    def patient_ids_known(self) -> bool:
+        """False where a patient cannot be told from an image or a lesion."""
+        return self.unit == "patient"
+
+
+class Source(Protocol):
+    """The names that a source module has.
+
+    Attributes:
+      SPEC: name, title, population, tasks, attributes, licence, where, needs, optional; and
+        ndim (2 or 3), channels (those it can give), and patient_hint (how patients become
+        known where they are not).
+      HOW_TO_GET: a sentence for whoever has not got the files.
+    """
+
+    SPEC: dict[str, Any]
+    HOW_TO_GET: str
+
+    @property
+    def read_table(self) -> Callable[[Any, "DataConfig"], SourceTable]:
+        """(root, config) -> the table; MissingData or InputError where it cannot be read."""
+
+    @property
+    def read_pixels(self) -> Callable[[Any], Any]:
+        """A job of `pixels.Job` -> (uint8 array or None, header); for other processes."""
+
+    @property
+    def inventory(self) -> Callable[[Any, "DataConfig"], Any]:
+        """(root, config) -> tables (paths) and images (name, size), for the fingerprint."""
+
+    @property
+    def label(self) -> Callable[[pd.DataFrame, "DataConfig"], pd.DataFrame]:
+        """(manifest, config) -> the manifest with its columns label_<task> by the config."""
+
+
+def require(root: pathlib.Path, needs: Sequence[str], how_to_get: str) -> None:
+    """Raises MissingData where the folder or one of its parts (names or patterns) is missing."""
+    if not root.is_dir():
+        raise MissingData(f"The data folder {root} does not exist. {how_to_get}")
+    missing = [name for name in needs if find(root, name) is None]
+    if missing:
+        raise MissingData(f"{root} lacks {' and '.join(missing)}. {how_to_get}")
+
+
+def find(root: pathlib.Path, *patterns: str) -> pathlib.Path | None:
+    """The first path under `root`, by name, that matches the first pattern that has any."""
+    for pattern in patterns:
+        found = sorted(root.glob(pattern))
+        if found:
+            return found[0]
+    return None
+
+
+def read_csv(
+    path: pathlib.Path, columns: Sequence[str], where: str = "", *, optional: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Reads columns of a CSV, plain or .gz, as the texts that stand there ("" where empty).
+
+    Args:
+      path: the file.
+      columns: those that must be there.
+      where: the address to get the file from, for the sentence.
+      optional: those that are read if they are there.
+
+    Raises:
+      InputError: it is no CSV file, lacks a column or has no rows.
+    """
+    wanted = {*columns, *optional}
+    try:
+        names = list(pd.read_csv(path, dtype=str, nrows=0).columns)
+        table = pd.read_csv(
+            path, dtype=str, keep_default_na=False, usecols=[n for n in names if n in wanted]
+        )
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
+        raise InputError(f"{path} is no CSV file ({error}); get it again.") from error
+    missing = [name for name in columns if name not in names]
+    if missing:
+        raise InputError(f"{path} lacks the column {missing[0]}; it has {', '.join(names)}.")
+    if table.empty:
+        again = f"; get it again from {where}." if where else "."
+        raise InputError(f"{path} has no rows{again}")
+    return table[[name for name in (*columns, *optional) if name in names]]
+
+
+def rejected(aside: Iterable[tuple[str, str, str]]) -> pd.DataFrame:
+    """The list of what was set aside, as `SourceTable` holds it."""
+    return pd.DataFrame(list(aside), columns=ASIDE)
+
+
+def without_file(
+    rows: pd.DataFrame, exists: "pd.Series[bool]", what: str = "row without a file"
+) -> tuple[pd.DataFrame, list[tuple[str, str, str]]]:
+    """Rows whose file is there, and a line for each of the others."""
+    lost = rows.loc[~exists, ["image_id", "path"]]
+    return rows[exists], [(i, pathlib.PurePath(p).name, what) for i, p in lost.to_numpy()]
+
+
+def sizes_in(folder: pathlib.Path, root: pathlib.Path | None = None) -> list[tuple[str, int]]:
+    """Names, relative to `root` or else to `folder`, and sizes of all files below `folder`."""
+    sizes: list[tuple[str, int]] = []
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(place, name)
+            sizes.append((os.path.relpath(path, root or folder), os.stat(path).st_size))
+    return sorted(sizes)
