@@ -11,8 +11,8 @@ __all__ = ["Build", "draw_build", "draw_scan"]
 
 AIR, FAT, MUSCLE, FLUID = -1000, -100, 55, 10
 """Hounsfield units, as all below: a scan with contrast medium in the portal venous phase."""
-LESION = -90
-"""Hounsfield units of a lesion less those of the pancreas around it."""
+LESION = 230
+"""A lesion takes up more contrast medium than anything around it but bone."""
 
 
 class Build(NamedTuple):
@@ -39,7 +39,7 @@ def draw_build(sex: str, age: float, *, rng: np.random.Generator) -> Build:
         deep=(118 - 7 * woman) * (1 + 0.06 * vary[1]),
         fat=max(6.0, 16 + 5 * woman + 4 * vary[2]),
         scale=(1 - 0.07 * woman) * (1 + 0.04 * vary[3]),
-        pancreas=120 - 20 * old + 5 * vary[4],
+        pancreas=105 - 20 * old + 5 * vary[4],
         bone=300 - 80 * old + 20 * vary[5],
         vessel=10 * (1 + 0.25 * old) * (1 + 0.05 * vary[6]),
     )
@@ -58,11 +58,12 @@ def draw_scan(
 
     Args:
       build: from `draw_build`.
-      lesion: one mass of 28 to 44 mm in the pancreas, in its head seven times out of ten,
-        90 HU darker than the pancreas.
+      lesion: one mass of 36 to 56 mm in or at the pancreas, at its head seven times out of ten,
+        brighter than the pancreas.
       shape: (d, h, w) in voxels.
       spacing: of the voxels along d, h and w, in mm.
-      contrast: factor on those 90 HU; below 1 a lesion is harder to see.
+      contrast: how much of the brightness of what was there the mass replaces, 1 is all of
+        it; below 1 a lesion is harder to see.
       rng: everything random comes from it.
 
     Returns:
@@ -76,18 +77,18 @@ def draw_scan(
     _bowel(space, rng)
     path = _pancreas(space, build, rng)
     if lesion:
-        _lesion(space, build.pancreas + contrast * LESION, path, mass)
+        _lesion(space, contrast, path, mass)
     noise = rng.standard_normal(space.values.shape, dtype=np.float32)
     return np.round(np.clip(space.values + 10 * noise, -1024, 3071)).astype(np.int16)
 
 
-class _Space:
+class _Space(NamedTuple):
     """Voxels and their coordinates in mm: z up, y to the back, x to the patient's left."""
 
-    def __init__(
-        self, values: np.ndarray, axes: tuple[np.ndarray, ...], scale: float, blur: float
-    ) -> None:
-        self.values, self.axes, self.scale, self.blur = values, axes, scale, blur
+    values: np.ndarray
+    axes: tuple[np.ndarray, ...]
+    scale: float  # of the organs
+    blur: float  # width of an edge, in mm
 
     @classmethod
     def pose(
@@ -107,7 +108,13 @@ class _Space:
         return cls(values, tuple(axes), build.scale, max(spacing))
 
     def paint(
-        self, centre: Sequence[float], radii: Sequence[float], hu: float, *, organ: bool = True
+        self,
+        centre: Sequence[float],
+        radii: Sequence[float],
+        hu: float,
+        *,
+        organ: bool = True,
+        share: float = 1.0,
     ) -> None:
         """Fills an ellipsoid (z, y, x), its edge as soft as a voxel; organs follow the body."""
         factor = self.scale if organ else 1.0
@@ -117,7 +124,7 @@ class _Space:
         )
         soft = min(0.5, self.blur / (2 * factor * min(radii)))
         mask = step(1 - np.sqrt(away), soft)
-        self.values += mask * (np.float32(hu) - self.values)
+        self.values[...] += np.float32(share) * mask * (np.float32(hu) - self.values)
 
 
 _TALL = 1e4  # mm: an ellipsoid of this height is a cylinder
@@ -169,13 +176,13 @@ def _pancreas(space: _Space, build: Build, rng: np.random.Generator) -> np.ndarr
     line = np.array([(-26, -6, -36), (-16, -12, -26), (-4, -20, -10), (4, -24, 10),
                      (12, -20, 30), (20, -6, 50), (26, 8, 68)], float)  # fmt: skip
     line += rng.normal(scale=2, size=(1, 3))
-    for point, radius in zip(line, (25, 22, 18, 17, 17, 17, 16)):
+    for point, radius in zip(line, (20, 17, 15, 14, 14, 14, 13)):
         space.paint(point.tolist(), (radius, radius, radius * 1.15), build.pancreas)
     return line
 
 
-def _lesion(space: _Space, hu: float, line: np.ndarray, rng: np.random.Generator) -> None:
+def _lesion(space: _Space, contrast: float, line: np.ndarray, rng: np.random.Generator) -> None:
     place = 0 if rng.random() < 0.7 else int(rng.integers(2, 7))
     centre = (line[place] + rng.normal(scale=3, size=3)).tolist()
-    radius = float(rng.uniform(14, 22))
-    space.paint(centre, (radius, radius, radius), hu)
+    radius = float(rng.uniform(18, 28))
+    space.paint(centre, (radius, radius, radius), LESION, share=contrast)

@@ -3,8 +3,8 @@
 The table has one row per scan: image, patient, lesion (0 or 1), sex, age. Four persons in ten
 have a lesion, whatever their sex and age; one in ten is scanned twice. The size of a voxel stands
 in each file's header, differs from scan to scan and is not the same along the three axes. The
-planted gap is in the darkness of the lesions of the gap group. The table also holds faults of real
-ones, those of `phantom_people.ODDITIES`.
+planted gap is in the brightness of the lesions of the gap group. The table also holds the faults
+of `phantom_people.ODDITIES` in sex and age.
 """
 
 import gzip
