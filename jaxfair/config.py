@@ -18,7 +18,6 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from jaxfair.data.dataset import DataConfig
-from jaxfair.data.sources.phantom import PhantomConfig
 from jaxfair.data.transforms import AugmentConfig, make_augment
 from jaxfair.errors import InputError, nearest
 from jaxfair.methods.base import Method
@@ -87,10 +86,6 @@ def settings_from_config(config: ConfigDict) -> Settings:
     tree = config.to_dict()
     known = ("name", "seed", "data", "method", "extractor", "augment", "optim", "dp", "train")
     _refuse_unknown(tree, known, "config")
-    data = dict(tree["data"])
-    phantom = data.pop("phantom", None)
-    if phantom is not None:
-        data["phantom"] = _build(PhantomConfig, phantom, "data.phantom")
     method = dict(tree["method"])
     method |= {f"extractor_{name}": value for name, value in tree.get("extractor", {}).items()}
     method_name = method.pop("name")
@@ -100,7 +95,7 @@ def settings_from_config(config: ConfigDict) -> Settings:
             f"method.name is {method_name!r}; known methods are {', '.join(METHODS)}.{hint}"
         )
     method_class = METHODS[method_name][0]
-    checked_data = _build(DataConfig, data, "data")
+    checked_data = _build(DataConfig, tree["data"], "data")
     if "labels" in [field.name for field in dataclasses.fields(method_class)]:
         method.setdefault("labels", checked_data.tasks)
     return Settings(
