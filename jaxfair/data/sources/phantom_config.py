@@ -80,8 +80,3 @@ class PhantomConfig:
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         size = f"{self.n_images}x{self.pixels}px-seed{self.seed}-{digest}"
         return f"phantom-{size}" if source == "rsna" else f"phantom-{source}-{size}"
-
-    @property
-    def name(self) -> str:
-        """The folder name of RSNA's stand-in."""
-        return self.folder_name()

@@ -27,12 +27,22 @@ REPORT_LABELS = ("No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Lu
 UNCERTAIN = {"Pneumonia": 0.4, "Atelectasis": 0.4, "Consolidation": 0.2, "Edema": 0.15}
 """Share of the present that the report leaves open; of all other findings 5 %."""
 
-RACE_OF_CHEXPERT = {"white": "White", "black": "Black or African American", "asian": "Asian",
-                    "hispanic": "Other", "other": "Native Hawaiian or Other Pacific Islander",
-                    "unknown": "Unknown"}  # fmt: skip
-RACE_OF_MIMIC = {"white": "WHITE", "black": "BLACK/AFRICAN AMERICAN", "asian": "ASIAN",
-                 "hispanic": "HISPANIC/LATINO - PUERTO RICAN", "other": "OTHER",
-                 "unknown": "UNABLE TO OBTAIN"}  # fmt: skip
+RACE_OF_CHEXPERT = {
+    "white": "White",
+    "black": "Black or African American",
+    "asian": "Asian",
+    "hispanic": "Other, Hispanic",
+    "other": "Native Hawaiian or Other Pacific Islander",
+    "unknown": "Unknown",
+}
+RACE_OF_MIMIC = {
+    "white": "WHITE",
+    "black": "BLACK/AFRICAN AMERICAN",
+    "asian": "ASIAN",
+    "hispanic": "HISPANIC/LATINO - PUERTO RICAN",
+    "other": "OTHER",
+    "unknown": "UNABLE TO OBTAIN",
+}
 
 
 class Layout(NamedTuple):
