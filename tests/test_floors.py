@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 
 import pytest
 
@@ -116,3 +117,9 @@ def test_public_names_are_listed_and_documented(path):
     defined = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
     for name in public:
         assert name not in defined or ast.get_docstring(defined[name]), f"{name} has no docstring"
+
+
+def test_every_test_that_the_guarantee_page_names_is_there():
+    named = re.findall(r"`(test_\w+\.py)`", (PACKAGE / "privacy" / "README.md").read_text("utf-8"))
+    there = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    assert named and set(named) <= there
