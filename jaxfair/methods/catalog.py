@@ -3,20 +3,26 @@
 from typing import Any
 
 from jaxfair.errors import InputError, nearest
-from jaxfair.methods import classifier, fae
+from jaxfair.methods import classifier, fae, probe
 from jaxfair.methods.base import Method
 from jaxfair.methods.classifier import ClassifierConfig, make_classifier
 from jaxfair.methods.fae import FAEConfig, make_fae
+from jaxfair.methods.probe import ProbeConfig, make_probe
 
 __all__ = ["DESCRIPTIONS", "METHODS", "make_method"]
 
 METHODS: dict[str, tuple[type, Any]] = {
     "fae": (FAEConfig, make_fae),
     "classifier": (ClassifierConfig, make_classifier),
+    "linear_probe": (ProbeConfig, make_probe),
 }
 """name -> (config class, factory)."""
 
-DESCRIPTIONS: dict[str, Any] = {"fae": fae.describe, "classifier": classifier.describe}
+DESCRIPTIONS: dict[str, Any] = {
+    "fae": fae.describe,
+    "classifier": classifier.describe,
+    "linear_probe": probe.describe,
+}
 """name -> function of the config that says what a report must: random or pretrained, checksum."""
 
 

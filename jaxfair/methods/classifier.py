@@ -6,7 +6,6 @@ taken before the gradient is clipped, so multiplicity costs no privacy (De et al
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 
 from jaxfair.errors import InputError, nearest
 from jaxfair.methods.base import Example, Method, PyTree
+from jaxfair.methods.labels import TARGETS, check_labels, label_loss, label_scores
 from jaxfair.models import heads, pretrained
 from jaxfair.models.checkpoints import read_state_dict
 from jaxfair.models.resnet import ACTIVATIONS
@@ -22,9 +22,6 @@ from jaxfair.models.resnet import ACTIVATIONS
 __all__ = ["ClassifierConfig", "describe", "make_classifier"]
 
 Augment = Callable[[Example, jax.Array], Example]
-
-MAX_WEIGHT = 1000.0
-"""Class weights are public constants in (0, MAX_WEIGHT]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +65,7 @@ class ClassifierConfig:
         for name in ("labels", "class_weights", "freeze"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         _check_choices(self)
-        _check_labels(self)
+        check_labels(self.labels, self.target, self.class_weights)
         if self.multiplicity < 1:
             raise InputError(f"multiplicity = {self.multiplicity} must be at least 1.")
         if self.norm == "frozen" and self.weights is None:
@@ -124,7 +121,7 @@ def describe(config: ClassifierConfig) -> dict[str, Any]:
 
 def _check_choices(config: ClassifierConfig) -> None:
     choices = {
-        "target": ("multi-label", "multi-class"),
+        "target": TARGETS,
         "backbone": heads.BACKBONES,
         "ndim": (2, 3),
         "norm": ("group", "frozen"),
@@ -136,25 +133,6 @@ def _check_choices(config: ClassifierConfig) -> None:
             raise InputError(
                 f"{name} = {value!r} is none of {', '.join(map(repr, known))}."
                 + nearest(str(value), map(str, known))
-            )
-
-
-def _check_labels(config: ClassifierConfig) -> None:
-    least = 2 if config.target == "multi-class" else 1
-    if len(config.labels) < least or len(set(config.labels)) < len(config.labels):
-        raise InputError(
-            f"labels = {config.labels} must be at least {least} different names for a "
-            f"{config.target} classifier."
-        )
-    if len(config.class_weights) not in (0, len(config.labels)):
-        raise InputError(
-            f"class_weights has {len(config.class_weights)} entries for {len(config.labels)} "
-            "labels; give one public constant per label, or none."
-        )
-    for weight in config.class_weights:
-        if not (math.isfinite(weight) and 0 < weight <= MAX_WEIGHT):
-            raise InputError(
-                f"class_weights holds {weight}; a weight is a constant in (0, {MAX_WEIGHT:g}]."
             )
 
 
@@ -243,36 +221,8 @@ def _loss(
     else:
         keys = jax.random.split(key, config.multiplicity)
         views = jax.vmap(augment, in_axes=(None, 0))(example, keys)
-    logits = _logits(config, network, params, frozen, views).astype(jnp.float32)
-    losses = _multi_class if config.target == "multi-class" else _multi_label
-    weights = jnp.asarray(config.class_weights or (1.0,) * len(config.labels), jnp.float32)
-    return jnp.mean(losses(logits, *_asked(views), weights)), {}
-
-
-def _asked(views: Example) -> tuple[jax.Array, jax.Array]:
-    """Returns labels without NaN, and where they were asked."""
-    label = views["label"].astype(jnp.float32)
-    asked = ~jnp.isnan(label)
-    if "label_mask" in views:
-        asked &= views["label_mask"].astype(bool)
-    return jnp.where(asked, label, 0), asked
-
-
-def _multi_label(
-    logits: jax.Array, label: jax.Array, asked: jax.Array, weights: jax.Array
-) -> jax.Array:
-    """Returns (views,) mean over labels of the cross-entropy, positives weighted, unasked zero."""
-    positive, negative = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
-    loss = -(weights * label * positive + (1 - label) * negative)
-    return jnp.mean(jnp.where(asked, loss, 0), axis=-1)
-
-
-def _multi_class(
-    logits: jax.Array, label: jax.Array, asked: jax.Array, weights: jax.Array
-) -> jax.Array:
-    """Returns (views,) weighted cross-entropy of the one true class, zero unless all were asked."""
-    loss = -jnp.sum(weights * label * jax.nn.log_softmax(logits), axis=-1)
-    return jnp.where(jnp.all(asked, axis=-1), loss, 0)
+    logits = _logits(config, network, params, frozen, views)
+    return label_loss(logits, views, config.target, config.class_weights), {}
 
 
 def _score(
@@ -282,6 +232,5 @@ def _score(
     frozen: PyTree,
     batch: Example,
 ) -> dict[str, jax.Array]:
-    logits = _logits(config, network, params, frozen, batch).astype(jnp.float32)
-    squash = jax.nn.softmax if config.target == "multi-class" else jax.nn.sigmoid
-    return dict(zip(config.labels, squash(logits).T, strict=True))
+    logits = _logits(config, network, params, frozen, batch)
+    return label_scores(logits, config.labels, config.target)

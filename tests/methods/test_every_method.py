@@ -12,6 +12,7 @@ from jaxfair.errors import InputError
 from jaxfair.methods import catalog
 from jaxfair.methods.classifier import ClassifierConfig
 from jaxfair.methods.fae import FAEConfig
+from jaxfair.methods.probe import ProbeConfig
 from jaxfair.privacy import clipping
 from tests.methods.made import made
 
@@ -46,6 +47,16 @@ CASES = {
         "classifier",
         classifier(3, target="multi-class", last_layer=True, activation="mish"),
         labelled_spec(3, 16, 16, 1),
+    ),
+    "linear_probe": (
+        "linear_probe",
+        ProbeConfig(("a", "b"), size=36, patterns=4, colours=4),
+        labelled_spec(2, 20, 16, 3),
+    ),
+    "linear_probe-cells": (
+        "linear_probe",
+        ProbeConfig(("a", "b"), "multi-class", size=36, patterns=4, colours=4, symmetric=False),
+        labelled_spec(2, 36, 36, 1),
     ),
 }
 PARTS = {

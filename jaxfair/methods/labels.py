@@ -1,0 +1,91 @@
+"""Labels of one image: which names, which were asked, their losses and their scores.
+
+Multi-label: each label is asked by itself, NaN means "not asked". Multi-class: exactly one is
+true and the label is one-hot.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from jaxfair.errors import InputError
+from jaxfair.methods.base import Example
+
+__all__ = ["TARGETS", "check_labels", "label_loss", "label_scores"]
+
+TARGETS = ("multi-label", "multi-class")
+
+MAX_WEIGHT = 1000.0
+"""Class weights are public constants in (0, MAX_WEIGHT]."""
+
+
+def check_labels(
+    labels: tuple[str, ...], target: str, class_weights: tuple[float, ...] = ()
+) -> None:
+    """Refuses names that are missing or double, and weights that are no public constants."""
+    least = 2 if target == "multi-class" else 1
+    if len(labels) < least or len(set(labels)) < len(labels):
+        raise InputError(
+            f"labels = {labels} must be at least {least} different names for a {target} classifier."
+        )
+    if len(class_weights) not in (0, len(labels)):
+        raise InputError(
+            f"class_weights has {len(class_weights)} entries for {len(labels)} labels; give one "
+            "public constant per label, or none."
+        )
+    for weight in class_weights:
+        if not (math.isfinite(weight) and 0 < weight <= MAX_WEIGHT):
+            raise InputError(
+                f"class_weights holds {weight}; a weight is a constant in (0, {MAX_WEIGHT:g}]."
+            )
+
+
+def label_loss(
+    logits: jax.Array, views: Example, target: str, class_weights: tuple[float, ...] = ()
+) -> jax.Array:
+    """Returns the float32 loss of one image, averaged over its views.
+
+    Args:
+      logits: (views, l).
+      views: `label` (views, l), and `label_mask` (views, l) where there is one; a label that
+        is NaN or masked was not asked and has no loss. Each asked label weighs 1 / l.
+      target: one of TARGETS.
+      class_weights: the weight of positives ("multi-label") or of the class; () means all 1.
+    """
+    logits = logits.astype(jnp.float32)
+    losses = _multi_class if target == "multi-class" else _multi_label
+    weights = jnp.asarray(class_weights or (1.0,) * logits.shape[-1], jnp.float32)
+    return jnp.mean(losses(logits, *_asked(views), weights))
+
+
+def label_scores(logits: jax.Array, labels: tuple[str, ...], target: str) -> dict[str, jax.Array]:
+    """Returns {label: (b,) probability} from logits (b, l)."""
+    squash = jax.nn.softmax if target == "multi-class" else jax.nn.sigmoid
+    return dict(zip(labels, squash(logits.astype(jnp.float32)).T, strict=True))
+
+
+def _asked(views: Example) -> tuple[jax.Array, jax.Array]:
+    """Returns labels without NaN, and where they were asked."""
+    label = views["label"].astype(jnp.float32)
+    asked = ~jnp.isnan(label)
+    if "label_mask" in views:
+        asked &= views["label_mask"].astype(bool)
+    return jnp.where(asked, label, 0), asked
+
+
+def _multi_label(
+    logits: jax.Array, label: jax.Array, asked: jax.Array, weights: jax.Array
+) -> jax.Array:
+    """Returns (views,) mean over labels of the cross-entropy, positives weighted, unasked zero."""
+    positive, negative = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
+    loss = -(weights * label * positive + (1 - label) * negative)
+    return jnp.mean(jnp.where(asked, loss, 0), axis=-1)
+
+
+def _multi_class(
+    logits: jax.Array, label: jax.Array, asked: jax.Array, weights: jax.Array
+) -> jax.Array:
+    """Returns (views,) weighted cross-entropy of the one true class, zero unless all were asked."""
+    loss = -jnp.sum(weights * label * jax.nn.log_softmax(logits), axis=-1)
+    return jnp.where(jnp.all(asked, axis=-1), loss, 0)
