@@ -1,7 +1,7 @@
 """Private classification of skin lesions, malignant or not, by a linear head on fixed features.
 
     python -m jaxfair.train --config configs/derm_probe.py --config.data.root=DIR
-    python -m jaxfair.train --config configs/derm_probe.py --config.data.root=DIR --config.dp.epsilon=1
+    python -m jaxfair.train --config configs/derm_probe.py --config.dp.epsilon=1
     python -m jaxfair.train --config configs/derm_probe.py:phantom
     python -m jaxfair.train --config configs/derm_probe.py:phantom --config.dp.enabled=False
 

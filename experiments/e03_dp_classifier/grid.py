@@ -1,0 +1,220 @@
+"""Trains one config at many epsilons, folds and seeds, and makes the tables of the paper.
+
+    python experiments/e03_dp_classifier/grid.py --config configs/derm_probe.py \
+        --epsilons 0.29,0.54,1.06,2.04,4.71,7.89,inf --seeds 1,2 --folds 0,1,2,3,4 \
+        --out runs/derm_probe --config.data.root=DIR
+
+`inf` is the same config without privacy. Runs that are finished are skipped, an unfinished one
+is resumed, and the tables are made anew from every finished run under --out; the same command
+again therefore continues, and a second command with another config may add its own column.
+Any `--config.` override of jaxfair.train is passed on.
+"""
+
+import argparse
+import itertools
+import json
+import math
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import grid_tables
+import pandas as pd
+from ml_collections import ConfigDict
+
+from jaxfair import files, plots, train
+from jaxfair.config import parse_command
+from jaxfair.errors import InputError
+from jaxfair.runfolder import RunFolder
+from jaxfair.runlog import progress_bar
+
+PAPER = "0.29,0.54,1.06,2.04,4.71,7.89,inf"
+STATEMENT = ("epsilon", "epsilon_rdp", "delta", "unit", "noise_multiplier", "sampling_prob",
+             "steps", "l2_clip_norm", "grade", "tuning")  # fmt: skip
+
+
+class Cell(NamedTuple):
+    """One run of the grid; `fold` is None where the config's own split is used."""
+
+    epsilon: float
+    fold: int | None
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The run's folder: epsilon-7.89_fold-0_seed-1."""
+        fold = "" if self.fold is None else f"_fold-{self.fold}"
+        return f"epsilon-{self.epsilon:g}{fold}_seed-{self.seed}"
+
+
+def config_of(cell: Cell, config: str, overrides: Sequence[str]) -> ConfigDict:
+    """Returns the config of one cell; overrides are `--config.name=value`."""
+    found, _ = parse_command(["grid", "--config", config, *overrides])
+    chosen: dict[str, object] = {"seed": cell.seed, "dp.enabled": math.isfinite(cell.epsilon)}
+    if math.isfinite(cell.epsilon):
+        chosen["dp.epsilon"] = cell.epsilon
+    if cell.fold is not None:
+        chosen["data.fold"] = cell.fold
+        if found.data.get("split") != "folds":
+            raise InputError(f"{config} has no data.split = 'folds', so --folds cannot be used.")
+    found.update_from_flattened_dict(chosen)
+    return found
+
+
+def run(
+    config: str,
+    epsilons: Sequence[float],
+    seeds: Sequence[int],
+    folds: Sequence[int] | None,
+    out: pathlib.Path,
+    overrides: Sequence[str] = (),
+    progress: bool = True,
+) -> None:
+    """Trains what is missing, then writes the tables of everything under `out`."""
+    cells = [Cell(e, f, s) for s, f, e in itertools.product(seeds, folds or [None], epsilons)]
+    configs = {cell: config_of(cell, config, overrides) for cell in cells}
+    with progress_bar(len(cells), what="grid", unit="run", hidden=not progress) as bar:
+        for cell in cells:
+            bar.set_postfix_str(cell.name)
+            folder = out / "runs" / cell.name
+            if not RunFolder(folder).finished():
+                train.run(configs[cell], folder, progress=False)
+            bar.update()
+    write_tables(out)
+
+
+def write_tables(out: pathlib.Path) -> None:
+    """Writes every table as CSV, tables.md, the plots and the privacy statements into `out`."""
+    rows = grid_tables.pooled_rows(out)
+    tables = {
+        "folds": grid_tables.by_fold(rows),
+        "auroc": grid_tables.levels(rows),
+        "decisions": grid_tables.decisions(rows),
+        "parity": grid_tables.parity(rows),
+        "loss": grid_tables.losses(rows),
+        "gaps": grid_tables.gaps(rows),
+    }
+    tables["correlations"] = grid_tables.correlations(rows, tables["auroc"], tables["parity"])
+    for name, table in tables.items():
+        files.write_table(out / f"{name}.csv", table.round(4))
+    files.write_json(out / "privacy.json", statements(out))
+    files.write_text(out / "tables.md", markdown(tables))
+    for task, part in tables["auroc"].groupby("task"):
+        points = part[~part["too_few"]].rename(columns={"ci_low": "low", "ci_high": "high"})
+        files.write_bytes(out / f"auroc_{task}.png", plots.as_png(plots.against_epsilon(points)))
+    for task, part in tables["gaps"].groupby("task"):
+        files.write_bytes(out / f"gaps_{task}.png", plots.as_png(plots.gap_against_epsilon(part)))
+
+
+def statements(out: pathlib.Path) -> list[dict]:
+    """Returns what each finished run promises, the essentials of its privacy.json."""
+    found = []
+    for path in sorted(out.glob("runs/*/privacy.json")):
+        statement = json.loads(path.read_text())
+        found.append({"run": path.parent.name} | {name: statement[name] for name in STATEMENT})
+    return found
+
+
+def markdown(tables: dict[str, pd.DataFrame]) -> str:
+    """Returns the tables by group as text: a row per group, a column per epsilon."""
+    parts = []
+    for task, table in tables["auroc"].groupby("task"):
+        means = table[table["attribute"] == "overall"].set_index("epsilon")["mean_of_folds"]
+        shown = ", ".join(f"{_epsilon(e)}: {value:.4f}" for e, value in means.items())
+        parts += [f"# {task}", f"AUROC, mean of folds and seeds: {shown}."]
+        parts += ["## AUROC, folds pooled, mean of seeds"]
+        parts += [_wide(_shown(table, table), ["attribute", "group", "n", "n_positive"])]
+        for name, column, title in (
+            ("decisions", "metric", "{}"),
+            ("parity", "of", "Difference of {}: age group minus the rest, women minus men"),
+        ):
+            for kind, part in _of_task(tables[name], task).groupby(column):
+                parts += [f"## {title.format(kind)}"]
+                parts += [_wide(_shown(part, table), ["attribute", "group"])]
+        lost = _of_task(tables["loss"], task)
+        if len(lost):
+            parts += ["## AUROC lost to privacy"]
+            parts += [_wide(_shown(lost, table), ["attribute", "group"])]
+        wide = _of_task(tables["gaps"], task).rename(columns={"null_95": "ci_high"})
+        parts += ["## Max-min gap of the AUROC [95 % of chance alone]", _wide(wide, ["attribute"])]
+    if len(tables["correlations"]):
+        parts += ["# Pearson's r"]
+        parts += [_wide(tables["correlations"].rename(columns={"r": "value"}), ["pair"])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _shown(part: pd.DataFrame, counted: pd.DataFrame) -> pd.DataFrame:
+    """Values of groups that are too small are hidden."""
+    few = counted[counted["too_few"]]
+    small = set(zip(few["attribute"], few["group"], strict=True))
+    keep = [key not in small for key in zip(part["attribute"], part["group"], strict=True)]
+    return part.assign(value=part["value"].where(keep))
+
+
+def _of_task(table: pd.DataFrame, task: str) -> pd.DataFrame:
+    return table[table["task"] == task]
+
+
+def _epsilon(value: float) -> str:
+    return "no DP" if math.isinf(value) else "all" if math.isnan(value) else f"epsilon {value:g}"
+
+
+def _wide(table: pd.DataFrame, rows: list[str]) -> str:
+    """Returns a Markdown table with `value [low, high]` in a column per epsilon."""
+    cells = {
+        (tuple(row[name] for name in rows), row["epsilon"]): _cell(row)
+        for row in table.to_dict("records")
+    }
+    keys = dict.fromkeys(key for key, _ in cells)
+    epsilons = sorted({e for _, e in cells}, key=lambda e: (math.isnan(e), e))
+    lines = [[*rows, *map(_epsilon, epsilons)], ["---"] * (len(rows) + len(epsilons))]
+    lines += [[*map(str, key), *(cells.get((key, e), "") for e in epsilons)] for key in keys]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(row: dict) -> str:
+    if math.isnan(row["value"]):
+        return "too few"
+    bounds = [
+        f"{row[name]:.3f}"
+        for name in ("ci_low", "ci_high")
+        if not math.isnan(row.get(name, math.nan))
+    ]
+    return f"{row['value']:.3f}" + (f" [{', '.join(bounds)}]" if bounds else "")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command; returns 0, or 2 for refused input."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", required=True, help="FILE[:VARIANT]")
+    parser.add_argument("--epsilons", default=PAPER, help=f"with commas; {PAPER}")
+    parser.add_argument("--seeds", default="1", help="with commas")
+    parser.add_argument("--folds", help="with commas; left out, the config's own split")
+    parser.add_argument("--out", required=True, type=pathlib.Path)
+    chosen, overrides = parser.parse_known_args(list(argv))
+    try:
+        run(
+            chosen.config,
+            _numbers(chosen.epsilons, float),
+            _numbers(chosen.seeds, int),
+            _numbers(chosen.folds, int) if chosen.folds else None,
+            chosen.out,
+            overrides,
+        )
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(chosen.out / "tables.md")
+    return 0
+
+
+def _numbers(text: str, kind: type) -> list:
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"{text!r} is no list of numbers with commas between them.") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

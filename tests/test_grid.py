@@ -1,0 +1,198 @@
+"""The grid of experiments/e03: its tables against the library's numbers, and a run of it."""
+
+import json
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jaxfair import files
+from jaxfair.errors import InputError
+from jaxfair.fairness import delong
+from jaxfair.fairness.frame import GroupFrame
+from jaxfair.fairness.groups import age_groups
+from jaxfair.fairness.parity import accuracy_parity
+from tests.test_configs import FOLDER
+
+EXPERIMENT = FOLDER.parent / "experiments" / "e03_dp_classifier"
+EPSILONS = (1.0, 8.0, np.inf)
+
+
+@pytest.fixture
+def grid(monkeypatch):
+    monkeypatch.syspath_prepend(EXPERIMENT)
+    import grid
+
+    yield grid
+    for name in ("grid", "grid_tables"):
+        sys.modules.pop(name, None)
+
+
+def write_run(out, epsilon, fold, seed, n=600, folds=2):
+    """A made run: each patient is tested in one fold; less noise with a larger epsilon."""
+    people = np.random.default_rng(7)
+    patient = np.arange(n)
+    label = (people.random(n) < 0.3).astype(float)
+    age = people.uniform(18, 76, n)
+    sex = people.choice(["F", "M"], n)
+    rng = np.random.default_rng([seed, fold, int(min(epsilon, 99))])
+    noise = 1 + (0 if np.isinf(epsilon) else 1 / epsilon)
+    score = 1 / (1 + np.exp(-(1.5 * label - 2 + fold + noise * rng.standard_normal(n))))
+    split = np.where(patient % folds == fold, "test", "validation")
+    table = pd.DataFrame({
+        "image_id": [f"i{p:04d}" for p in patient], "patient_id": [f"p{p:04d}" for p in patient],
+        "split": split, "task": "malignant", "y_true": label, "y_score": score, "sex": sex,
+        "age": age, "view": "unknown",
+    })  # fmt: skip
+    table["age_group"] = age_groups(age)
+    folder = out / "runs" / f"epsilon-{epsilon:g}_fold-{fold}_seed-{seed}"
+    files.write_table(folder / "predictions.parquet", table)
+    promise = dict.fromkeys(["epsilon_rdp", "delta", "unit", "noise_multiplier", "sampling_prob",
+                             "steps", "l2_clip_norm", "grade", "tuning"])  # fmt: skip
+    promise["epsilon"] = None if np.isinf(epsilon) else epsilon
+    files.write_json(folder / "privacy.json", promise)
+
+
+@pytest.fixture
+def made(tmp_path):
+    for epsilon in EPSILONS:
+        for fold in (0, 1):
+            for seed in (1, 2):
+                write_run(tmp_path, epsilon, fold, seed)
+    return tmp_path
+
+
+def test_every_patient_is_tested_once_per_seed_and_folds_share_one_scale(grid, made):
+    rows = grid.grid_tables.pooled_rows(made)
+    assert (rows.groupby(["epsilon", "seed"])["image_id"].nunique() == 600).all()
+    assert not rows.duplicated(["epsilon", "seed", "image_id"]).any()
+    negatives = rows[rows["y_true"] == 0].groupby("fold")["y_score"].mean()
+    assert abs(negatives[0] - negatives[1]) < 0.1, "the made folds lie one logit apart"
+
+
+def test_an_unfinished_seed_is_left_out(grid, made):
+    write_run(made, 1.0, 0, 3)
+    rows = grid.grid_tables.pooled_rows(made)
+    assert set(rows["seed"]) == {1, 2}
+
+
+def test_levels_are_the_means_of_the_seeds_with_the_patients_intervals(grid, made):
+    rows = grid.grid_tables.pooled_rows(made)
+    table = grid.grid_tables.levels(rows).set_index(["epsilon", "attribute", "group"])
+    seeds = [rows[(rows["epsilon"] == 8) & (rows["seed"] == s)] for s in (1, 2)]
+    truth = [delong.auroc_estimate(s["y_true"], s["y_score"]) for s in seeds]
+    row = table.loc[(8.0, "overall", "all")]
+    assert row["value"] == pytest.approx(np.mean([t.value for t in truth]))
+    widths = [np.ptp(delong.logit_interval(t)) for t in truth]
+    assert row["ci_low"] < row["value"] < row["ci_high"]
+    assert row["ci_high"] - row["ci_low"] <= max(widths) + 1e-9
+    assert row["n"] == 600 and row["seeds"] == 2
+    order = table.xs(("overall", "all"), level=(1, 2))["value"]
+    assert order[1.0] < order[8.0] < order[np.inf]
+
+
+def test_one_seed_has_delongs_interval(grid, made):
+    rows = grid.grid_tables.pooled_rows(made)
+    one = rows[(rows["epsilon"] == 8) & (rows["seed"] == 1)]
+    row = grid.grid_tables.levels(one).iloc[0]
+    truth = delong.logit_interval(delong.auroc_estimate(one["y_true"], one["y_score"]))
+    np.testing.assert_allclose((row["ci_low"], row["ci_high"]), truth)
+
+
+def test_differences_of_accuracy_are_those_of_the_library(grid, made):
+    rows = grid.grid_tables.pooled_rows(made)
+    one = rows[(rows["epsilon"] == 8) & (rows["seed"] == 1)]
+    table = grid.grid_tables.parity(one).set_index(["of", "attribute", "group"])["value"]
+    for attribute in ("sex", "age_group"):
+        frame = GroupFrame(one.assign(y_score=one["called"]), attribute)
+        for group, value in accuracy_parity(frame, 0.5).items():
+            if ("accuracy", attribute, group) in table.index:
+                assert table["accuracy", attribute, group] == pytest.approx(value)
+    assert ("accuracy", "sex", "M") not in table.index, "two groups have one difference"
+
+
+def test_intervals_of_shares_are_those_of_a_binomial_for_one_image_per_patient(grid, made):
+    rows = grid.grid_tables.pooled_rows(made)
+    one = rows[(rows["epsilon"] == 8) & (rows["seed"] == 1)]
+    table = grid.grid_tables.decisions(one).set_index(["group", "metric"])
+    row = table.loc[("all", "accuracy")]
+    p = (one["called"] == one["y_true"]).mean()
+    half = 1.96 / np.sqrt(600 * p * (1 - p))
+    logit = np.log(p / (1 - p))
+    expected = 1 / (1 + np.exp(-(logit + np.array([-half, half]))))
+    np.testing.assert_allclose((row["ci_low"], row["ci_high"]), expected, rtol=1e-6)
+
+
+def test_the_loss_is_correlated_with_levels_of_other_seeds(grid, made):
+    rows = grid.grid_tables.pooled_rows(made)
+    auroc, parity = grid.grid_tables.levels(rows), grid.grid_tables.parity(rows)
+    pairs = set(grid.grid_tables.correlations(rows, auroc, parity)["pair"])
+    assert {"loss, plain level", "loss, group size", "loss, prevalence"} <= pairs
+    one = rows[rows["seed"] == 1]
+    pairs = set(grid.grid_tables.correlations(one, grid.grid_tables.levels(one), parity)["pair"])
+    assert "loss, plain level" not in pairs, "one seed has no other seed"
+
+
+def test_the_tables_are_written_and_small_groups_hidden(grid, made):
+    grid.write_tables(made)
+    names = {path.name for path in made.iterdir()}
+    assert {"auroc.csv", "decisions.csv", "parity.csv", "loss.csv", "correlations.csv",
+            "folds.csv", "gaps.csv", "tables.md", "privacy.json",
+            "auroc_malignant.png", "gaps_malignant.png"} <= names  # fmt: skip
+    assert len(json.loads((made / "privacy.json").read_text())) == 12
+    few = pd.read_csv(made / "auroc.csv").query("too_few")
+    text = (made / "tables.md").read_text()
+    assert "| epsilon 1 | epsilon 8 | no DP |" in text
+    for group in set(few["group"]):
+        lines = [line for line in text.splitlines() if f"| {group} |" in line]
+        assert lines and all("too few" in line for line in lines)
+
+
+def test_cells_are_configs_with_their_own_epsilon_fold_and_seed(grid):
+    path = str(FOLDER / "derm_probe.py")
+    private = grid.config_of(grid.Cell(0.54, 3, 2), path, ["--config.data.root=x"])
+    assert (private.dp.epsilon, private.data.fold, private.seed) == (0.54, 3, 2)
+    assert private.optim.learning_rate == pytest.approx(1.08) and private.data.root == "x"
+    assert not grid.config_of(grid.Cell(np.inf, 0, 1), path, []).dp.enabled
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["--epsilons", "1;8"], "'1;8' is no list of numbers"),
+        (["--folds", "0", "--config.data.split=random"], "has no data.split = 'folds'"),
+        (["--config.dp.epsilom=3"], "config.dp.epsilom does not exist"),
+    ],
+)
+def test_wrong_arguments_get_one_sentence(grid, tmp_path, capsys, arguments, sentence):
+    path = str(FOLDER / "derm_probe.py")
+    assert grid.main(["--config", path, "--out", str(tmp_path), *arguments]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_folder_without_runs_is_refused(grid, tmp_path):
+    with pytest.raises(InputError, match="holds no finished run"):
+        grid.write_tables(tmp_path)
+
+
+@pytest.mark.slow
+def test_the_grid_trains_each_cell_once_and_ends_with_tables(grid, tmp_path):
+    config = str(FOLDER / "derm_probe.py") + ":phantom"
+    overrides = [
+        f"--config.data.root={tmp_path / 'phantoms'}",
+        "--config.data.phantom.n_images=300",
+        "--config.data.phantom.pixels=48",
+        "--config.data.public_size=120",
+        "--config.train.expected_batch_size=120",
+        "--config.method.patterns=8",
+        "--config.method.colours=8",
+        "--config.data.folds=2",
+    ]
+    out = tmp_path / "out"
+    for _ in range(2):  # the second time nothing is trained
+        grid.run(config, [8.0, np.inf], [1], [0, 1], out, overrides, progress=False)
+    runs = sorted(path.name for path in (out / "runs").iterdir())
+    assert runs == [f"epsilon-{e}_fold-{f}_seed-1" for e in ("8", "inf") for f in (0, 1)]
+    table = pd.read_csv(out / "auroc.csv")
+    assert table["task"].nunique() == 3 and table["value"].notna().any()
