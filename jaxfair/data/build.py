@@ -23,7 +23,8 @@ __all__ = ["MARKER", "fingerprint", "prepare_folder", "read_marker", "refuse_oth
 
 MARKER = "prepared.json"
 FORMAT = 1
-OPTIONS = ("source", "image_size", "channels", "resize", "equalize", "table")
+OPTIONS = ("source", "image_size", "channels", "resize", "equalize", "volume", "spacing",
+           "window", "table")  # fmt: skip
 TEXTS = ("sex_text", "age_text", "view_text")
 NOT_SQUARE = {"crop": "middle square cut out", "pad": "padded", "stretch": "stretched"}
 
@@ -220,9 +221,12 @@ def _about(root: pathlib.Path, table: SourceTable, config: DataConfig) -> dict[s
 
 
 def _description(about: dict[str, Any]) -> str:
+    size = f"{about['image_size']} px squares"
+    if "volume" in about:
+        size = f"volumes of {' x '.join(map(str, about['volume']))} voxels"
     return (
-        f"{about['title']}: {about['image_size']} px squares, uint8, in the order of "
-        "manifest.parquet, which holds labels, groups and splits."
+        f"{about['title']}: {size}, uint8, in the order of manifest.parquet, which holds labels, "
+        "groups and splits."
     )
 
 

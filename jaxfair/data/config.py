@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxfair.data.manifest import SPLIT_RULES, VIEWS
 from jaxfair.data.pixels import Stored
-from jaxfair.data.sources import rsna, table
+from jaxfair.data.sources import chexpert, cxr14, mimic_cxr, rsna, table, volumes
 from jaxfair.data.sources.base import Source
 from jaxfair.data.sources.phantom import PhantomConfig
 from jaxfair.data.sources.table import TableConfig
@@ -16,7 +16,14 @@ from jaxfair.errors import InputError, nearest
 
 __all__ = ["SOURCES", "DataConfig"]
 
-SOURCES: dict[str, Source] = {"rsna": rsna, "table": table}
+SOURCES: dict[str, Source] = {
+    "rsna": rsna,
+    "chexpert": chexpert,
+    "cxr14": cxr14,
+    "mimic_cxr": mimic_cxr,
+    "table": table,
+    "volumes": volumes,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +41,9 @@ class DataConfig:
       channels: 1, or 3 for colour, where the source can give it.
       resize: how a film becomes a square: "crop" (its middle), "pad" or "stretch" (DP_CXR).
       equalize: global histogram equalisation (DP_CXR).
+      volume: (d, h, w) of the volumes that are kept, each 1 to 1024; for source volumes only.
+      spacing: (d, h, w) in mm to which volumes are resampled before; None leaves them.
+      window: (low, high), the values of a volume that become black and white.
       labels: the tasks of an example's `label` (l,), in this order; () means those of the source.
       anomaly: "opacity" (other abnormal films are left out) or "any" (they are anomalies too).
       uncertain: what a label that the report leaves open counts as: "ignore" (not asked),
@@ -63,6 +73,9 @@ class DataConfig:
     channels: int = 1
     resize: str = "crop"
     equalize: bool = False
+    volume: tuple[int, ...] | None = None
+    spacing: tuple[float, ...] | None = None
+    window: tuple[float, ...] = (-150.0, 250.0)
     labels: tuple[str, ...] = ()
     anomaly: str = "opacity"
     uncertain: str = "ignore"
@@ -92,13 +105,14 @@ class DataConfig:
     @property
     def stored(self) -> Stored:
         """What is kept of an image."""
-        shape = (self.image_size, self.image_size, self.channels)
-        return Stored(shape, self.resize, self.equalize)
+        plane = (self.image_size, self.image_size)
+        shape = (*(self.volume or plane), self.channels)
+        return Stored(shape, self.resize, self.equalize, self.spacing, self.window)
 
     @property
     def identity(self) -> dict[str, Any]:
         """What a prepared set was made with; an option that has its default is not named."""
-        named = ("channels", "resize", "equalize")
+        named = ("channels", "resize", "equalize", "volume", "spacing", "window")
         defaults = {f.name: f.default for f in dataclasses.fields(self)}
         more = {n: getattr(self, n) for n in named if getattr(self, n) != defaults[n]}
         if self.table is not None:
@@ -122,8 +136,9 @@ class DataConfig:
         }
 
     def __post_init__(self) -> None:
-        for name in ("labels", "views"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name in ("labels", "views", "volume", "spacing", "window"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         for name, section in (("phantom", PhantomConfig), ("table", TableConfig)):
             if isinstance(getattr(self, name), Mapping):
                 object.__setattr__(self, name, _section(section, name, dict(getattr(self, name))))
@@ -133,6 +148,7 @@ class DataConfig:
             object.__setattr__(self, "split", split)
         _check_choices(self)
         _check_numbers(self)
+        _check_volume(self)
         _check_source(self)
 
 
@@ -170,6 +186,27 @@ def _check_numbers(config: DataConfig) -> None:
         (not config.share_normals or config.split == "thesis", "share_normals",
          "False unless data.split is 'thesis'"),
         (not config.equalize or config.channels == 1, "equalize", "False for colour images"),
+    ):  # fmt: skip
+        if not holds:
+            raise InputError(f"data.{name} is {getattr(config, name)!r}; it must be {rule}.")
+
+
+def _check_volume(config: DataConfig) -> None:
+    """Options of volumes, and those that volumes have not."""
+    if (config.volume is not None) != (SOURCES[config.source].SPEC["ndim"] == 3):
+        rule = "takes no" if config.volume else "needs"
+        raise InputError(
+            f"data.source {config.source!r} {rule} data.volume (d, h, w), the shape that is kept."
+        )
+    sizes, spacing, window = config.volume or (1, 1, 1), config.spacing or (1, 1, 1), config.window
+    flat = (config.resize, config.equalize) != ("crop", False)
+    for holds, name, rule in (
+        (len(sizes) == 3 and all(1 <= n <= 1024 for n in sizes), "volume", "three numbers, 1-1024"),
+        (len(spacing) == 3 and min(spacing) > 0, "spacing", "three sizes in mm above 0"),
+        (len(window) == 2 and window[0] < window[1], "window", "two numbers, the lower one first"),
+        (config.volume is not None or config.spacing is None, "spacing", "left out for images"),
+        (config.volume is None or not flat, "resize",
+         "'crop', and data.equalize False, for volumes"),
     ):  # fmt: skip
         if not holds:
             raise InputError(f"data.{name} is {getattr(config, name)!r}; it must be {rule}.")

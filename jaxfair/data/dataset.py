@@ -220,7 +220,8 @@ def _prepared(config: DataConfig, root: pathlib.Path | None) -> pathlib.Path | N
         return None
     more = {k: v for k, v in config.identity.items() if k not in ("source", "image_size")}
     mark = f"-{json_digest(more)[:8]}" if more else ""
-    name = f"{root.absolute().name}-{config.image_size}px{mark}"
+    size = "x".join(map(str, config.volume)) if config.volume else f"{config.image_size}px"
+    name = f"{root.absolute().name}-{size}{mark}"
     return root.absolute().parent / "jaxfair-prepared" / name
 
 

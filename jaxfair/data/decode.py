@@ -16,8 +16,10 @@ from jaxfair.errors import InputError
 
 __all__ = [
     "area_resize",
+    "area_weights",
     "decode",
     "grey",
+    "header_texts",
     "raw_pixels",
     "read_dicom",
     "square",
@@ -164,14 +166,14 @@ def area_resize(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     >>> area_resize(np.array([[0.0, 3.0, 6.0]]), 1, 2)
     array([[1., 5.]], dtype=float32)
     """
-    rows = _weights(picture.shape[-2], height)
-    columns = _weights(picture.shape[-1], width)
+    rows = area_weights(picture.shape[-2], height)
+    columns = area_weights(picture.shape[-1], width)
     return rows @ np.asarray(picture, np.float32) @ columns.T
 
 
 @functools.lru_cache(maxsize=64)
-def _weights(old: int, new: int) -> np.ndarray:
-    """(new, old) matrix whose row i holds the share of each old cell in new cell i."""
+def area_weights(old: int, new: int) -> np.ndarray:
+    """(new, old) float32 matrix whose row i holds the share of each old cell in new cell i."""
     edges = np.arange(new + 1) * (old / new)
     low = np.maximum(edges[:-1, None], np.arange(old))
     high = np.minimum(edges[1:, None], np.arange(1, old + 1))
@@ -219,10 +221,14 @@ def _first(value: Any) -> float:
     return float(value[0] if isinstance(value, pydicom.multival.MultiValue) else value)
 
 
+def header_texts(dataset: pydicom.Dataset) -> dict[str, str]:
+    """`age_text`, `sex_text` and the other names of `HEADER_TEXTS`, as written in a file."""
+    return {name: _text(dataset, keyword) for name, keyword in HEADER_TEXTS.items()}
+
+
 def _header(dataset: pydicom.Dataset, picture: np.ndarray) -> dict[str, Any]:
-    texts = {name: _text(dataset, keyword) for name, keyword in HEADER_TEXTS.items()}
     meta = getattr(dataset, "file_meta", None)
-    return texts | {
+    return header_texts(dataset) | {
         "rows": picture.shape[-2],
         "columns": picture.shape[-1],
         "frames": picture.shape[0] if picture.ndim == 3 else 1,

@@ -120,3 +120,34 @@ def test_one_patient_more_or_less_moves_nobody_else():
 def test_the_split_is_a_fixed_function_of_salt_and_id():
     assert manifest.hash_fraction("jaxfair-1", "00000013") == 0.4733485838069645
     assert manifest.hash_fraction("other", "00000013") != manifest.hash_fraction("x", "00000013")
+
+
+def test_the_random_split_gives_disease_no_role():
+    patient, _ = crowd()
+    split = manifest.split_at_random(patient, salt="s")
+    frame = pd.DataFrame({"patient": patient, "split": split})
+    assert (frame.groupby("patient")["split"].nunique() == 1).all()
+    shares = frame.drop_duplicates("patient")["split"].value_counts(normalize=True)
+    np.testing.assert_allclose(shares[["train", "validation", "test"]], [0.7, 0.1, 0.2], atol=0.04)
+    keep = patient != patient[17]
+    assert (manifest.split_at_random(patient[keep], salt="s") == split[keep]).all()
+
+
+def test_folds_cover_everybody_once_and_an_eighth_of_the_rest_validates():
+    patient, _ = crowd()
+    folds = [manifest.split_in_folds(patient, folds=5, fold=k, salt="s") for k in range(5)]
+    tested = np.sum([split == "test" for split in folds], axis=0)
+    assert (tested == 1).all()
+    for split in folds:
+        rest = split[split != "test"]
+        assert (rest == "validation").mean() == pytest.approx(1 / 8, abs=0.04)
+
+
+def test_a_published_split_keeps_its_words_and_gets_a_validation_set_if_it_has_none():
+    names = [str(i) for i in range(800)]
+    given = ["train"] * 600 + ["test"] * 199 + [""]
+    split = manifest.split_as_published(names, given, salt="s")
+    assert (split[600:799] == "test").all() and split[799] == ""
+    assert (split[:600] == "validation").mean() == pytest.approx(1 / 8, abs=0.05)
+    whole = ["train", "validation", "test"]
+    assert manifest.split_as_published("abc", whole, salt="s").tolist() == whole

@@ -12,7 +12,18 @@ from jaxfair.errors import InputError
 if TYPE_CHECKING:
     from jaxfair.data.config import DataConfig
 
-__all__ = ["MissingData", "Source", "SourceTable", "find", "read_csv", "require", "sizes_in"]
+__all__ = [
+    "MissingData",
+    "Source",
+    "SourceTable",
+    "find",
+    "read_csv",
+    "rejected",
+    "require",
+    "sizes_in",
+    "task_name",
+    "without_file",
+]
 
 ASIDE = ["image_id", "file", "reason"]
 
@@ -147,3 +158,12 @@ def sizes_in(folder: pathlib.Path, root: pathlib.Path | None = None) -> list[tup
             path = os.path.join(place, name)
             sizes.append((os.path.relpath(path, root or folder), os.stat(path).st_size))
     return sorted(sizes)
+
+
+def task_name(name: str) -> str:
+    """A published label as the name of a task.
+
+    >>> task_name("Pleural Effusion")
+    'pleural_effusion'
+    """
+    return name.strip().lower().replace(" ", "_")
