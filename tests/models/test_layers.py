@@ -16,6 +16,7 @@ SHAPES = [
     ((9, 7), 3, 2, 1, 2, 3),
     ((40, 40), 7, 2, 3, 3, 4),
     ((6, 5), 1, 1, 0, 4, 7),
+    ((33, 20), 1, 2, 0, 4, 7),
     ((4, 5, 6), 3, 2, 1, 2, 3),
     ((12, 12, 12), 3, 1, 1, 2, 3),
 ]
@@ -113,11 +114,17 @@ def test_an_upsampling_that_is_not_an_odd_multiple_is_refused():
         layers.UpConv(4, 4, 2).init(jax.random.key(0), jnp.ones((1, 4, 4, 2)))
 
 
-def test_small_maps_become_matrix_products_and_large_ones_stay_convolutions():
-    kernel = jnp.ones((3, 3, 2, 4))
-    conv = lambda x: layers.convolve(x, kernel, stride=1, padding=1)
-    assert "conv_general_dilated" not in str(jax.make_jaxpr(conv)(jnp.ones((1, 16, 16, 2))))
-    assert "conv_general_dilated" in str(jax.make_jaxpr(conv)(jnp.ones((1, 17, 17, 2))))
+def test_small_maps_and_windows_of_one_become_matrix_products():
+    def is_convolution(side, k, stride=1):
+        kernel = jnp.ones((k, k, 2, 4))
+        conv = lambda x: layers.convolve(x, kernel, stride=stride, padding=k // 2)
+        return "conv_general_dilated" in str(jax.make_jaxpr(conv)(jnp.ones((1, side, side, 2))))
+
+    assert not is_convolution(4, 3)
+    assert not is_convolution(8, 3, stride=2)
+    assert is_convolution(8, 3)
+    assert not is_convolution(40, 1)
+    assert not is_convolution(40, 1, stride=2)
 
 
 def test_default_initialisation_is_uniform_within_one_over_root_fan_in():
@@ -151,6 +158,52 @@ def test_group_counts_follow_both_rules():
     assert fixed == [25, 25, 25, 25, 32, 10]
     with pytest.raises(InputError, match="30 channels cannot be split into 25 groups"):
         norms.group_count(30, "25/32")
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 10), (1, 2), (5, 4, 6)])
+def test_a_max_pool_by_slices_equals_the_one_of_xla(size, monkeypatch):
+    (x,) = arrays(5, (2, *size, 3))
+    x = jnp.round(x).at[0, 0, 0, 0].set(jnp.inf)  # many entries are equal
+    found = []
+    for backends in (("cpu",), ()):
+        monkeypatch.setattr(layers, "SLICED_POOLS", backends)
+        y, pull = jax.vjp(layers.max_pool, x)
+        found += [y, pull(jnp.arange(y.size, dtype=y.dtype).reshape(y.shape))[0]]
+    np.testing.assert_array_equal(found[0], found[2])
+    np.testing.assert_array_equal(found[1], found[3])
+
+
+def test_a_nan_stays_in_the_windows_that_hold_it():
+    y = layers.max_pool(jnp.zeros((1, 8, 8, 1)).at[0, 3, 3].set(jnp.nan))
+    assert np.isnan(y[0, 1:3, 1:3]).all()
+    assert np.isnan(y).sum() == 4
+
+
+def test_group_norm_equals_the_one_of_flax_with_its_gradients():
+    x, cotangent = arrays(6, (2, 5, 4, 6, 12), (2, 5, 4, 6, 12))
+    ours, theirs = norms.group_norm(12), layers.nn.GroupNorm(4, epsilon=1e-5)
+    scale, bias = arrays(7, (12,), (12,))
+    pulled = []
+    for layer in (ours, theirs):
+        call = lambda p, x, layer=layer: layer.apply({"params": p}, x)
+        y, pull = jax.vjp(call, {"scale": scale, "bias": bias}, 3 * x + 2)
+        pulled.append(jax.tree.leaves((y, pull(cotangent))))
+    for a, b in zip(*pulled, strict=True):
+        close(a, b)
+
+
+def test_group_norm_keeps_low_precision_outside_and_float32_inside():
+    (x,) = arrays(8, (2, 16, 16, 8))
+    half = jax.tree.map(
+        lambda a: a.astype(jnp.bfloat16), {"scale": jnp.ones(8), "bias": jnp.zeros(8)}
+    )
+    y = norms.group_norm(8).apply({"params": half}, (x + 64).astype(jnp.bfloat16))
+    assert y.dtype == jnp.bfloat16
+    truth = norms.group_norm(8).apply(
+        {"params": {"scale": jnp.ones(8), "bias": jnp.zeros(8)}},
+        (x + 64).astype(jnp.bfloat16).astype(jnp.float32),
+    )
+    close(y.astype(jnp.float32), truth, 1e-2)
 
 
 def test_group_norm_equals_torch():
