@@ -35,7 +35,7 @@ __all__ = ["main", "run", "score_rows"]
 _BATCH = 32
 _MAPS = 12
 _SPLITS = ("validation", "test")
-_INTERNAL = ("also_test", "abnormal", "patient_abnormal")
+_INTERNAL = ("also_test", "abnormal", "patient_abnormal", "source_split", "uncertain")
 
 
 def run(

@@ -147,6 +147,9 @@ class _Gathered:
                 continue
             self._keep(place, header)
             yield image_id, image
+        if not self._kept:
+            reason = f"; the first was refused: {self.aside[0][2]}" if self.aside else "."
+            raise InputError(f"No image could be prepared{reason}")
 
     def manifest(self) -> pd.DataFrame:
         """The kept rows, with sex, age, age_group and view."""

@@ -234,7 +234,7 @@ def test_copies_under_two_patients_both_stay_and_are_named(rsna_root, tmp_path):
 def test_no_film_that_can_be_decoded_is_one_sentence(rsna_root, tmp_path):
     root = rsna_root({"a": rsna.NORMAL})
     (root / rsna.IMAGES / "a.dcm").write_text("x")
-    with pytest.raises(InputError, match="No image could be prepared"):
+    with pytest.raises(InputError, match=r"No image could be prepared; the first .* no DICOM file"):
         opened(root, tmp_path)
     assert not (tmp_path / "set").exists()
 

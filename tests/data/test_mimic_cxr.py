@@ -44,7 +44,7 @@ def root(tmp_path):
     (place / "hosp").mkdir()
     pd.DataFrame(
         {"subject_id": [10000032, 10000764, 12000935], "gender": ["F", "M", "M"],
-         "anchor_age": [52, 86, 91], "anchor_year": [2180, 2132, 2150]}
+         "anchor_age": [52, 0, 91], "anchor_year": [2180, 2132, 2150]}
     ).to_csv(place / "hosp" / "patients.csv.gz", index=False)  # fmt: skip
     write_stays(place, "race")
     return place
@@ -83,7 +83,7 @@ def test_labels_come_from_the_study_and_views_from_the_film(root):
 
 def test_age_is_that_of_the_study_and_what_nobody_knows_is_unknown(root):
     table = opened(root).manifest.set_index("image_id")
-    np.testing.assert_array_equal(table["age"], [52, 52, 53, 86, np.nan])
+    np.testing.assert_array_equal(table["age"], [52, 52, 53, np.nan, np.nan])
     assert table["sex"].tolist() == ["F", "F", "F", "M", "unknown"]
 
 
@@ -126,7 +126,8 @@ def test_the_published_split_is_read(root):
     "name, change, sentence",
     [
         ("metadata", lambda t: t.drop(columns="StudyDate"), "lacks the column StudyDate"),
-        ("metadata", lambda t: pd.concat([t, t]), "lists the film 'd1' twice"),
+        ("metadata", lambda t: pd.concat([t, t]), "lists the dicom_id 'd1' twice"),
+        ("chexpert", lambda t: pd.concat([t, t]), "lists the study_id '50414267' twice"),
         ("metadata", lambda t: t.assign(subject_id=7), "subject_id '7'; it has eight digits"),
         ("chexpert", lambda t: t.assign(Edema=2), "label '2' in column Edema"),
         ("split", lambda t: t.assign(split="half"), "holds the split 'half'"),

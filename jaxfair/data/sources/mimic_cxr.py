@@ -57,7 +57,8 @@ def read_table(root: str | os.PathLike[str], config: "DataConfig") -> SourceTabl
     StudyDate (YYYYMMDD); of the labels subject_id, study_id and the 14 labels, one row per
     study; of the split dicom_id and split (train, validate, test); of patients subject_id,
     gender, anchor_age and anchor_year; of admissions subject_id and race (ethnicity in
-    version 1). Age is anchor_age + year of the study - anchor_year. View LATERAL and LL are
+    version 1). Age is anchor_age + year of the study - anchor_year; an
+    anchor_age of 0 stands for a missing one, as MIMIC-IV holds adults. View LATERAL and LL are
     "lateral". Films lie in files/p10/p10000032/s50414267/<dicom_id>.jpg. A film whose study
     has no labels, or that is not there, is set aside.
 
@@ -97,31 +98,31 @@ def inventory(
     return tables, [(name, 0) for name in people]
 
 
-def _table(root: pathlib.Path, pattern: str, columns: list[str]) -> pd.DataFrame:
-    path = find(root, pattern)
-    assert path is not None
-    return read_csv(path, columns, SPEC["where"])
-
-
 def _metadata(root: pathlib.Path) -> pd.DataFrame:
     columns = ["dicom_id", "subject_id", "study_id", "ViewPosition", "StudyDate"]
-    meta = _table(root, META, columns)
-    twice = meta.loc[meta["dicom_id"].duplicated(), "dicom_id"]
-    if len(twice):
-        raise InputError(f"{root} lists the film {twice.iloc[0]!r} twice; get its tables again.")
+    path = find(root, META)
+    assert path is not None
+    meta = _by(read_csv(path, columns, SPEC["where"]), "dicom_id", path).reset_index()
     wrong = meta.loc[~meta["subject_id"].str.fullmatch(r"\d{8}"), "subject_id"]
     if len(wrong):
-        raise InputError(f"{root} has the subject_id {wrong.iloc[0]!r}; it has eight digits.")
+        raise InputError(f"{path} has the subject_id {wrong.iloc[0]!r}; it has eight digits.")
     return meta
 
 
 def _labels(root: pathlib.Path) -> pd.DataFrame:
-    """Labels by study_id; a study with several rows keeps the first, as all are of one report."""
+    """Labels by study_id."""
     path = find(root, LABELS)
     assert path is not None
     table = read_csv(path, ["study_id", *reports.LABELS], SPEC["where"])
-    table = table.drop_duplicates("study_id").set_index("study_id")
-    return reports.read_labels(table, path)
+    return reports.read_labels(_by(table, "study_id", path), path)
+
+
+def _by(table: pd.DataFrame, column: str, path: pathlib.Path) -> pd.DataFrame:
+    """The table by a column whose values occur once."""
+    twice = table.loc[table[column].duplicated(), column]
+    if len(twice):
+        raise InputError(f"{path} lists the {column} {twice.iloc[0]!r} twice; get it again.")
+    return table.set_index(column)
 
 
 def _paths(root: pathlib.Path, meta: pd.DataFrame) -> pd.Series:
@@ -136,11 +137,11 @@ def _add_people(rows: pd.DataFrame, root: pathlib.Path, date: pd.Series) -> dict
     path = find(root, *PATIENTS)
     if path is not None:
         columns = ["subject_id", "gender", "anchor_age", "anchor_year"]
-        people = read_csv(path, columns).drop_duplicates("subject_id").set_index("subject_id")
+        people = _by(read_csv(path, columns), "subject_id", path)
         rows["sex_text"] = rows["patient_id"].map(people["gender"]).fillna("")
         anchor, age = (pd.to_numeric(rows["patient_id"].map(people[c]), errors="coerce")
                        for c in ("anchor_year", "anchor_age"))  # fmt: skip
-        age += pd.to_numeric(date.str[:4], errors="coerce") - anchor
+        age = age.mask(age == 0) + pd.to_numeric(date.str[:4], errors="coerce") - anchor
         rows["age_text"] = age.map(lambda a: "" if pd.isna(a) else f"{a:.0f}")
     path = find(root, *ADMISSIONS)
     if path is None:
@@ -162,5 +163,5 @@ def _add_split(rows: pd.DataFrame, root: pathlib.Path) -> None:
     wrong = table.loc[~table["split"].isin(list(SPLIT_NAMES)), "split"]
     if len(wrong):
         raise InputError(f"{path} holds the split {wrong.iloc[0]!r}; get it again.")
-    split = table.drop_duplicates("dicom_id").set_index("dicom_id")["split"].map(SPLIT_NAMES)
+    split = _by(table, "dicom_id", path)["split"].map(SPLIT_NAMES)
     rows["source_split"] = rows["image_id"].map(split).fillna("")
