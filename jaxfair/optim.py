@@ -87,8 +87,8 @@ def nadam(learning_rate: float, *, momentum_decay: float = 4e-3) -> optax.Gradie
     b1, b2, epsilon = 0.9, 0.999, 1e-8
 
     def init(params: Any) -> _NadamState:
-        zeros = jax.tree.map(jnp.zeros_like, params)
-        return _NadamState(jnp.zeros((), jnp.int32), jnp.ones(()), zeros, zeros)
+        zeros = lambda: jax.tree.map(jnp.zeros_like, params)  # two: a buffer is donated once
+        return _NadamState(jnp.zeros((), jnp.int32), jnp.ones(()), zeros(), zeros())
 
     def update(grads: Any, state: _NadamState, params: Any = None) -> tuple[Any, _NadamState]:
         step = state.step + 1

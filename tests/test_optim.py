@@ -18,7 +18,7 @@ def trajectory(config):
     optimizer = make_optimizer(config)
     params = {"w": jnp.ones((3, 2)), "b": jnp.zeros(2)}
     state, seen = optimizer.init(params), []
-    update = jax.jit(optimizer.update)
+    update = jax.jit(optimizer.update, donate_argnums=1)  # as the step gives its state away
     for grad in GRADS:
         updates, state = update({"w": grad, "b": grad[0]}, state, params)
         params = optax.apply_updates(params, updates)
