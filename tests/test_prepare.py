@@ -1,3 +1,5 @@
+import pathlib
+
 import pytest
 
 from jaxfair import prepare
@@ -51,3 +53,13 @@ def test_help_names_every_option(capsys):
     status, out, _ = call(capsys, "--help")
     assert status == 0
     assert all(f"--{name}" in out for name in ("source", "root", "out", "image_size"))
+
+
+def test_a_config_names_what_options_cannot(tmp_path, capsys):
+    config = pathlib.Path(__file__).resolve().parents[1] / "configs" / "table_resnet.py"
+    line = ["--config", f"{config}:phantom", f"--config.data.root={tmp_path}"]
+    small = ["--config.data.phantom.n_images=24", "--config.data.phantom.pixels=32"]
+    status, out, err = call(capsys, *line, *small, "--noprogress")
+    assert (status, err) == (0, "") and out.startswith("PHANTOM table: 24 images of ")
+    status, out, err = call(capsys, *line, "--config.data.resize=squash")
+    assert (status, out) == (2, "") and "data.resize is 'squash'" in err

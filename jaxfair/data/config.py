@@ -51,7 +51,7 @@ class DataConfig:
       views: images of other views take no part; () means all of AP, PA, lateral and unknown.
       split: "patient" (anomaly detection: the sick never train), "random" (disease plays no
         role), "folds", "source" (as published) or "thesis" (by group share, `selection:
-        coupled`); None is "patient" for a source of anomalies and "random" for the others.
+        coupled`); None is "patient" where a task is "anomaly" and "random" elsewhere.
       split_salt: public constant of the hash.
       folds: number of folds, at least 2, of the split "folds".
       fold: which of them, from 0, is the test.
@@ -144,7 +144,7 @@ class DataConfig:
                 object.__setattr__(self, name, _section(section, name, dict(getattr(self, name))))
         _check_known(self, "source", tuple(SOURCES))
         if self.split is None:
-            split = "patient" if "anomaly" in SOURCES[self.source].SPEC["tasks"] else "random"
+            split = "patient" if "anomaly" in self.known_tasks else "random"
             object.__setattr__(self, "split", split)
         _check_choices(self)
         _check_numbers(self)

@@ -119,8 +119,8 @@ class Dataset:
         Raises:
           InputError: a unit whose ids the dataset does not have (protocol P2).
         """
-        hint = SOURCES[self.card["dataset"]["source"]].SPEC["patient_hint"]
         if unit == "patient" != self.unit:
+            hint = SOURCES[self.card["dataset"]["source"]].SPEC["patient_hint"]
             raise InputError(
                 "The unit 'patient' needs true patient ids, and this dataset has none: "
                 f"{hint}, or use the unit {self.unit!r}."

@@ -379,3 +379,17 @@ def test_nothing_in_the_room_writes_outside_the_folders_it_is_given(made):
         "data_card.json", "jaxfair_images", "manifest.parquet", "pixels.npy", "prepared.json",
         "rejected.csv",
     ]  # fmt: skip
+
+
+def test_as_a_classification_every_patient_of_rsna_may_train(made, small_phantom):
+    fields = {"prepared": str(made.folder), "image_size": 32, "anomaly": "any"}
+    table = opened(small_phantom, made.folder, split="random", **fields).manifest
+    assert (table.groupby("patient_id")["split"].nunique() == 1).all()
+    assert set(table.loc[table["split"] == "train", "label_anomaly"]) == {0.0, 1.0}
+
+
+def test_the_marker_of_rsna_names_no_option_that_has_its_default(made):
+    assert set(json.loads((made.folder / "prepared.json").read_text())) == {
+        "data", "fingerprint", "format", "image_size", "images", "licence", "patient_ids_known",
+        "phantom", "pixels_sha256", "population", "source", "title",
+    }  # fmt: skip

@@ -108,6 +108,17 @@ def test_views_that_are_not_wanted_take_no_part(folder):
     assert set(placed["view"]) <= {"AP", "PA"} and len(made) == 12
 
 
+def test_a_label_called_anomaly_serves_the_anomaly_detector(folder):
+    ill = ["1" if i in (0, 5) else "0" for i in range(40)]
+    made = opened(folder(rows(40, anomaly=ill)), {"labels": ("anomaly",)})
+    table = made.manifest.set_index("patient_id")
+    assert made.tasks == ("anomaly",) and set(table.loc[["p0", "p2"], "split"]) <= {
+        "validation",
+        "test",
+    }
+    assert (table.loc[table["split"] == "train", "label_anomaly"] == 0).all()
+
+
 def test_one_of_the_labels_may_be_chosen(folder):
     made = opened(folder(rows()), labels=("effusion_right",))
     assert made.tasks == ("effusion_right",) and made.labels([0]).shape == (1, 1)

@@ -214,8 +214,15 @@ def inventory(
 
 
 def label(rows: pd.DataFrame, config: "DataConfig") -> pd.DataFrame:
-    """Labels stand in the table as they are."""
-    return rows
+    """Labels stand as they are; one called anomaly also says whose images are abnormal.
+
+    Then the anomaly detector's split and Method work on any table.
+    """
+    if "label_anomaly" not in rows:
+        return rows
+    rows = rows.assign(abnormal=rows["label_anomaly"] == 1)
+    sick = rows.groupby("patient_id")["abnormal"].transform("any")
+    return rows.assign(patient_abnormal=sick)
 
 
 def table_of(config: "DataConfig") -> TableConfig:
