@@ -7,6 +7,9 @@ import pandas as pd
 
 __all__ = ["card_of"]
 
+NAMES = r"['\"]?[^\s'\"]+\.(?:dcm|dicom|png|jpe?g|np[yz]|nii(?:\.gz)?)['\"]? ?"
+"""A file's name within a reason."""
+
 
 def card_of(table: pd.DataFrame, rejected: pd.DataFrame, more: dict[str, Any]) -> dict[str, Any]:
     """The data card: what a reader must know about a table before trusting a model made of it.
@@ -69,7 +72,7 @@ def _label_counts(table: pd.DataFrame, labels: list[str]) -> list[dict[str, Any]
 
 def _kinds(reasons: pd.Series) -> pd.Series:
     """Reasons without the names and numbers in them, for counting."""
-    kinds = reasons.str.replace(r"\S+\.(dcm|dicom|png|jpe?g|np[yz]) ", "", regex=True)
+    kinds = reasons.str.replace(NAMES, "", regex=True)
     return kinds.str.replace(r"same pixels as .*", "same pixels as another", regex=True)
 
 

@@ -9,7 +9,7 @@ import zipfile
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from jaxfair.data import decode
 from jaxfair.errors import InputError
@@ -158,6 +158,8 @@ def _raster(path: str | os.PathLike[str]) -> tuple[np.ndarray, dict[str, Any]]:
                 image = ImageOps.exif_transpose(file)
                 plain = mode in ("L", "RGB") or mode.startswith(("I", "F"))
                 pixels = np.asarray(image if plain else image.convert("RGB"))
+    except UnidentifiedImageError as error:
+        raise InputError(f"{path} is no PNG or JPEG file; replace it.") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(
             f"{path} cannot be decoded ({_short(error)}); replace the file."

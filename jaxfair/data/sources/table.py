@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from jaxfair.data import pixels
+from jaxfair.data import manifest, pixels
 from jaxfair.data.sources.base import (
     MissingData,
     SourceTable,
@@ -56,6 +56,9 @@ HOW_TO_GET = (
 )
 
 UNITS = ("patient", "lesion")
+TAKEN = (*manifest.COLUMNS, "path", "index", "sex_text", "age_text", "view_text", "source_split",
+         "also_test", "abnormal", "patient_abnormal", "task", "y_true", "y_score")  # fmt: skip
+"""Columns of a manifest or of predictions that a group may not be called by."""
 SPLIT_NAMES = {
     "train": "train", "training": "train",
     "validation": "validation", "validate": "validation", "valid": "validation",
@@ -117,6 +120,12 @@ class TableConfig:
             raise InputError(
                 f"data.table.unit is {self.unit!r}; it must be one of {', '.join(UNITS)}."
             )
+        for name in self.attributes:
+            if name in TAKEN or name.startswith("label_"):
+                raise InputError(
+                    f"data.table.attributes has {name!r}, a name that a column of ours has; rename "
+                    "it in the CSV (sex, age, view and split are options of data.table)."
+                )
         named = [getattr(self, name) for name in ("image", "id", "patient", "sex", "age", "view")]
         kept = [*self.labels, *self.attributes, *(name for name in named if name)]
         twice = [name for name in kept if kept.count(name) > 1]
