@@ -68,7 +68,8 @@ def run(
     files.write_json(folder.data_card, dataset.card)
     files.write_json(folder.model, DESCRIPTIONS[settings.method_name](settings.method))
     files.write_json(folder.thresholds, fit_thresholds(predictions))
-    table = fairness_table(predictions, seed=settings.seed)
+    groups = [*settings.data.attributes, "sex x age_group"]
+    table = fairness_table(predictions, attributes=groups, seed=settings.seed)
     files.write_table(folder.fairness, table)
     if settings.train.tensorboard:
         _write_board(folder, table, trained.step, private=settings.dp.enabled)

@@ -42,6 +42,7 @@ def check(name, tmp_path, overrides):
     table = pd.read_csv(run.fairness)
     overall = table[(table["attribute"] == "overall") & (table["metric"] == "auroc")]
     assert set(overall["task"]) == set(settings.data.tasks)
+    assert {*settings.data.attributes, "sex x age_group"} < set(table["attribute"])
     claim = json.loads(run.privacy.read_text())
     assert (claim["data"], claim["unit"]) == ("phantom", "patient")
     assert 0 < claim["epsilon"] <= settings.dp.epsilon

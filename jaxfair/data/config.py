@@ -103,6 +103,12 @@ class DataConfig:
         return self.labels or self.known_tasks
 
     @property
+    def attributes(self) -> tuple[str, ...]:
+        """Names of the columns that group patients."""
+        more = self.table.attributes if self.table else ()
+        return (*SOURCES[self.source].SPEC["attributes"], *more)
+
+    @property
     def stored(self) -> Stored:
         """What is kept of an image."""
         plane = (self.image_size, self.image_size)
