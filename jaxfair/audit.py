@@ -32,7 +32,7 @@ from jaxfair.config import (
     parse_command,
     settings_from_config,
 )
-from jaxfair.data.dataset import DataConfig, Dataset, open_dataset
+from jaxfair.data.dataset import Dataset, open_dataset
 from jaxfair.data.sources.phantom import PhantomConfig
 from jaxfair.errors import InputError
 from jaxfair.features import training_fields
@@ -183,8 +183,10 @@ def _plain(settings: Settings, claim: PrivacyPlan) -> PrivacyPlan:
 def _small_data(settings: Settings, out: pathlib.Path, progress: bool) -> Dataset:
     side = min(settings.data.image_size, SIDE)
     phantom = PhantomConfig(n_images=_IMAGES, seed=0, pixels=max(32, side))
-    config = DataConfig(image_size=side, root=str(out / "phantom"), phantom=phantom)
-    return open_dataset(config, progress=progress)
+    small = dataclasses.replace(
+        settings.data, image_size=side, root=str(out / "phantom"), prepared=None, phantom=phantom
+    )
+    return open_dataset(small, progress=progress)
 
 
 def _bench(settings: Settings, claim: PrivacyPlan, dataset: Dataset) -> Bench:
