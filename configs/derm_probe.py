@@ -59,7 +59,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.dp.unit = config_dict.placeholder(str)  # else the lesion
     config.dp.clipping = "auto"
     config.dp.microbatch = 512
-    config.dp.tuning_runs = 160  # features and settings compared on these lesions, in simulation
+    config.dp.tuning_runs = 190  # feature sets and settings compared on these lesions, simulated
     config.dp.insecure_seed = config_dict.placeholder(int)
 
     config.method = ConfigDict()
