@@ -54,7 +54,9 @@ class GroupNorm(nn.Module):
     def _group_mean(self, x: jax.Array) -> jax.Array:
         """Returns (b, 1, ..., 1, c): the mean over space and the channels of one's group."""
         b, *spatial, c = x.shape
-        of_channels = jnp.mean(x, axis=range(1, x.ndim - 1))
+        of_channels = x
+        for _ in spatial:  # axis by axis: short sums round less
+            of_channels = jnp.mean(of_channels, axis=1)
         of_groups = jnp.mean(of_channels.reshape(b, self.groups, -1), axis=-1)
         return jnp.repeat(of_groups, c // self.groups, axis=-1).reshape(b, *(1 for _ in spatial), c)
 

@@ -201,6 +201,9 @@ def _weighted_product(
         a = jnp.where(kept, a.astype(jnp.float32), 0)
         kept = (scales > 0).reshape(-1, *[1] * (b.ndim - 1))
         b = jnp.where(kept, b.astype(jnp.float32) * scales.reshape(kept.shape), 0)
+        if site.summed is not None:
+            products.append(site.summed(a, b))
+            continue
         a, b = jax.vmap(site.matrices)(a, b)
         total = jnp.einsum("bgtp,bgtq->gpq", a, b, precision=lax.Precision.HIGHEST)
         products.append(site.assemble(total))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
-from jaxfair.privacy import clipping, fast, ways
+from jaxfair.privacy import clipping, contractions, fast, ways
 
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 SETTINGS = {
@@ -380,6 +380,13 @@ def test_the_equality_tests_would_notice_a_leaf_without_norm(leaf, monkeypatch):
     ours = run(fast.clipped_sum, loss, params, x, l2_clip_norm=1e-3)
     monkeypatch.undo()
     assert difference(ours, truth_of_small_model()) > 1e-5
+
+
+def test_the_sum_by_patches_is_the_sum_by_one_convolution(monkeypatch):
+    monkeypatch.setattr(contractions, "SUMMED_BY_CONVOLUTION", ())
+    loss, params, x = small_model()
+    ours = run(fast.clipped_sum, loss, params, x, l2_clip_norm=1e-3)
+    assert difference(ours, truth_of_small_model()) <= 1e-5
 
 
 def test_several_examples_at_once_give_the_same_sum(monkeypatch):
