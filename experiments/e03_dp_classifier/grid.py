@@ -134,22 +134,24 @@ def markdown(tables: dict[str, pd.DataFrame]) -> str:
                 parts += [_wide(_shown(part, table), ["attribute", "group"])]
         lost = _of_task(tables["loss"], task)
         if len(lost):
-            parts += ["## AUROC lost to privacy"]
+            parts += ["## AUROC lost to privacy (± standard error over patients, seeds left out)"]
             parts += [_wide(_shown(lost, table), ["attribute", "group"])]
         wide = _of_task(tables["gaps"], task).rename(columns={"null_95": "ci_high"})
         parts += ["## Max-min gap of the AUROC [95 % of chance alone]", _wide(wide, ["attribute"])]
-    if len(tables["correlations"]):
-        parts += ["# Pearson's r"]
-        parts += [_wide(tables["correlations"].rename(columns={"r": "value"}), ["pair"])]
+    found = tables["correlations"].rename(columns={"r": "value"})
+    if len(found):
+        parts += ["# Pearson's r over groups", _wide(found.dropna(subset="epsilon"), ["pair"])]
+    for row in found[found["epsilon"].isna()].to_dict("records"):
+        parts += [f"Pearson's r of {row['pair']}, over the private epsilons: {_cell(row)}."]
     return "\n\n".join(parts) + "\n"
 
 
 def _shown(part: pd.DataFrame, counted: pd.DataFrame) -> pd.DataFrame:
-    """Values of groups that are too small are hidden."""
+    """Leaves out groups that are too small."""
     few = counted[counted["too_few"]]
     small = set(zip(few["attribute"], few["group"], strict=True))
     keep = [key not in small for key in zip(part["attribute"], part["group"], strict=True)]
-    return part.assign(value=part["value"].where(keep))
+    return part[keep]
 
 
 def _of_task(table: pd.DataFrame, task: str) -> pd.DataFrame:
@@ -157,7 +159,7 @@ def _of_task(table: pd.DataFrame, task: str) -> pd.DataFrame:
 
 
 def _epsilon(value: float) -> str:
-    return "no DP" if math.isinf(value) else "all" if math.isnan(value) else f"epsilon {value:g}"
+    return "no DP" if math.isinf(value) else f"epsilon {value:g}"
 
 
 def _wide(table: pd.DataFrame, rows: list[str]) -> str:
@@ -166,22 +168,23 @@ def _wide(table: pd.DataFrame, rows: list[str]) -> str:
         (tuple(row[name] for name in rows), row["epsilon"]): _cell(row)
         for row in table.to_dict("records")
     }
-    keys = dict.fromkeys(key for key, _ in cells)
-    epsilons = sorted({e for _, e in cells}, key=lambda e: (math.isnan(e), e))
+    keys, epsilons = dict.fromkeys(key for key, _ in cells), sorted({e for _, e in cells})
     lines = [[*rows, *map(_epsilon, epsilons)], ["---"] * (len(rows) + len(epsilons))]
     lines += [[*map(str, key), *(cells.get((key, e), "") for e in epsilons)] for key in keys]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _cell(row: dict) -> str:
-    if math.isnan(row["value"]):
-        return "too few"
-    bounds = [
-        f"{row[name]:.3f}"
-        for name in ("ci_low", "ci_high")
-        if not math.isnan(row.get(name, math.nan))
-    ]
-    return f"{row['value']:.3f}" + (f" [{', '.join(bounds)}]" if bounds else "")
+    known = {name: f"{row[name]:.3f}" for name in row if _is_number(row[name])}
+    text = known.get("value", "undefined")
+    bounds = [known[name] for name in ("ci_low", "ci_high") if name in known]
+    if bounds:
+        return f"{text} [{', '.join(bounds)}]"
+    return f"{text} ± {known['sd_patients']}" if "sd_patients" in known else text
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def main(argv: Sequence[str]) -> int:
