@@ -37,7 +37,7 @@ class GroupNorm(nn.Module):
 
     Each channel is summed over its map before the channels of a group are: a sum over both
     at once reads the map with a stride, and takes four times as long on CPU. Statistics are
-    in float32 whatever the input is. Source: Wu and He 2018 (arXiv 1803.08494).
+    at least in float32. Source: Wu and He 2018 (arXiv 1803.08494).
     """
 
     groups: int
@@ -46,7 +46,7 @@ class GroupNorm(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
-        centred = x.astype(jnp.float32)
+        centred = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         centred = centred - self._group_mean(centred)
         gain = jax.lax.rsqrt(self._group_mean(jnp.square(centred)) + 1e-5)
         return (centred * (gain * scale) + bias).astype(jnp.result_type(x, scale, bias))
