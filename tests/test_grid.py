@@ -74,7 +74,8 @@ def test_every_patient_is_tested_once_per_seed_and_folds_share_one_scale(grid, m
 def test_an_unfinished_seed_is_left_out(grid, made):
     write_run(made, 1.0, 0, 3)
     rows = grid.grid_tables.pooled_rows(made)
-    assert set(rows["seed"]) == {1, 2}
+    assert set(rows["seed"]) == {1, 2, 3}
+    assert set(grid.grid_tables.complete(rows)["seed"]) == {1, 2}
 
 
 def test_levels_are_the_means_of_the_seeds_with_the_patients_intervals(grid, made):

@@ -86,9 +86,10 @@ def run(
 
 def write_tables(out: pathlib.Path) -> None:
     """Writes every table as CSV, tables.md, the plots and the privacy statements into `out`."""
-    rows = grid_tables.pooled_rows(out)
+    every = grid_tables.pooled_rows(out)
+    rows = grid_tables.complete(every)
     tables = {
-        "folds": grid_tables.by_fold(rows),
+        "folds": grid_tables.by_fold(every),
         "auroc": grid_tables.levels(rows),
         "decisions": grid_tables.decisions(rows),
         "parity": grid_tables.parity(rows),

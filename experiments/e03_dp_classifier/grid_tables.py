@@ -33,8 +33,7 @@ Bools = npt.NDArray[np.bool_]
 def pooled_rows(out: pathlib.Path) -> pd.DataFrame:
     """Returns the test rows of all finished runs with columns epsilon, seed, fold and `called`.
 
-    `y_score` is on the common scale and `called` the decision, 0 or 1. Seeds that have not
-    tested as many images as the fullest one are left out.
+    `y_score` is on the common scale and `called` the decision, 0 or 1.
     """
     parts = []
     for path in sorted(out.glob("runs/*/predictions.parquet")):
@@ -44,7 +43,11 @@ def pooled_rows(out: pathlib.Path) -> pd.DataFrame:
         parts += [_aligned(rows).assign(**numbers) for _, rows in told.groupby("task")]
     if not parts:
         raise InputError(f"{out}/runs holds no finished run.")
-    rows = pd.concat(parts, ignore_index=True)
+    return pd.concat(parts, ignore_index=True)
+
+
+def complete(rows: pd.DataFrame) -> pd.DataFrame:
+    """Leaves out an epsilon's seed that has not tested as many images as the fullest one."""
     size = rows.groupby(["epsilon", "seed"])["image_id"].transform("size")
     return rows[size == size.max()].reset_index(drop=True)
 
