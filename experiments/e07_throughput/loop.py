@@ -102,12 +102,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=15)
     parser.add_argument("--runs", nargs="+", default=list(RUNS), choices=list(RUNS))
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as home:
-        rows = [measure(name, given.steps, home) for name in given.runs]
     devices = [f"{d.device_kind} ({d.platform})" for d in jax.devices()]
-    content = {"environment": results.environment(devices), "rows": rows}
-    for row in results.write(given.out, content)["rows"]:
-        print(row)
+    environment = results.environment(devices)
+    with tempfile.TemporaryDirectory() as home:
+        for name in given.runs:
+            row = measure(name, given.steps, home)
+            print(row, flush=True)
+            results.write(given.out, {"environment": environment, "rows": [row]})
 
 
 if __name__ == "__main__":
