@@ -12,72 +12,53 @@ The volumes are a table of NIfTI files, npz stacks or DICOM folders.
 cores.
 """
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
+
+from jaxfair.config import TrainConfig, section
+from jaxfair.data.dataset import DataConfig
+from jaxfair.data.sources.table import TableConfig
+from jaxfair.data.transforms import AugmentConfig
+from jaxfair.methods.classifier import ClassifierConfig
+from jaxfair.optim import OptimConfig
+from jaxfair.privacy.plan import PrivacyConfig
 
 
 def get_config(arg: str = "") -> ConfigDict:
     """Returns the experiment; `arg` is empty or "phantom"."""
     if arg not in ("", "phantom"):
         raise ValueError(f"the variant {arg!r} does not exist; known are '' and 'phantom'.")
-    config = ConfigDict()
-    config.name = "ct_resnet3d"
-    config.seed = 1
-
-    config.data = ConfigDict()
-    config.data.source = "volumes"
-    config.data.root = config_dict.placeholder(str)  # else the variable JAXFAIR_DATA
-    config.data.prepared = config_dict.placeholder(str)  # else beside the root
-    config.data.table = ConfigDict()
-    config.data.table.file = "table.csv"
-    config.data.table.image = "image"
-    config.data.table.patient = "patient"
-    config.data.table.sex = "sex"
-    config.data.table.age = "age"
-    config.data.table.labels = ("lesion",)
-    config.data.volume = (64, 128, 128)  # d, h, w
-    config.data.spacing = (4.0, 2.0, 2.0)  # mm; resampled to this
-    config.data.window = (-160.0, 240.0)  # Hounsfield units that become black and white
-    config.data.split = "random"
-    config.data.public_size = 1_000  # of 1,625 scans, rounded; fixes q and delta
-
-    config.method = ConfigDict()
+    config = ConfigDict({"name": "ct_resnet3d", "seed": 1})
+    config.data = section(
+        DataConfig,
+        source="volumes",
+        table=section(
+            TableConfig,
+            file="table.csv",
+            image="image",
+            patient="patient",
+            sex="sex",
+            age="age",
+            labels=("lesion",),
+        ),
+        volume=(64, 128, 128),  # d, h, w
+        spacing=(4.0, 2.0, 2.0),  # mm, to which a volume is resampled
+        window=(-160.0, 240.0),  # Hounsfield units that become black and white
+        split="random",
+        public_size=1_000,  # of 1,625 scans, rounded; fixes q and delta
+    )
+    config.method = section(
+        ClassifierConfig, backbone="resnet9", ndim=3, channels=1, activation="mish"
+    )
     config.method.name = "classifier"
-    config.method.target = "multi-label"
-    config.method.backbone = "resnet9"
-    config.method.ndim = 3
-    config.method.channels = 1
-    config.method.activation = "mish"
-    config.method.norm = "group"
-    config.method.multiplicity = 1
-    config.augment = ConfigDict()
-    config.augment.flip = 0.0
-    config.augment.rotation = 0.0
-    config.augment.shift = 0.0
-    config.augment.intensity = 0.0
-
-    config.optim = ConfigDict()
-    config.optim.name = "nadam"
-    config.optim.learning_rate = 0.0002
-    config.optim.average = "ema"  # post-processing: it costs no privacy
-    config.optim.ema_decay = 0.99
-
-    config.dp = ConfigDict()
-    config.dp.enabled = True
-    config.dp.epsilon = 8.0
-    config.dp.l2_clip_norm = 1.0
-    config.dp.delta = config_dict.placeholder(float)  # else min(1e-5, 0.1 / public_size)
-    config.dp.unit = config_dict.placeholder(str)  # else the patient, where ids are known
-    config.dp.clipping = "auto"
-    config.dp.microbatch = 0  # sought once on made-up data, and kept in the run folder
-    config.dp.tuning_runs = 1
-    config.dp.insecure_seed = config_dict.placeholder(int)
-
-    config.train = ConfigDict()
-    config.train.steps = 800
-    config.train.expected_batch_size = 64
-    config.train.checkpoint_every = 50
-    config.train.start_from = config_dict.placeholder(str)  # a run folder, for two stages
-    config.train.tensorboard = False
+    config.augment = section(AugmentConfig)
+    config.optim = section(
+        OptimConfig,
+        name="nadam",
+        learning_rate=0.0002,
+        average="ema",  # post-processing: it costs no privacy
+    )
+    config.dp = section(PrivacyConfig, epsilon=8.0, l2_clip_norm=1.0)
+    config.train = section(TrainConfig, steps=800, expected_batch_size=64, checkpoint_every=50)
     return _phantom(config) if arg == "phantom" else config
 
 

@@ -13,82 +13,61 @@ swap them.
 two CPU cores; forty private steps show the way and teach the network little.
 """
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
+
+from jaxfair.config import TrainConfig, section
+from jaxfair.data.dataset import DataConfig
+from jaxfair.data.sources.table import TableConfig
+from jaxfair.data.transforms import AugmentConfig
+from jaxfair.methods.classifier import ClassifierConfig
+from jaxfair.optim import OptimConfig
+from jaxfair.privacy.plan import PrivacyConfig
 
 
 def get_config(arg: str = "") -> ConfigDict:
     """Returns the experiment; `arg` is empty or "phantom"."""
     if arg not in ("", "phantom"):
         raise ValueError(f"the variant {arg!r} does not exist; known are '' and 'phantom'.")
-    config = ConfigDict()
-    config.name = "table_resnet"
-    config.seed = 1
-
-    config.data = ConfigDict()
-    config.data.source = "table"
-    config.data.root = config_dict.placeholder(str)  # else the variable JAXFAIR_DATA
-    config.data.prepared = config_dict.placeholder(str)  # else beside the root
-    config.data.table = ConfigDict()
-    config.data.table.file = "table.csv"
-    config.data.table.image = "image"
-    config.data.table.patient = "patient"
-    config.data.table.sex = "sex"
-    config.data.table.age = "age"
-    config.data.table.view = "view"
-    config.data.table.labels = (
-        "cardiomegaly",
-        "congestion",
-        "pleural_effusion_right",
-        "pleural_effusion_left",
-        "pneumonic_infiltrates_right",
-        "pneumonic_infiltrates_left",
-        "atelectasis_right",
-        "atelectasis_left",
+    config = ConfigDict({"name": "table_resnet", "seed": 1})
+    config.data = section(
+        DataConfig,
+        source="table",
+        table=section(
+            TableConfig,
+            file="table.csv",
+            image="image",
+            patient="patient",
+            sex="sex",
+            age="age",
+            view="view",
+            labels=(
+                "cardiomegaly",
+                "congestion",
+                "pleural_effusion_right",
+                "pleural_effusion_left",
+                "pneumonic_infiltrates_right",
+                "pneumonic_infiltrates_left",
+                "atelectasis_right",
+                "atelectasis_left",
+            ),
+        ),
+        image_size=224,
+        resize="stretch",  # DP_CXR; or "crop", which keeps the aspect
+        equalize=True,
+        split="random",
+        public_size=10_000,  # training patients, rounded by you; fixes q and delta
     )
-    config.data.image_size = 224
-    config.data.resize = "stretch"  # DP_CXR; or "crop", which keeps the aspect
-    config.data.equalize = True
-    config.data.split = "random"
-    config.data.public_size = 10_000  # training patients, rounded by you; fixes q and delta
-
-    config.method = ConfigDict()
+    config.method = section(ClassifierConfig, backbone="resnet9", activation="mish")
     config.method.name = "classifier"
-    config.method.target = "multi-label"
-    config.method.backbone = "resnet9"
-    config.method.activation = "mish"
-    config.method.norm = "group"
-    config.method.weights = config_dict.placeholder(str)  # a public state dict of the backbone
-    config.method.multiplicity = 1
-    config.method.last_layer = False
-    config.augment = ConfigDict()
-    config.augment.flip = 0.0  # DP_CXR trains its private model without
-    config.augment.rotation = 0.0
-    config.augment.shift = 0.0
-    config.augment.intensity = 0.0
-
-    config.optim = ConfigDict()
-    config.optim.name = "nadam"
-    config.optim.learning_rate = 0.0005
-    config.optim.average = "ema"  # post-processing: it costs no privacy
-    config.optim.ema_decay = 0.99
-
-    config.dp = ConfigDict()
-    config.dp.enabled = True
-    config.dp.epsilon = 7.89
-    config.dp.l2_clip_norm = 1.5
-    config.dp.delta = config_dict.placeholder(float)  # else min(1e-5, 0.1 / public_size)
-    config.dp.unit = config_dict.placeholder(str)  # else the patient, where ids are known
-    config.dp.clipping = "auto"
-    config.dp.microbatch = 0  # sought once on made-up data, and kept in the run folder
-    config.dp.tuning_runs = 1
-    config.dp.insecure_seed = config_dict.placeholder(int)
-
-    config.train = ConfigDict()
-    config.train.steps = 20_000
-    config.train.expected_batch_size = 128
-    config.train.checkpoint_every = 500
-    config.train.start_from = config_dict.placeholder(str)  # a run folder, for two stages
-    config.train.tensorboard = False
+    config.augment = section(AugmentConfig)  # DP_CXR trains its private model without
+    config.optim = section(
+        OptimConfig,
+        name="nadam",
+        learning_rate=0.0005,
+        average="ema",  # post-processing: it costs no privacy
+    )
+    config.dp = section(PrivacyConfig, epsilon=7.89, l2_clip_norm=1.5)
+    config.train = section(TrainConfig, steps=20_000, expected_batch_size=128, checkpoint_every=500)
     return _phantom(config) if arg == "phantom" else config
 
 

@@ -11,11 +11,12 @@ import importlib.util
 import json
 import pathlib
 import runpy
+import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict, config_dict, config_flags
 
 from jaxfair.data.dataset import DataConfig
 from jaxfair.data.transforms import AugmentConfig, make_augment
@@ -33,6 +34,7 @@ __all__ = [
     "method_from_settings",
     "parse_command",
     "plan_from_settings",
+    "section",
     "settings_from_config",
 ]
 
@@ -109,6 +111,29 @@ def settings_from_config(config: ConfigDict) -> Settings:
         dp=_build(PrivacyConfig, tree["dp"], "dp"),
         train=_build(TrainConfig, tree["train"], "train"),
     )
+
+
+def section(cls: type, **chosen: Any) -> ConfigDict:
+    """Returns a section of a config file: every field of a config class that has a default.
+
+    Args:
+      cls: DataConfig, PrivacyConfig, OptimConfig, TrainConfig, ...
+      chosen: what differs from the defaults, and what has none.
+
+    A field whose default is None stays open for the command line, by its type.
+    """
+    hints = typing.get_type_hints(cls)
+    found = ConfigDict()
+    for field in dataclasses.fields(cls):
+        if field.name in chosen or field.default is dataclasses.MISSING:
+            continue
+        plain = [kind for kind in typing.get_args(hints[field.name]) if kind in (str, int, float)]
+        if field.default is not None:
+            found[field.name] = field.default
+        elif plain:
+            found[field.name] = config_dict.placeholder(plain[0])
+    found.update(chosen)
+    return found
 
 
 def method_from_settings(settings: Settings) -> Method:

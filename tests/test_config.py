@@ -2,8 +2,15 @@
 
 import pytest
 
-from jaxfair.config import load_config, parse_command, plan_from_settings, settings_from_config
+from jaxfair.config import (
+    load_config,
+    parse_command,
+    plan_from_settings,
+    section,
+    settings_from_config,
+)
 from jaxfair.errors import InputError
+from jaxfair.privacy.plan import PrivacyConfig
 from tests.small import CONFIG
 
 
@@ -95,3 +102,12 @@ def test_a_run_needs_a_declared_population():
     config.data.public_size = None
     with pytest.raises(InputError, match="declare the size"):
         plan_from_settings(settings_from_config(config))
+
+
+def test_a_section_has_every_default_and_leaves_open_what_is_none():
+    made = section(PrivacyConfig, epsilon=2.0)
+    assert (made.epsilon, made.l2_clip_norm, made.delta) == (2.0, PrivacyConfig.l2_clip_norm, None)
+    made.delta, made.unit, made.insecure_seed = 1e-6, "image", 3
+    assert PrivacyConfig(**made).delta == 1e-6
+    with pytest.raises(TypeError):
+        made.delta = "small"
