@@ -12,9 +12,8 @@ tests.
 
 `plain` is the same network trained without privacy as such networks are: small batches, twelve
 passes, flips and turns; about five minutes on two CPU cores. The private run takes sixty
-steps of 256 expected lesions, about half as long. A linear head on fixed features
-(configs/derm_probe.py) is better under privacy at this number of lesions; both tables stand in
-experiments/e03_dp_classifier.
+steps of 256 expected lesions. A linear head on fixed features (configs/derm_probe.py) does better
+at this number of lesions; what was measured stands in experiments/e03_dp_classifier.
 
 `phantom` is the same network on drawn thoraxes.
 """
