@@ -17,73 +17,61 @@ experiments/e03_dp_classifier for the AUROC at each epsilon.
 `phantom` is the same probe on drawn thoraxes, which have a top and a left.
 """
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
+
+from jaxfair.config import TrainConfig, section
+from jaxfair.data.dataset import DataConfig
+from jaxfair.data.sources.table import TableConfig
+from jaxfair.methods.probe import ProbeConfig
+from jaxfair.optim import OptimConfig
+from jaxfair.privacy.plan import PrivacyConfig
 
 
 def get_config(arg: str = "") -> ConfigDict:
     """Returns the experiment; `arg` is empty or "phantom"."""
     if arg not in ("", "phantom"):
         raise ValueError(f"the variant {arg!r} does not exist; known are '' and 'phantom'.")
-    config = ConfigDict()
-    config.name = "derm_probe"
-    config.seed = 1
-
-    config.data = ConfigDict()
-    config.data.source = "table"
-    config.data.root = config_dict.placeholder(str)  # else the variable JAXFAIR_DATA
-    config.data.prepared = config_dict.placeholder(str)  # else beside the root
-    config.data.table = ConfigDict()
-    config.data.table.file = "metadata.csv"
-    config.data.table.stack = "images_48_rgb.npz"
-    config.data.table.id = "image_id"
-    config.data.table.patient = "lesion_id"
-    config.data.table.unit = "lesion"
-    config.data.table.sex = "sex"
-    config.data.table.age = "age"
-    config.data.table.labels = ("malignant",)
-    config.data.table.name = "ham10000"
-    config.data.table.title = "HAM10000 skin lesions, 48 x 48"
-    config.data.table.licence = "CC BY-NC-SA 4.0 (Tschandl, Rosendahl, Kittler 2018)"
-    config.data.image_size = 48
-    config.data.channels = 3
-    config.data.split = "folds"
-    config.data.folds = 5
-    config.data.fold = 0
-    config.data.public_size = 4_200  # 70 % of 5,984, rounded; fixes q and delta
-
-    config.dp = ConfigDict()
-    config.dp.enabled = True
-    config.dp.epsilon = 8.0
-    config.dp.l2_clip_norm = 1.0
-    config.dp.delta = config_dict.placeholder(float)  # else min(1e-5, 0.1 / public_size)
-    config.dp.unit = config_dict.placeholder(str)  # else the lesion
-    config.dp.clipping = "auto"
-    config.dp.microbatch = 512
-    config.dp.tuning_runs = 190  # feature sets and settings compared on these lesions, simulated
-    config.dp.insecure_seed = config_dict.placeholder(int)
-
-    config.method = ConfigDict()
+    config = ConfigDict({"name": "derm_probe", "seed": 1})
+    config.data = section(
+        DataConfig,
+        source="table",
+        table=section(
+            TableConfig,
+            file="metadata.csv",
+            stack="images_48_rgb.npz",
+            id="image_id",
+            patient="lesion_id",
+            unit="lesion",
+            sex="sex",
+            age="age",
+            labels=("malignant",),
+            name="ham10000",
+            title="HAM10000 skin lesions, 48 x 48",
+            licence="CC BY-NC-SA 4.0 (Tschandl, Rosendahl, Kittler 2018)",
+        ),
+        image_size=48,
+        channels=3,
+        split="folds",
+        public_size=4_200,  # 70 % of 5,984, rounded; fixes q and delta
+    )
+    config.method = section(ProbeConfig)
     config.method.name = "linear_probe"
-    config.method.target = "multi-label"
-    config.method.size = 48
-    config.method.patterns = 48
-    config.method.colours = 64
-    config.method.symmetric = True
-    config.method.feature_seed = 0
-
-    config.optim = ConfigDict()
-    config.optim.name = "sgd"
-    config.optim.learning_rate = 2.0 * config.dp.get_ref("epsilon")  # follows --config.dp.epsilon
-    config.optim.momentum = 0.9
-    config.optim.average = "late"
-    config.optim.average_from = 45
-
-    config.train = ConfigDict()
-    config.train.steps = 60
-    config.train.expected_batch_size = 4_200
-    config.train.checkpoint_every = 60
-    config.train.start_from = config_dict.placeholder(str)  # a run folder, for two stages
-    config.train.tensorboard = False
+    config.dp = section(
+        PrivacyConfig,
+        epsilon=8.0,
+        l2_clip_norm=1.0,
+        microbatch=512,
+        tuning_runs=190,  # feature sets and settings compared on these lesions, simulated
+    )
+    config.optim = section(
+        OptimConfig,
+        name="sgd",
+        learning_rate=2.0 * config.dp.get_ref("epsilon"),  # follows --config.dp.epsilon
+        momentum=0.9,
+        average="late",
+        average_from=45,
+    )
+    config.train = section(TrainConfig, steps=60, expected_batch_size=4_200, checkpoint_every=60)
     return _phantom(config) if arg == "phantom" else config
 
 

@@ -18,78 +18,56 @@ at this number of lesions; what was measured stands in experiments/e03_dp_classi
 `phantom` is the same network on drawn thoraxes.
 """
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
+
+from jaxfair.config import TrainConfig, section
+from jaxfair.data.dataset import DataConfig
+from jaxfair.data.sources.table import TableConfig
+from jaxfair.data.transforms import AugmentConfig
+from jaxfair.methods.classifier import ClassifierConfig
+from jaxfair.optim import OptimConfig
+from jaxfair.privacy.plan import PrivacyConfig
 
 
 def get_config(arg: str = "") -> ConfigDict:
     """Returns the experiment; `arg` is empty, "plain" or "phantom"."""
     if arg not in ("", "plain", "phantom"):
         raise ValueError(f"the variant {arg!r} does not exist; known are '', 'plain', 'phantom'.")
-    config = ConfigDict()
-    config.name = "derm_resnet"
-    config.seed = 1
-
-    config.data = ConfigDict()
-    config.data.source = "table"
-    config.data.root = config_dict.placeholder(str)  # else the variable JAXFAIR_DATA
-    config.data.prepared = config_dict.placeholder(str)  # else beside the root
-    config.data.table = ConfigDict()
-    config.data.table.file = "metadata.csv"
-    config.data.table.stack = "images_48_rgb.npz"
-    config.data.table.id = "image_id"
-    config.data.table.patient = "lesion_id"
-    config.data.table.unit = "lesion"
-    config.data.table.sex = "sex"
-    config.data.table.age = "age"
-    config.data.table.labels = ("malignant",)
-    config.data.table.name = "ham10000"
-    config.data.table.title = "HAM10000 skin lesions, 48 x 48"
-    config.data.table.licence = "CC BY-NC-SA 4.0 (Tschandl, Rosendahl, Kittler 2018)"
-    config.data.image_size = 48
-    config.data.channels = 3
-    config.data.split = "folds"
-    config.data.folds = 5
-    config.data.fold = 0
-    config.data.public_size = 4_200  # 70 % of 5,984, rounded; fixes q and delta
-
-    config.method = ConfigDict()
+    config = ConfigDict({"name": "derm_resnet", "seed": 1})
+    config.data = section(
+        DataConfig,
+        source="table",
+        table=section(
+            TableConfig,
+            file="metadata.csv",
+            stack="images_48_rgb.npz",
+            id="image_id",
+            patient="lesion_id",
+            unit="lesion",
+            sex="sex",
+            age="age",
+            labels=("malignant",),
+            name="ham10000",
+            title="HAM10000 skin lesions, 48 x 48",
+            licence="CC BY-NC-SA 4.0 (Tschandl, Rosendahl, Kittler 2018)",
+        ),
+        image_size=48,
+        channels=3,
+        split="folds",
+        public_size=4_200,  # 70 % of 5,984, rounded; fixes q and delta
+    )
+    config.method = section(ClassifierConfig, backbone="resnet9", activation="mish")
     config.method.name = "classifier"
-    config.method.target = "multi-label"
-    config.method.backbone = "resnet9"
-    config.method.activation = "mish"
-    config.method.norm = "group"
-    config.method.weights = config_dict.placeholder(str)  # a public state dict of the backbone
-    config.method.multiplicity = 1
-    config.method.last_layer = False
-    config.augment = ConfigDict()
-    config.augment.flip = 0.0
-    config.augment.rotation = 0.0
-    config.augment.shift = 0.0
-    config.augment.intensity = 0.0
-
-    config.optim = ConfigDict()
-    config.optim.name = "nadam"
-    config.optim.learning_rate = 0.001
-    config.optim.average = "ema"  # post-processing: it costs no privacy
-    config.optim.ema_decay = 0.95
-
-    config.dp = ConfigDict()
-    config.dp.enabled = True
-    config.dp.epsilon = 8.0
-    config.dp.l2_clip_norm = 1.0
-    config.dp.delta = config_dict.placeholder(float)  # else min(1e-5, 0.1 / public_size)
-    config.dp.unit = config_dict.placeholder(str)  # else the lesion
-    config.dp.clipping = "auto"
-    config.dp.microbatch = 32
-    config.dp.tuning_runs = 1
-    config.dp.insecure_seed = config_dict.placeholder(int)
-
-    config.train = ConfigDict()
-    config.train.steps = 60
-    config.train.expected_batch_size = 256
-    config.train.checkpoint_every = 20
-    config.train.start_from = config_dict.placeholder(str)  # a run folder, for two stages
-    config.train.tensorboard = False
+    config.augment = section(AugmentConfig)
+    config.optim = section(
+        OptimConfig,
+        name="nadam",
+        learning_rate=0.001,
+        average="ema",  # post-processing: it costs no privacy
+        ema_decay=0.95,
+    )
+    config.dp = section(PrivacyConfig, epsilon=8.0, l2_clip_norm=1.0, microbatch=32)
+    config.train = section(TrainConfig, steps=60, expected_batch_size=256, checkpoint_every=20)
     variants = {"plain": _plain, "phantom": _phantom}
     return variants[arg](config) if arg else config
 
