@@ -34,7 +34,7 @@ def check(name, tmp_path, overrides):
     with config.unlocked():
         config.data.root = str(tmp_path / "phantoms")
         config.update_from_flattened_dict(overrides)
-    run = train.run(config, tmp_path / "run", progress=False)
+    run = train.run(config, tmp_path / "run", num_devices=1, progress=False)
     settings = settings_from_config(config)
     predictions = pd.read_parquet(run.predictions)
     assert set(predictions["task"]) == set(settings.data.tasks)
