@@ -9,8 +9,7 @@ Arasteh et al. 2024) at its top epsilon of 7.89, on the five labels of CheXpert'
 per patient. A label that the report leaves open is not asked (`data.uncertain`). Start from a
 run on other data with `--config.train.start_from=RUN`.
 
-`phantom` is the same experiment on drawn thoraxes in CheXpert's layout, a few minutes on two
-CPU cores; forty private steps show the way and teach the network little.
+`phantom` is the same experiment on drawn thoraxes in CheXpert's layout, forty steps long.
 """
 
 from ml_collections import ConfigDict

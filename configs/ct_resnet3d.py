@@ -8,8 +8,7 @@ The pancreas task of "Private, fair and accurate" (Tayebi Arasteh et al. 2024), 
 code was never published: batch 64, clip 1, NAdam at 2e-4 and 50 epochs are our reading of it.
 The volumes are a table of NIfTI files, npz stacks or DICOM folders.
 
-`phantom` is the same experiment on the middle of drawn abdomens, a few minutes on two CPU
-cores.
+`phantom` is the same experiment on the middle of drawn abdomens, forty steps long.
 """
 
 from ml_collections import ConfigDict

@@ -9,8 +9,7 @@ parameters): every slice of all three orientations through one network, then att
 BatchNorm is GroupNorm here, and the step is private. `--config.method.weights=FILE` begins
 with public weights of the backbone.
 
-`phantom` is the same experiment on the middle of drawn abdomens, a few minutes on two CPU
-cores.
+`phantom` is the same experiment on the middle of drawn abdomens, six steps long.
 """
 
 from ml_collections import ConfigDict

@@ -9,8 +9,7 @@ Arasteh et al. 2024) at its top epsilon of 7.89, on the fourteen labels of Chest
 patient, with the published split (`data.split="source"`; its training patients are split
 again for validation).
 
-`phantom` is the same experiment on drawn thoraxes in ChestX-ray14's layout, a few minutes on
-two CPU cores; forty private steps show the way and teach the network little.
+`phantom` is the same experiment on drawn thoraxes in ChestX-ray14's layout, forty steps long.
 """
 
 from ml_collections import ConfigDict

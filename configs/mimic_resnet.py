@@ -9,8 +9,7 @@ Arasteh et al. 2024) at its top epsilon of 7.89. DP_CXR pretrains on MIMIC-CXR w
 (`--config.dp.enabled=False`); here that stage is private too, and another run may start from
 it with `--config.train.start_from=RUN`: two stages, one ledger.
 
-`phantom` is the same experiment on drawn thoraxes in MIMIC-CXR's layout, a few minutes on two
-CPU cores; forty private steps show the way and teach the network little.
+`phantom` is the same experiment on drawn thoraxes in MIMIC-CXR's layout, forty steps long.
 """
 
 from ml_collections import ConfigDict

@@ -9,8 +9,7 @@ Arasteh et al. 2024) at its top epsilon of 7.89. Name the columns of your table 
 `data.table`; here they are DP_CXR's eight labels, right and left apart, so that a flip would
 swap them.
 
-`phantom` is the same experiment on drawn thoraxes in such a table's layout, a few minutes on
-two CPU cores; forty private steps show the way and teach the network little.
+`phantom` is the same experiment on drawn thoraxes in the layout of such a table, forty steps long.
 """
 
 from ml_collections import ConfigDict

@@ -47,8 +47,8 @@ class TrainConfig:
       steps: updates of the whole run.
       expected_batch_size: mean number of units in a draw.
       checkpoint_every: steps between checkpoints; a ledger line pays for as many.
-      start_from: folder of a run whose parameters this one begins with; what that run spent
-        stands first in this one's ledger, and the budget covers both.
+      start_from: folder of a run with whose last parameters (not their average) this one
+        begins; what that run spent stands first in this one's ledger, and the budget covers both.
       tensorboard: write TensorBoard event files beside metrics.jsonl.
     """
 

@@ -48,7 +48,7 @@ def describe(config: ConfigDict, *, num_devices: int | None = None) -> str:
 def _privacy_lines(settings: Settings, plan: PrivacyPlan) -> list[str]:
     if not plan.private:
         return ["  privacy       none (dp.enabled=False)"]
-    unit = settings.dp.unit or "patient where the source knows patients, else image"
+    unit = settings.dp.unit or "what the ids of the data name (patient, lesion or image)"
     return [
         f"  privacy       epsilon {plan.epsilon:.4f} ({plan.epsilon_rdp:.4f} by RDP) at delta "
         f"{plan.delta:.2g}; unit: {unit}",

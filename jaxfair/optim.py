@@ -1,7 +1,7 @@
 """The optimiser: it sees noisy means only, so whatever it does is post-processing.
 
 That holds for averages of the parameters too: they are functions of released parameters and
-cost no privacy (De et al. 2022, section 3.2).
+cost no privacy (De et al. 2022, arXiv 2204.13650).
 """
 
 from dataclasses import dataclass

@@ -14,6 +14,7 @@ from jaxfair.data.sources import (
     phantom_films,
     phantom_layouts,
     phantom_people,
+    reports,
     thorax,
     thorax_findings,
 )
@@ -84,7 +85,7 @@ def test_each_source_has_a_folder_of_its_own():
 def test_chexpert_has_its_public_tables_and_paths(roots):
     root = roots["chexpert"]
     train, valid = pd.read_csv(root / "train.csv"), pd.read_csv(root / "valid.csv")
-    first = ["Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *phantom_layouts.REPORT_LABELS]
+    first = ["Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *reports.LABELS]
     assert list(train.columns) == list(valid.columns) == first and len(valid)
     paths = pd.concat([train, valid])["Path"]
     assert paths.str.match(
@@ -94,7 +95,7 @@ def test_chexpert_has_its_public_tables_and_paths(roots):
     assert set(train["Sex"]) == {"Male", "Female", "Unknown"}
     lateral = train["Frontal/Lateral"] == "Lateral"
     assert lateral.any() and train["AP/PA"].isna().equals(lateral)
-    labels = train[list(phantom_layouts.REPORT_LABELS)]
+    labels = train[list(reports.LABELS)]
     assert set(np.unique(labels.fillna(9))) == {-1, 0, 1, 9}
     assert set(np.unique(valid[list(labels)])) <= {0, 1}
     assert {0, 155} <= set(train["Age"])
@@ -139,7 +140,7 @@ def test_mimic_has_its_public_tables_paths_and_splits(roots):
     }
     assert paths == pictures_in(root) and len(paths) == 60
     assert list(labels.columns) == ["subject_id", "study_id", *sorted(labels.columns[2:])]
-    assert set(labels.columns[2:]) == set(phantom_layouts.REPORT_LABELS)
+    assert set(labels.columns[2:]) == set(reports.LABELS)
     assert labels["study_id"].is_unique
     assert set(meta["study_id"]) - set(labels["study_id"])  # a study without a report
     assert set(splits["split"]) == {"train", "validate", "test"}

@@ -15,15 +15,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from jaxfair.data.sources.reports import LABELS
 from jaxfair.data.sources.thorax_findings import FINDINGS
 from jaxfair.files import write_bytes, write_table, write_text
 
 __all__ = ["LAYOUTS", "Layout", "report_labels"]
 
-REPORT_LABELS = ("No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity",
-                 "Lung Lesion", "Edema", "Consolidation", "Pneumonia", "Atelectasis",
-                 "Pneumothorax", "Pleural Effusion", "Pleural Other", "Fracture",
-                 "Support Devices")  # fmt: skip
 UNCERTAIN = {"Pneumonia": 0.4, "Atelectasis": 0.4, "Consolidation": 0.2, "Edema": 0.15}
 """Share of the present that the report leaves open; of all other findings 5 %."""
 
@@ -65,13 +62,13 @@ def report_labels(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     """The labels that a labeller finds in the reports: one row per film, equal within a study.
 
     Returns:
-      Columns `REPORT_LABELS`: 1 present, 0 absent, -1 uncertain, NaN not mentioned.
+      Columns `LABELS`: 1 present, 0 absent, -1 uncertain, NaN not mentioned.
     """
     rng = np.random.default_rng([seed, 20])
     of_study = table.groupby(["patient", "study"], sort=False).ngroup().to_numpy()
     labels = pd.DataFrame(index=table.index)
     found = _present(table)
-    for name in REPORT_LABELS[1:]:
+    for name in LABELS[1:]:
         here = found.get(name, np.zeros(len(table), bool))
         chance = rng.random(of_study.max() + 1)[of_study]
         absent = np.where(chance < 0.15, 0.0, np.where(chance > 0.985, -1.0, np.nan))
@@ -117,7 +114,7 @@ def _write_chexpert(table: pd.DataFrame, seed: int, folder: pathlib.Path) -> Non
     rows = pd.concat([rows, report_labels(table, seed)], axis=1)
     valid = table["path"].str.startswith("valid/")
     read = rows[valid].copy()  # by radiologists, who leave nothing open
-    names = list(REPORT_LABELS)
+    names = list(LABELS)
     read[names] = read[names].fillna(0.0).abs()
     write_table(folder / "train.csv", rows[~valid])
     write_table(folder / "valid.csv", read)
@@ -204,7 +201,7 @@ def _write_mimic(table: pd.DataFrame, seed: int, folder: pathlib.Path) -> None:
     meta["PatientOrientationCodeSequence_CodeMeaning"] = np.where(portable, "Recumbent", "Erect")
     _write_gz(folder / "mimic-cxr-2.0.0-metadata.csv.gz", meta)
     labels = pd.concat([ids[["subject_id", "study_id"]], report_labels(table, seed)], axis=1)
-    labels = labels[["subject_id", "study_id", *sorted(REPORT_LABELS)]]
+    labels = labels[["subject_id", "study_id", *sorted(LABELS)]]
     reports = labels[~table["no_report"]].drop_duplicates("study_id")
     _write_gz(folder / "mimic-cxr-2.0.0-chexpert.csv.gz", reports)
     splits = ids[["dicom_id", "study_id", "subject_id"]]
