@@ -49,6 +49,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.optim = ConfigDict()
     config.optim.name = "adam"
     config.optim.learning_rate = 2e-4
+    config.optim.decay_steps = 0  # constant; else a cosine to zero over so many steps
 
     config.dp = ConfigDict()
     config.dp.enabled = True

@@ -100,7 +100,7 @@ def settings_from_config(config: ConfigDict) -> Settings:
     checked_data = _build(DataConfig, tree["data"], "data")
     if "labels" in [field.name for field in dataclasses.fields(method_class)]:
         method.setdefault("labels", checked_data.tasks)
-    return Settings(
+    settings = Settings(
         name=tree["name"],
         seed=tree["seed"],
         data=checked_data,
@@ -111,6 +111,12 @@ def settings_from_config(config: ConfigDict) -> Settings:
         dp=_build(PrivacyConfig, tree["dp"], "dp"),
         train=_build(TrainConfig, tree["train"], "train"),
     )
+    if 0 < settings.optim.decay_steps < settings.train.steps:
+        raise InputError(
+            f"optim.decay_steps is {settings.optim.decay_steps}, so the last of train.steps = "
+            f"{settings.train.steps} would spend and learn nothing: use train.steps, or 0."
+        )
+    return settings
 
 
 def section(cls: type, **chosen: Any) -> ConfigDict:

@@ -25,7 +25,9 @@ class OptimConfig:
 
     Attributes:
       name: one of OPTIMIZERS; Adam and NAdam have beta (0.9, 0.999), epsilon 1e-8.
-      learning_rate: constant.
+      learning_rate: of the first step.
+      decay_steps: the rate falls to zero over so many steps, by half a cosine (Loshchilov and
+        Hutter 2017); 0 keeps it constant.
       momentum: of "sgd", in [0, 1).
       average: which parameters are evaluated: those of the last step ("none"), their
         exponential average ("ema") or their mean ("late").
@@ -37,6 +39,7 @@ class OptimConfig:
 
     name: str = "adam"
     learning_rate: float = 2e-4
+    decay_steps: int = 0
     momentum: float = 0.9
     average: str = "none"
     average_from: int = 0
@@ -50,6 +53,7 @@ class OptimConfig:
                 raise InputError(f"optim.{field} is {value!r}; known are {names}.{hint}")
         for holds, field, rule in (
             (self.learning_rate > 0, "learning_rate", "positive"),
+            (self.decay_steps >= 0, "decay_steps", "0 or more"),
             (0 <= self.momentum < 1, "momentum", "in [0, 1)"),
             (0 <= self.ema_decay < 1, "ema_decay", "in [0, 1)"),
             (self.average_from >= 0, "average_from", "0 or more"),
@@ -64,6 +68,9 @@ def make_optimizer(config: OptimConfig) -> optax.GradientTransformation:
         optimizer = optax.sgd(config.learning_rate, momentum=config.momentum)
     else:
         optimizer = {"adam": optax.adam, "nadam": nadam}[config.name](config.learning_rate)
+    if config.decay_steps:
+        share = optax.cosine_decay_schedule(1.0, config.decay_steps)
+        optimizer = optax.chain(optimizer, optax.scale_by_schedule(share))
     if config.average == "none":
         return optimizer
     decay = config.ema_decay if config.average == "ema" else None

@@ -71,6 +71,7 @@ def test_an_unknown_key_names_the_nearest_one():
         ("--config.dp.clipping=ghots", "dp.clipping is 'ghots'"),
         ("--config.train.steps=0", "train.steps is 0"),
         ("--config.train.expected_batch_size=700", "between 1 and the public size"),
+        ("--config.optim.decay_steps=7", "decay_steps is 7, so the last of train.steps = "),
         ("--config.optim.name=adm", "Did you mean 'adam'?"),
         ("--config.method.name=fea", "Did you mean 'fae'?"),
         ("--config.method.loss=ssim", "loss"),

@@ -43,6 +43,21 @@ def test_each_optimiser_moves_as_torch_moves(name):
         np.testing.assert_allclose(params["w"], weight.detach().numpy(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["nadam", "adam", "sgd"])
+def test_the_rate_falls_by_half_a_cosine(name):
+    torch = pytest.importorskip("torch")
+    ours, _ = trajectory(OptimConfig(name, 0.01, decay_steps=STEPS))
+    weight = torch.ones(3, 2, requires_grad=True)
+    makers = {"nadam": torch.optim.NAdam, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+    peer = makers[name]([weight], lr=0.01, **({"momentum": 0.9} if name == "sgd" else {}))
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(peer, STEPS)
+    for grad, params in zip(GRADS, ours, strict=True):
+        weight.grad = torch.tensor(grad)
+        peer.step()
+        rate.step()
+        np.testing.assert_allclose(params["w"], weight.detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
 def test_without_an_average_the_last_parameters_are_evaluated():
     seen, evaluated = trajectory(OptimConfig("nadam", 0.01))
     jax.tree.map(np.testing.assert_array_equal, evaluated, seen[-1])
@@ -77,6 +92,7 @@ def test_an_average_changes_no_step():
         ),
         ({"average": "last"}, "optim.average is 'last'; known are none, ema, late"),
         ({"learning_rate": 0}, "optim.learning_rate is 0; it must be positive."),
+        ({"decay_steps": -1}, "optim.decay_steps is -1; it must be 0 or more."),
         ({"momentum": 1.0}, r"optim.momentum is 1.0; it must be in \[0, 1\)."),
         ({"average_from": -1}, "optim.average_from is -1; it must be 0 or more."),
     ],

@@ -1,4 +1,4 @@
-"""Augmentation of ONE example by a key: flip, rotation, shift, intensity.
+"""Augmentation of ONE example by a key: flip, quarter turns, rotation, shift, intensity.
 
 A flip mirrors left and right, so it also exchanges the labels that name a side: a finding
 in the right lung of a mirrored film lies in its left lung.
@@ -28,6 +28,8 @@ class AugmentConfig:
 
     Attributes:
       flip: probability of mirroring the last spatial axis, in [0, 1].
+      quarter_turns: turn by 0, 90, 180 or 270 degrees, drawn uniformly; nothing is resampled.
+        For square images without a top, as of skin.
       rotation: largest angle in degrees, drawn uniformly from both directions.
       shift: largest shift of rows and columns as a share of the image, in [0, 1).
       intensity: grey values become x * (1 + a) + b, a and b uniform within this, in [0, 1).
@@ -36,6 +38,7 @@ class AugmentConfig:
     """
 
     flip: float = 0.0
+    quarter_turns: bool = False
     rotation: float = 0.0
     shift: float = 0.0
     intensity: float = 0.0
@@ -61,17 +64,20 @@ def make_augment(
       config: the strengths.
       labels: names of the l labels; "left" and "right" in them are exchanged by a flip.
 
-    Raises InputError where a flip would need the other side of a label and there is none.
+    Raises InputError where a flip would need the other side of a label and there is none, and
+    the augmentation does so for quarter turns of an image that is not square.
     """
     if config == AugmentConfig():
         return None
     order = side_swap(labels) if config.flip else np.arange(len(labels))
 
     def augment(example: Example, key: jax.Array) -> Example:
-        flip_key, move_key, grey_key = jax.random.split(key, 3)
+        flip_key, turn_key, move_key, grey_key = jax.random.split(key, 4)
         if config.flip:
             example = _flip(example, jax.random.bernoulli(flip_key, config.flip), order)
         image = example["image"]
+        if config.quarter_turns:
+            image = _quarter_turn(image, key=turn_key)
         if config.rotation or config.shift:
             image = _move(image, config, key=move_key)
         if config.intensity:
@@ -112,6 +118,18 @@ def _flip(example: Example, yes: jax.Array, order: np.ndarray) -> Example:
             mirrored[name] = example[name][order]
     chosen = {name: jnp.where(yes, value, example[name]) for name, value in mirrored.items()}
     return {**example, **chosen}
+
+
+def _quarter_turn(image: jax.Array, *, key: jax.Array) -> jax.Array:
+    h, w = image.shape[-3:-1]
+    if h != w:
+        raise InputError(
+            f"augment.quarter_turns turns square images, and these are {h} x {w}: set it to False, "
+            "or prepare square images."
+        )
+    half, quarter = jax.random.bernoulli(key, shape=(2,))
+    image = jnp.where(half, jnp.flip(image, axis=(-3, -2)), image)
+    return jnp.where(quarter, jnp.rot90(image, axes=(-3, -2)), image)
 
 
 def _move(image: jax.Array, config: AugmentConfig, *, key: jax.Array) -> jax.Array:

@@ -10,6 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxfair.privacy import graph
+
 __all__ = ["CLIP_MARGIN", "clipped_sum", "per_example_norms", "scales_from_norms", "summed_grads"]
 
 PyTree = Any
@@ -47,7 +49,7 @@ def clipped_sum(
 
     Source: Abadi et al. 2016, algorithm 1 (the sum; noise and normalisation come later).
     """
-    per_example_grads = jax.vmap(jax.grad(loss_fn), in_axes=(None, 0, 0))(params, batch, keys)
+    per_example_grads = _per_example_grads(loss_fn, params, batch, keys)
     per_example_grads = jax.tree.map(lambda g: g.astype(jnp.float32), per_example_grads)
     per_example_grads = jax.lax.optimization_barrier(per_example_grads)  # one rounding for both
     scales = scales_from_norms(per_example_norms(per_example_grads), mask, l2_clip_norm)
@@ -88,6 +90,16 @@ def summed_grads(
         return jnp.sum(jnp.where(mask, losses, 0.0), dtype=jnp.float32)
 
     return jax.tree.map(lambda g: g.astype(jnp.float32), jax.grad(total)(params))
+
+
+def _per_example_grads(loss_fn: LossFn, params: PyTree, batch: PyTree, keys: jax.Array) -> PyTree:
+    """By vmap, or one after the other where vmap would carry a NaN into other rows."""
+    example = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (batch, keys))
+    equations = graph.gradient_graph(loss_fn, params, *example)
+    grad = jax.grad(loss_fn)
+    if graph.mixes_rows(equations, [*equations.params, *equations.inputs], equations.leaves):
+        return jax.lax.map(lambda xk: grad(params, *xk), (batch, keys))
+    return jax.vmap(grad, in_axes=(None, 0, 0))(params, batch, keys)
 
 
 def _weighted_sum(scales: jax.Array, grads: jax.Array) -> jax.Array:

@@ -8,6 +8,7 @@ Bu et al. 2023). Norm and sum share their operands. A leaf that is not recognise
 materialised as in `clipping.py`; no leaf is ever dropped.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,12 +22,8 @@ __all__ = ["clipped_sum", "explain"]
 PyTree = Any
 Array = jax.Array
 
-GRAM_ERROR = 2.0**-20
-"""Relative rounding of a squared norm from Gram matrices, in units of (sum_t |a_t| |b_t|)^2."""
-
-PRODUCT_ERROR = 2.0**-33
-"""Added to a squared norm in the same units: covers a product's rounding (2^-22) where the
-positions cancel so far that the margin of the clip does not; 2^-44 / (2 CLIP_MARGIN)."""
+SLACK = clipping.CLIP_MARGIN * 15 / 16
+"""How much of the clip's margin the rounding of a norm may use before the norm is rounded up."""
 
 NORM_FLOOR = 1e-24
 """Added to a squared norm of operands scaled to 1: covers what underflows when squared."""
@@ -52,8 +49,8 @@ def clipped_sum(
     Arguments and guarantees are those of `clipping.clipped_sum`, and so is the result, to
     1e-5 of its size in float32. Inside `shard_map` use `check_vma=False`.
 
-    Where float32 cannot tell the norm of an example (its positions cancel to less than
-    about 1/500 of their size in a Gram matrix), the norm is rounded up, never down.
+    Where float32 cannot tell the norm of an example (its positions cancel in a Gram matrix), the
+    norm is rounded up by the bounds of `contractions`, never down.
 
     Source: Bu et al. 2023 (book-keeping), Li et al. 2021 (Gram matrices).
     """
@@ -153,41 +150,49 @@ def _example_norm(
     if leaf.way == "kept":
         norm, full = _whole_norm(_example_leaf(leaf, pairs, coefficients)[None])
         return norm[0], full[0]
-    squares, errors, sizes = zip(
-        *[_site_square(leaf, s, *x) for s, x in zip(leaf.sites, pairs, strict=True)], strict=True
+    norms, errors = zip(
+        *[_site_norm(leaf, s, *x) for s, x in zip(leaf.sites, pairs, strict=True)], strict=True
     )
     if len(leaf.sites) == 1:
-        return sizes[0] * jnp.sqrt(squares[0] + PRODUCT_ERROR * errors[0] + NORM_FLOOR), None
-    full = _example_leaf(leaf, pairs, coefficients)
-    bounds = [m * jnp.sqrt(PRODUCT_ERROR * e + NORM_FLOOR) for m, e in zip(sizes, errors)]
-    return _joint([clipping.per_example_norms([full[None]]), sum(bounds)[None]])[0], None
+        return _rounded_up(norms[0], errors[0]), None
+    full = _example_leaf(leaf, pairs, coefficients, contractions.blocked_product)
+    return _rounded_up(clipping.per_example_norms([full[None]])[0], sum(errors)), None
 
 
-def _site_square(
+def _rounded_up(norm: Array, error: Array) -> Array:
+    """Returns a norm that is not below the true one by more than SLACK, if `norm` is by `error`."""
+    return jnp.maximum(norm, (norm + error) * (1 - SLACK))
+
+
+def _site_norm(
     leaf: ways.Leaf, site: contractions.Contraction, a: Array, b: Array
-) -> tuple[Array, Array, Array]:
-    """Returns |A^T B|^2 / m^2, (sum_t |a_t| |b_t|)^2 / m^2 that bounds its rounding, and m."""
+) -> tuple[Array, Array]:
+    """Returns |A^T B| (0 where the leaf has several sites), and by how much it may be too small."""
     (a, a_size), (b, b_size) = _normalised(a), _normalised(b)
     a, b = site.matrices(a, b)
-    error = jnp.square(jnp.sum(_lengths(a) * _lengths(b)))
+    size, g, t = a_size * b_size, site.groups, site.positions
+    bound = 1.01 * jnp.linalg.norm(jnp.sum(_lengths(a) * _lengths(b), axis=1))
     if leaf.way == "ghost":
-        square = contractions.gram_squares(a, b)
-        floor = (square + GRAM_ERROR * error) * (1 - 2 * clipping.CLIP_MARGIN)
-        square = jnp.maximum(square, floor)
-    elif len(leaf.sites) == 1:
-        square = jnp.sum(jnp.square(contractions.product(a, b)))
+        norm = jnp.sqrt(jnp.maximum(contractions.gram_squares(a, b), 0))
+        off = contractions.gram_error(g, t, site.rows, site.cols) * jnp.square(bound)
+        error = jnp.sqrt(jnp.square(norm) + off + NORM_FLOOR) - norm
     else:
-        square = jnp.zeros(())
-    return square, error, a_size * b_size
+        one = len(leaf.sites) == 1
+        norm = jnp.linalg.norm(contractions.blocked_product(a, b)) if one else jnp.zeros(())
+        error = contractions.product_error(t) * bound + NORM_FLOOR**0.5
+    return size * norm, size * error
 
 
 def _example_leaf(
-    leaf: ways.Leaf, pairs: list[tuple[Array, Array]], coefficients: list[Array]
+    leaf: ways.Leaf,
+    pairs: list[tuple[Array, Array]],
+    coefficients: list[Array],
+    product: Callable[[Array, Array], Array] = contractions.product,
 ) -> Array:
     products = []
     for site, (a, b) in zip(leaf.sites, pairs, strict=True):
         matrices = site.matrices(a.astype(jnp.float32), b.astype(jnp.float32))
-        products.append(site.assemble(contractions.product(*matrices)))
+        products.append(site.assemble(product(*matrices)))
     return producers.apply_tail(leaf.producer, products, coefficients, leaf.var)
 
 

@@ -17,6 +17,9 @@ KEPT_SHARE = 0.75
 KEPT_POSITIONS = 24
 """Below this many positions a product is cheaper to make again than to keep."""
 
+GHOST_POSITIONS = 64
+"""Above this many positions Gram matrices in float32 are too rough for the clip's margin."""
+
 
 class Leaf(NamedTuple):
     """One leaf of the gradient and the way its clipped sum is taken.
@@ -67,8 +70,9 @@ def _choose_way(
     if not producer.isometric:
         return "kept"
     site = sites[0]
-    gram_is_cheaper = site.positions * (site.rows + site.cols + 1) < site.rows * site.cols
-    return "ghost" if len(sites) == 1 and gram_is_cheaper else "product"
+    cheaper = site.positions * (site.rows + site.cols + 1) < site.rows * site.cols
+    ghost = cheaper and len(sites) == 1 and site.positions <= GHOST_POSITIONS
+    return "ghost" if ghost else "product"
 
 
 def _keep_products(leaves: list[Leaf]) -> tuple[Leaf, ...]:

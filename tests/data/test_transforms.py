@@ -52,6 +52,23 @@ def test_side_names_are_swapped_as_words_only():
     np.testing.assert_array_equal(side_swap(names[2:]), [1, 0, 2])
 
 
+@pytest.mark.parametrize("shape", [(6, 6, 2), (3, 6, 6, 1)])
+def test_quarter_turns_are_drawn_evenly_and_resample_nothing(shape):
+    given = example(*shape)
+    augment = make_augment(AugmentConfig(quarter_turns=True), LABELS)
+    keys = jax.random.split(jax.random.key(2), 200)
+    turned = np.asarray(jax.jit(jax.vmap(augment, in_axes=(None, 0)))(given, keys)["image"])
+    turns = [np.rot90(given["image"], k, axes=(-3, -2)) for k in range(4)]
+    counts = [sum(np.array_equal(image, turn) for image in turned) for turn in turns]
+    assert sum(counts) == 200 and min(counts) > 25
+
+
+def test_an_image_that_is_not_square_is_not_turned():
+    augment = make_augment(AugmentConfig(quarter_turns=True), LABELS)
+    with pytest.raises(InputError, match="square images, and these are 6 x 8"):
+        augment(example(6, 8, 1), jax.random.key(0))
+
+
 def test_a_shift_moves_the_image_by_at_most_its_share_and_brings_in_zeros():
     given = {"image": jnp.ones((20, 20, 1))}
     augment = jax.jit(make_augment(AugmentConfig(shift=0.1), ()))
