@@ -28,6 +28,16 @@ def test_config_gives_a_plan_within_its_budget(path):
     assert plan.delta <= min(1e-5, 0.1 / plan.public_size)
 
 
+def test_the_plain_lesion_network_differs_from_the_private_one_in_training_alone():
+    plain, private = (
+        settings_from_config(load_config(f"{FOLDER / 'derm_resnet.py'}{variant}"))
+        for variant in (":plain", "")
+    )
+    assert not plain.dp.enabled and private.dp.enabled
+    assert plain.method == private.method and plain.augment == private.augment
+    assert plain.optim.decay_steps == plain.train.steps > private.train.steps
+
+
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda p: p.name)
 def test_docstring_holds_the_command(path):
     assert re.search(rf"--config configs/{path.name}", path.read_text())

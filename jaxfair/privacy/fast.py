@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxfair.privacy import clipping, contractions, graph, producers, ways
+from jaxfair.privacy import clipping, contractions, graph, producers, products, ways
 
 __all__ = ["clipped_sum", "explain"]
 
@@ -50,7 +50,7 @@ def clipped_sum(
     1e-5 of its size in float32. Inside `shard_map` use `check_vma=False`.
 
     Where float32 cannot tell the norm of an example (its positions cancel in a Gram matrix), the
-    norm is rounded up by the bounds of `contractions`, never down.
+    norm is rounded up by the bounds of `products`, never down.
 
     Source: Bu et al. 2023 (book-keeping), Li et al. 2021 (Gram matrices).
     """
@@ -155,7 +155,7 @@ def _example_norm(
     )
     if len(leaf.sites) == 1:
         return _rounded_up(norms[0], errors[0]), None
-    full = _example_leaf(leaf, pairs, coefficients, contractions.blocked_product)
+    full = _example_leaf(leaf, pairs, coefficients, products.blocked_product)
     return _rounded_up(clipping.per_example_norms([full[None]])[0], sum(errors)), None
 
 
@@ -173,13 +173,13 @@ def _site_norm(
     size, g, t = a_size * b_size, site.groups, site.positions
     bound = 1.01 * jnp.linalg.norm(jnp.sum(_lengths(a) * _lengths(b), axis=1))
     if leaf.way == "ghost":
-        norm = jnp.sqrt(jnp.maximum(contractions.gram_squares(a, b), 0))
-        off = contractions.gram_error(g, t, site.rows, site.cols) * jnp.square(bound)
+        norm = jnp.sqrt(jnp.maximum(products.gram_squares(a, b), 0))
+        off = products.gram_error(g, t, site.rows, site.cols) * jnp.square(bound)
         error = jnp.sqrt(jnp.square(norm) + off + NORM_FLOOR) - norm
     else:
         one = len(leaf.sites) == 1
-        norm = jnp.linalg.norm(contractions.blocked_product(a, b)) if one else jnp.zeros(())
-        error = contractions.product_error(t) * bound + NORM_FLOOR**0.5
+        norm = jnp.linalg.norm(products.blocked_product(a, b)) if one else jnp.zeros(())
+        error = products.product_error(t) * bound + NORM_FLOOR**0.5
     return size * norm, size * error
 
 
@@ -187,32 +187,32 @@ def _example_leaf(
     leaf: ways.Leaf,
     pairs: list[tuple[Array, Array]],
     coefficients: list[Array],
-    product: Callable[[Array, Array], Array] = contractions.product,
+    product: Callable[[Array, Array], Array] = products.product,
 ) -> Array:
-    products = []
+    made = []
     for site, (a, b) in zip(leaf.sites, pairs, strict=True):
         matrices = site.matrices(a.astype(jnp.float32), b.astype(jnp.float32))
-        products.append(site.assemble(product(*matrices)))
-    return producers.apply_tail(leaf.producer, products, coefficients, leaf.var)
+        made.append(site.assemble(product(*matrices)))
+    return producers.apply_tail(leaf.producer, made, coefficients, leaf.var)
 
 
 def _weighted_product(
     leaf: ways.Leaf, scales: Array, pairs: list[tuple[Array, Array]], coefficients: list[Array]
 ) -> Array:
     """sum_i scales_i g_i as one contraction over batch and positions."""
-    products = []
+    made = []
     for site, (a, b) in zip(leaf.sites, pairs, strict=True):
         kept = (scales > 0).reshape(-1, *[1] * (a.ndim - 1))
         a = jnp.where(kept, a.astype(jnp.float32), 0)
         kept = (scales > 0).reshape(-1, *[1] * (b.ndim - 1))
         b = jnp.where(kept, b.astype(jnp.float32) * scales.reshape(kept.shape), 0)
         if site.summed is not None:
-            products.append(site.summed(a, b))
+            made.append(site.summed(a, b))
             continue
         a, b = jax.vmap(site.matrices)(a, b)
         total = jnp.einsum("bgtp,bgtq->gpq", a, b, precision=lax.Precision.HIGHEST)
-        products.append(site.assemble(total))
-    return producers.apply_tail(leaf.producer, products, coefficients, leaf.var)
+        made.append(site.assemble(total))
+    return producers.apply_tail(leaf.producer, made, coefficients, leaf.var)
 
 
 def _weighted_sum(scales: Array, held: Array) -> Array:
