@@ -12,8 +12,9 @@ tests.
 
 `plain` is the same network trained without privacy as such networks are: small batches, twelve
 passes; about five minutes on two CPU cores. The private run takes 120 steps of 256 expected
-lesions, about as long. Both flip and turn the images and end with a rate of zero. A linear head on fixed features (configs/derm_probe.py) does better
-at this number of lesions; what was measured stands in experiments/e03_dp_classifier.
+lesions, about as long. Both flip and turn the images, and end with a rate of zero. A linear head
+on fixed features (configs/derm_probe.py) does better at this number of lesions; what was measured
+stands in experiments/e03_dp_classifier.
 
 `phantom` is the same network on drawn thoraxes.
 """

@@ -28,7 +28,6 @@ from jaxfair.audit_faults import self_test
 from jaxfair.audit_trials import Size, canary_scores, examine
 from jaxfair.config import (
     Settings,
-    method_from_settings,
     parse_command,
     settings_from_config,
 )
@@ -46,6 +45,7 @@ from jaxfair.privacy.detectors import CanaryScores
 from jaxfair.privacy.plan import PrivacyPlan, make_plan
 from jaxfair.privacy.secret import Secret, insecure_secret, os_secret
 from jaxfair.runlog import progress_bar
+from jaxfair.start import first_variables
 
 __all__ = ["main", "run"]
 
@@ -190,8 +190,7 @@ def _small_data(settings: Settings, out: pathlib.Path, progress: bool) -> Datase
 
 
 def _bench(settings: Settings, claim: PrivacyPlan, dataset: Dataset) -> Bench:
-    method = method_from_settings(settings)
-    params, frozen = method.init(jax.random.key(settings.seed), dataset.spec)
+    method, params, frozen = first_variables(settings)
     mesh = make_mesh()
     frozen = put_replicated(mesh, frozen)
     ids, units = dataset.units(settings.dp.unit or dataset.unit)

@@ -183,13 +183,20 @@ def _spent_before(settings: Settings) -> tuple[Entry, ...]:
     folder = pathlib.Path(settings.train.start_from)
     if not (folder / "privacy.json").is_file():
         raise InputError(f"train.start_from is {folder}, which holds no finished run.")
-    grade = json.loads((folder / "privacy.json").read_text())["grade"]
-    if settings.dp.enabled and grade == "none":
+    if settings.dp.enabled and _unprotected(folder):
         raise InputError(
             f"train.start_from is {folder}, a run without privacy: what is trained from its "
-            "parameters cannot be private. Start from a private run, or from none."
+            "parameters cannot be private. Start from a private run, one on a PHANTOM, or none."
         )
     return tuple(read_entries(folder / "ledger.jsonl")[0])
+
+
+def _unprotected(folder: pathlib.Path) -> bool:
+    """Whether parameters may hold patients whom no guarantee covers: drawn images hold nobody."""
+    claim = json.loads((folder / "privacy.json").read_text())
+    drawn = claim["data"] == "phantom"
+    before = json.loads((folder / "config.json").read_text())["train"].get("start_from")
+    return claim["grade"] == "none" and not (drawn and before is None)
 
 
 def parse_command(

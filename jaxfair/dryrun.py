@@ -11,7 +11,6 @@ from ml_collections import ConfigDict
 
 from jaxfair.config import (
     Settings,
-    method_from_settings,
     plan_from_settings,
     settings_from_config,
 )
@@ -20,6 +19,7 @@ from jaxfair.methods.base import Method, PyTree
 from jaxfair.optim import make_optimizer
 from jaxfair.privacy import fast, noise
 from jaxfair.privacy.plan import PrivacyPlan
+from jaxfair.start import first_variables
 from jaxfair.step import DEFAULT_MICROBATCH, Randomness, make_step
 
 __all__ = ["describe"]
@@ -29,9 +29,8 @@ def describe(config: ConfigDict, *, num_devices: int | None = None) -> str:
     """Returns the plan of a run as text. The step is compiled (for its memory), never run."""
     settings = settings_from_config(config)
     plan, mesh = plan_from_settings(settings), make_mesh(num_devices)
-    method = method_from_settings(settings)
+    method, params, frozen = first_variables(settings)
     example = settings.data.spec
-    params, frozen = method.init(jax.random.key(settings.seed), example)
     if method.prepare is not None:
         example = jax.eval_shape(method.prepare, frozen, example)
     memory = _memory(settings, plan, method, mesh, params, frozen, example)

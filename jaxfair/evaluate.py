@@ -20,15 +20,15 @@ from PIL import Image
 
 from jaxfair import checkpoint, files, report
 from jaxfair.checkpoint import Checkpoint
-from jaxfair.config import method_from_settings, plan_from_settings, settings_from_config
+from jaxfair.config import plan_from_settings, settings_from_config
 from jaxfair.data.dataset import Dataset, open_dataset
 from jaxfair.errors import InputError
 from jaxfair.fairness.table import fairness_table, fit_thresholds
 from jaxfair.methods.base import Method, PyTree
-from jaxfair.methods.catalog import DESCRIPTIONS
 from jaxfair.optim import averaged_params, make_optimizer
 from jaxfair.runfolder import RunFolder
 from jaxfair.runlog import Board, progress_bar
+from jaxfair.start import description, first_variables
 
 __all__ = ["main", "run", "score_rows"]
 
@@ -51,8 +51,7 @@ def run(
     """
     settings, folder = settings_from_config(config), RunFolder(pathlib.Path(workdir))
     dataset = open_dataset(settings.data, progress=progress)
-    method = method_from_settings(settings)
-    params, frozen = method.init(jax.random.key(settings.seed), dataset.spec)
+    method, params, frozen = first_variables(settings)
     like = Checkpoint(params, make_optimizer(settings.optim).init(params), 0)
     ledger = plan_from_settings(settings).open_ledger(folder.ledger)
     trained = checkpoint.restore(folder.checkpoints, like, ledger)
@@ -66,7 +65,7 @@ def run(
     predictions = predictions_table(dataset, rows, scores)
     files.write_table(folder.predictions, predictions)
     files.write_json(folder.data_card, dataset.card)
-    files.write_json(folder.model, DESCRIPTIONS[settings.method_name](settings.method))
+    files.write_json(folder.model, description(settings))
     files.write_json(folder.thresholds, fit_thresholds(predictions))
     groups = [*settings.data.attributes, "sex x age_group"]
     table = fairness_table(predictions, attributes=groups, seed=settings.seed)

@@ -26,7 +26,6 @@ from jaxfair import checkpoint, dryrun, evaluate, files, report
 from jaxfair.checkpoint import Checkpoint
 from jaxfair.config import (
     Settings,
-    method_from_settings,
     parse_command,
     plan_from_settings,
     settings_from_config,
@@ -48,11 +47,12 @@ from jaxfair.mesh import (
 from jaxfair.methods.base import Method
 from jaxfair.microbatch import fastest as fastest_microbatch
 from jaxfair.optim import make_optimizer
-from jaxfair.privacy.ledger import BudgetExceeded, Ledger
+from jaxfair.privacy.ledger import BudgetExceeded
 from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.runfolder import RunFolder
 from jaxfair.runlog import Board, MetricsLog, progress_bar
 from jaxfair.scan import Calls, make_calls
+from jaxfair.start import first_variables
 from jaxfair.step import DEFAULT_MICROBATCH, Step, TrainState, check_isolation, make_step
 
 __all__ = ["main", "run"]
@@ -104,13 +104,9 @@ def _model(settings: Settings, plan: PrivacyPlan, mesh: Mesh) -> tuple[Method, A
 
     A private plan is refused here for a Method that couples examples.
     """
-    method = method_from_settings(settings)
-    params, frozen = method.init(jax.random.key(settings.seed), settings.data.spec)
+    method, params, frozen = first_variables(settings)
     check_isolation(method, plan, params, frozen, settings.data.spec)
-    params, frozen = put_replicated(mesh, (params, frozen))
-    if settings.train.start_from is not None:
-        params = _params_of_run(pathlib.Path(settings.train.start_from), params, plan)
-    return method, params, frozen
+    return method, *put_replicated(mesh, (params, frozen))
 
 
 def _step_factory(
@@ -158,16 +154,6 @@ def _train(job: Job, step: Step, method: Method, params: Any, frozen: Any) -> Tr
         chunk_size=job.microbatch * mesh.size,
     )
     return _loop(job, make_calls(step, feed, frozen), state)
-
-
-def _params_of_run(workdir: pathlib.Path, like: Any, plan: PrivacyPlan) -> Any:
-    """The last parameters of a finished run, which this one begins with."""
-    folder = RunFolder(workdir)
-    ledger = Ledger(folder.ledger, budget=plan.budget, delta=plan.delta)
-    found = checkpoint.restore(folder.checkpoints, Checkpoint(like, None, 0), ledger)
-    if found is None:
-        raise InputError(f"train.start_from is {workdir}, which holds no checkpoint.")
-    return found.params
 
 
 def _loop(job: Job, calls: Calls, state: TrainState) -> TrainState:

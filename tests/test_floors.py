@@ -30,6 +30,7 @@ ROOMS = {  # room -> what it may import of jaxfair, besides itself and the bedro
     "runfolder": {"privacy"},
     "job": {"config", "data", "mesh", "privacy", "runfolder", "runlog"},
     "microbatch": {"mesh", "methods", "privacy", "step"},
+    "start": {"checkpoint", "config", "methods", "runfolder"},
     "scan": {"features", "feed", "mesh", "methods", "step"},
 }
 COMMANDS = {"train", "prepare", "evaluate", "report", "predict", "benchmark", "audit", "account"}

@@ -188,12 +188,6 @@ def test_a_second_stage_begins_where_the_first_ended_and_pays_for_both(home, pri
     assert verify_run(home / "second") == []
 
 
-def test_a_private_stage_cannot_begin_with_a_plain_run(home, plain):
-    config = small_config(home, train__start_from=str(plain))
-    with pytest.raises(InputError, match="a run without privacy"):
-        train.run(config, home / "mixed", progress=False)
-
-
 def test_a_changed_dataset_is_refused_on_resume(home, monkeypatch):
     config = small_config(home, dp__clipping="vmap")
     stop_after(monkeypatch, 1)

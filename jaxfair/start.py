@@ -1,0 +1,88 @@
+"""What a run begins with: fresh parameters, or those of the run that train.start_from names."""
+
+import json
+import pathlib
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from jaxfair import checkpoint
+from jaxfair.checkpoint import Checkpoint
+from jaxfair.config import Settings, method_from_settings, plan_from_settings, settings_from_config
+from jaxfair.errors import InputError
+from jaxfair.methods.base import Method, PyTree
+from jaxfair.methods.catalog import DESCRIPTIONS
+from jaxfair.runfolder import RunFolder
+
+__all__ = ["description", "first_variables"]
+
+_HEAD = "['head']"
+
+
+def first_variables(settings: Settings) -> tuple[Method, PyTree, PyTree]:
+    """Returns the Method of a config, and the parameters and the frozen part it begins with.
+
+    With `train.start_from` both come from the last checkpoint of that run (its parameters, not
+    their average): what was trained there may be frozen here, and the other way round. A head
+    is taken over where both runs have the same tasks, and begins anew where they differ.
+
+    Raises InputError where that run holds no checkpoint or another network.
+    """
+    method = method_from_settings(settings)
+    variables = method.init(jax.random.key(settings.seed), settings.data.spec)
+    if settings.train.start_from is None:
+        return method, *variables
+    folder = RunFolder(pathlib.Path(settings.train.start_from))
+    before = _settings_of(folder)
+    theirs = _leaves(_last_variables(folder, before))
+    fresh_head = before.data.tasks != settings.data.tasks
+
+    def taken(path: Any, leaf: jax.Array) -> jax.Array:
+        name = jax.tree_util.keystr(path)
+        if fresh_head and name.startswith(_HEAD):
+            return leaf
+        found = theirs.get(name)
+        if found is None or found.shape != leaf.shape:
+            what = "nothing" if found is None else f"the shape {found.shape}"
+            raise InputError(
+                f"train.start_from is {folder.path}, a run of {before.name}: for {name} it has "
+                f"{what}, and this network needs {leaf.shape}. Start from a run of the same "
+                "network."
+            )
+        return found
+
+    return method, *(jax.tree_util.tree_map_with_path(taken, tree) for tree in variables)
+
+
+def description(settings: Settings) -> dict[str, Any]:
+    """Returns what a report must say about the model: the Method's words, and the run before."""
+    told = dict(DESCRIPTIONS[settings.method_name](settings.method))
+    if settings.train.start_from is None:
+        return told
+    folder = RunFolder(pathlib.Path(settings.train.start_from))
+    before, claim = _settings_of(folder), json.loads(folder.privacy.read_text())
+    spent = "without privacy" if claim["epsilon"] is None else f"at epsilon {claim['epsilon']:.3g}"
+    note = (
+        f"It began with the parameters of a run of {before.name} on {claim['data']} data {spent} "
+        f"(config {claim['config_digest'][:12]})."
+    )
+    return told | {"start_from": claim["config_digest"], "note": note}
+
+
+def _settings_of(folder: RunFolder) -> Settings:
+    return settings_from_config(ConfigDict(json.loads(folder.config.read_text())))
+
+
+def _last_variables(folder: RunFolder, settings: Settings) -> tuple[PyTree, PyTree]:
+    _, params, frozen = first_variables(settings)
+    ledger = plan_from_settings(settings).open_ledger(folder.ledger, writes=False)
+    found = checkpoint.restore(folder.checkpoints, Checkpoint(params, None, 0), ledger)
+    if found is None:
+        raise InputError(f"train.start_from is {folder.path}, which holds no checkpoint.")
+    return found.params, frozen
+
+
+def _leaves(trees: tuple[PyTree, ...]) -> dict[str, jax.Array]:
+    pairs = [pair for tree in trees for pair in jax.tree_util.tree_leaves_with_path(tree)]
+    return {jax.tree_util.keystr(path): leaf for path, leaf in pairs}

@@ -1,0 +1,116 @@
+"""A run begins with what another one learned: its network, its frozen part, its debts."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from jaxfair import train
+from jaxfair.config import load_config, plan_from_settings, settings_from_config
+from jaxfair.errors import InputError
+from jaxfair.privacy.verify import verify_run
+from jaxfair.start import description, first_variables
+from tests.test_configs import FOLDER
+from tests.test_phantoms import FILMS
+
+LABELS = ("cardiomegaly", "pleural_effusion_right", "pleural_effusion_left")
+
+
+def config_of(home, **overrides):
+    """The smallest classifier: a head on a ResNet9 that stays as it is."""
+    config = load_config(f"{FOLDER / 'table_resnet.py'}:phantom")
+    changed = FILMS | {"data.root": str(home / "phantoms"), "method.last_layer": True}
+    changed["data.table.labels"] = LABELS[:1]
+    with config.unlocked():
+        config.update_from_flattened_dict(changed)
+        config.update_from_flattened_dict({k.replace("__", "."): v for k, v in overrides.items()})
+    return config
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("start")
+
+
+@pytest.fixture(scope="module")
+def private(home):
+    config = config_of(home, seed=3)
+    return train.run(config, home / "private", num_devices=1, progress=False).path
+
+
+@pytest.fixture(scope="module")
+def plain(home):
+    config = config_of(home, dp__enabled=False)
+    return train.run(config, home / "plain", num_devices=1, progress=False).path
+
+
+def variables(config):
+    _, params, frozen = first_variables(settings_from_config(config))
+    return jax.tree.map(np.asarray, (params, frozen))
+
+
+def test_parameters_and_the_frozen_part_come_from_the_run_before(home, private):
+    _, theirs = variables(config_of(home, seed=3))
+    params, frozen = variables(config_of(home, train__start_from=str(private)))
+    jax.tree.map(np.testing.assert_array_equal, frozen["backbone"], theirs["backbone"])
+    fresh, _ = variables(config_of(home, seed=3))
+    assert not np.array_equal(params["head"]["kernel"], fresh["head"]["kernel"]), "it was trained"
+
+
+def test_what_was_frozen_may_be_trained_next(home, private):
+    _, theirs = variables(config_of(home, seed=3))
+    params, frozen = variables(
+        config_of(home, train__start_from=str(private), method__last_layer=False)
+    )
+    jax.tree.map(np.testing.assert_array_equal, params["backbone"], theirs["backbone"])
+    assert not frozen["backbone"]
+
+
+def test_a_head_for_other_labels_begins_anew(home, private):
+    fewer = {"data__table__labels": LABELS[1:], "train__start_from": str(private)}
+    params, frozen = variables(config_of(home, **fewer))
+    _, theirs = variables(config_of(home, seed=3))
+    assert params["head"]["kernel"].shape[-1] == 2
+    jax.tree.map(np.testing.assert_array_equal, frozen["backbone"], theirs["backbone"])
+
+
+def test_another_network_is_refused_in_one_sentence(home, private):
+    config = config_of(home, train__start_from=str(private), method__backbone="resnet18")
+    with pytest.raises(InputError, match="Start from a run of the same network") as caught:
+        variables(config)
+    assert "layer1_1" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_second_stage_pays_for_both_and_says_where_it_began(home, private):
+    config = config_of(
+        home, train__start_from=str(private), dp__epsilon=12.0, data__table__labels=LABELS[1:]
+    )
+    run = train.run(config, home / "second", num_devices=1, progress=False)
+    first, second = (
+        json.loads((path / "privacy.json").read_text()) for path in (private, run.path)
+    )
+    assert second["inherited"] == 2 and first["epsilon"] < second["epsilon"] <= 12.0
+    assert verify_run(run.path) == []
+    assert "began with the parameters of a run of table_resnet_phantom" in run.report.read_text()
+
+
+def test_drawn_images_hold_nobody_and_need_no_guarantee(home, plain):
+    settings = settings_from_config(config_of(home, train__start_from=str(plain)))
+    assert plan_from_settings(settings).prior == ()
+    assert "without privacy" in description(settings)["note"]
+
+
+@pytest.mark.parametrize("change", [{"data": "real"}, {"start_from": "elsewhere"}])
+def test_a_plain_run_of_patients_or_of_unknown_descent_is_refused(home, plain, tmp_path, change):
+    shutil.copytree(plain, tmp_path / "run")
+    for name, section in (("privacy.json", None), ("config.json", "train")):
+        path = tmp_path / "run" / name
+        told = json.loads(path.read_text())
+        part = told if section is None else told[section]
+        part.update({key: value for key, value in change.items() if key in part})
+        path.write_text(json.dumps(told))
+    config = config_of(home, train__start_from=str(tmp_path / "run"))
+    with pytest.raises(InputError, match="a run without privacy"):
+        plan_from_settings(settings_from_config(config))
