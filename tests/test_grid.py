@@ -71,6 +71,40 @@ def test_every_patient_is_tested_once_per_seed_and_folds_share_one_scale(grid, m
     assert abs(negatives[0] - negatives[1]) < 0.1, "the made folds lie one logit apart"
 
 
+def two_labels(out):
+    """Adds a second label to every made run; nobody who validates in fold 1 has it."""
+    for path in out.glob("runs/*/predictions.parquet"):
+        table = pd.read_parquet(path)
+        rare = table.assign(task="rare", y_true=1 - table["y_true"])
+        if "fold-1" in path.parent.name:
+            rare.loc[rare["split"] == "validation", "y_true"] = 0.0
+        files.write_table(path, pd.concat([table, rare], ignore_index=True))
+
+
+def test_a_threshold_that_could_not_be_fitted_decides_nothing(grid, made):
+    two_labels(made)
+    rows = grid.grid_tables.pooled_rows(made)
+    part = rows[(rows["task"] == "rare") & (rows["fold"] == 1)]
+    assert part["called"].isna().all() and rows.loc[rows["fold"] == 0, "called"].notna().all()
+    decisions = grid.grid_tables.decisions(rows).set_index(["task", "group"])["value"]
+    assert decisions["rare", "all"].isna().all() and decisions["malignant", "all"].notna().all()
+    parity = grid.grid_tables.parity(rows)
+    assert parity.loc[parity["task"] == "rare", "value"].isna().all()
+
+
+def test_several_labels_have_a_mean_and_correlations_of_their_own(grid, made):
+    two_labels(made)
+    grid.write_tables(made)
+    auroc = pd.read_csv(made / "auroc.csv")
+    means = pd.read_csv(made / "averages.csv").set_index(["epsilon", "group"])["value"]
+    own = auroc[auroc["group"] == "F"].groupby("epsilon")["value"].mean()
+    for epsilon in EPSILONS:
+        assert means[epsilon, "F"] == pytest.approx(own[epsilon], abs=1e-3)
+    pairs = pd.read_csv(made / "correlations.csv")["pair"]
+    assert pairs.str.contains(r"\(accuracy, malignant\)").any()
+    assert "# Mean AUROC over all labels" in (made / "tables.md").read_text()
+
+
 def test_an_unfinished_seed_is_left_out(grid, made):
     write_run(made, 1.0, 0, 3)
     rows = grid.grid_tables.pooled_rows(made)

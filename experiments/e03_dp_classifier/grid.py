@@ -96,6 +96,7 @@ def write_tables(out: pathlib.Path) -> None:
         "loss": grid_tables.losses(rows),
         "gaps": grid_tables.gaps(rows),
     }
+    tables["averages"] = grid_tables.averages(tables["auroc"])
     tables["correlations"] = grid_tables.correlations(rows, tables["auroc"], tables["parity"])
     for name, table in tables.items():
         files.write_table(out / f"{name}.csv", table.round(4))
@@ -141,6 +142,8 @@ def markdown(tables: dict[str, pd.DataFrame]) -> str:
             parts += [_wide(_shown(lost, table), ["attribute", "group"])]
         wide = _of_task(tables["gaps"], task).rename(columns={"null_95": "ci_high"})
         parts += ["## Max-min gap of the AUROC [95 % of chance alone]", _wide(wide, ["attribute"])]
+    if len(tables["averages"]):
+        parts += ["# Mean AUROC over all labels", _wide(tables["averages"], ["attribute", "group"])]
     found = tables["correlations"].rename(columns={"r": "value"})
     if len(found):
         parts += ["# Pearson's r over groups", _wide(found.dropna(subset="epsilon"), ["pair"])]

@@ -33,7 +33,8 @@ Bools = npt.NDArray[np.bool_]
 def pooled_rows(out: pathlib.Path) -> pd.DataFrame:
     """Returns the test rows of all finished runs with columns epsilon, seed, fold and `called`.
 
-    `y_score` is on the common scale and `called` the decision, 0 or 1.
+    `y_score` is on the common scale and `called` the decision, 0 or 1; it is NaN where the run's
+    validation images have one class alone, and all decisions of that epsilon are undefined then.
     """
     parts = []
     for path in sorted(out.glob("runs/*/predictions.parquet")):
@@ -86,12 +87,20 @@ def levels(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+def averages(levels: pd.DataFrame) -> pd.DataFrame:
+    """Returns the mean AUROC over all labels by group; undefined where one label's is."""
+    keys = ["epsilon", "attribute", "group"]
+    found = levels.groupby(keys, sort=False)["value"]
+    table = found.agg(value=lambda v: v.mean(skipna=False), labels="size").reset_index()
+    return table if len(table) and table["labels"].max() > 1 else table.iloc[:0]
+
+
 def decisions(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns accuracy, sensitivity and specificity by group, over all seeds."""
     found = []
     for epsilon, task, seeds in _arms(rows):
         both, label = pd.concat(seeds, ignore_index=True), seeds[0]["y_true"]
-        right = (both["called"] == both["y_true"]).to_numpy(float)
+        right = _right(both)
         for attribute, group, inside in _groups(seeds[0]):
             kinds = {"accuracy": inside, "sensitivity": inside & (label == 1).to_numpy(),
                      "specificity": inside & (label == 0).to_numpy()}  # fmt: skip
@@ -113,8 +122,7 @@ def parity(rows: pd.DataFrame) -> pd.DataFrame:
     for epsilon, task, seeds in _arms(rows):
         both = pd.concat(seeds, ignore_index=True)
         called = both["called"].to_numpy(float)
-        kinds = {"accuracy": (called == both["y_true"]).astype(float).to_numpy(),
-                 "called positive": called}  # fmt: skip
+        kinds = {"accuracy": _right(both), "called positive": called}
         for attribute, group, inside in _groups(seeds[0]):
             if attribute == OVERALL or group == UNKNOWN or (attribute, group) == ("sex", "M"):
                 continue
@@ -203,15 +211,16 @@ def correlations(rows: pd.DataFrame, auroc: pd.DataFrame, parity: pd.DataFrame) 
 
 
 def _trend(parity: pd.DataFrame) -> pd.DataFrame:
-    """Pearson's r of the difference of accuracies between the sexes with epsilon."""
+    """Pearson's r of the difference of accuracies between the sexes with epsilon, by task."""
     found = []
     sexes = parity[(parity["attribute"] == "sex") & np.isfinite(parity["epsilon"])]
-    for kind, part in sexes.groupby("of"):
+    tasks = sexes["task"].nunique()
+    for (task, kind), part in sexes.groupby(["task", "of"]):
         r = low = high = np.nan
         if len(part) > 3 and np.ptp(part["value"]) > 0:
             test = scipy.stats.pearsonr(part["epsilon"], part["value"])
             r, (low, high) = test.statistic, test.confidence_interval()
-        pair = f"epsilon, women minus men ({kind})"
+        pair = f"epsilon, women minus men ({kind}{f', {task}' if tasks > 1 else ''})"
         found.append({"pair": pair, "r": r, "ci_low": low, "ci_high": high, "n": len(part)})
     return pd.DataFrame(found)
 
@@ -223,7 +232,8 @@ def _aligned(rows: pd.DataFrame) -> pd.DataFrame:
     logits = _logit(validation["y_score"])
     test = rows[rows["split"] == "test"]
     scores = (_logit(test["y_score"]) - logits.mean()) / max(float(logits.std()), 1e-9)
-    return test.assign(y_score=scores, called=(test["y_score"] >= threshold).astype(float))
+    called = (test["y_score"] >= threshold).astype(float)
+    return test.assign(y_score=scores, called=called if np.isfinite(threshold) else np.nan)
 
 
 def _logit(scores: pd.Series) -> pd.Series:
@@ -267,6 +277,12 @@ def _mean(seeds: Sequence[delong.Estimate]) -> delong.Estimate:
     parts = np.mean([seed.parts for seed in seeds], axis=0)
     mean = seeds[0]._replace(value=float(np.mean([s.value for s in seeds])), parts=parts)
     return mean._replace(variance=max(delong.covariance(mean, mean), 0.0))
+
+
+def _right(rows: pd.DataFrame) -> Array:
+    """1 where the decision is right, 0 where it is wrong, NaN where there is none."""
+    right = (rows["called"] == rows["y_true"]).astype(float)
+    return right.where(rows["called"].notna()).to_numpy()
 
 
 def _share(rows: pd.DataFrame, values: Array, inside: Bools) -> tuple[float, Array]:

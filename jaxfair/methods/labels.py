@@ -29,6 +29,11 @@ def check_labels(
         raise InputError(
             f"labels = {labels} must be at least {least} different names for a {target} classifier."
         )
+    if any(isinstance(weight, str) for weight in class_weights):
+        raise InputError(
+            f"class_weights is {''.join(map(str, class_weights))!r}; weights are public constants "
+            "and never computed from private labels: give one number per label."
+        )
     if len(class_weights) not in (0, len(labels)):
         raise InputError(
             f"class_weights has {len(class_weights)} entries for {len(labels)} labels; give one "

@@ -105,6 +105,17 @@ def test_accuracy_parity_is_dp_cxrs_formula_and_not_statistical_parity():
     assert parity.accuracy_parity(frame, 0.5)["A"] != pytest.approx(shares["A"] - shares["B"])
 
 
+def test_accuracy_parity_of_the_worked_example():
+    """Groups of 10, 30 and 60 patients with accuracies of 80, 85 and 90 %."""
+    sizes, right = (100, 300, 600), (80, 255, 540)
+    rows = pd.DataFrame({
+        "site": np.repeat(["A", "B", "C"], sizes), "y_true": 1.0,
+        "y_score": np.concatenate([np.arange(n) < k for n, k in zip(sizes, right)]).astype(float),
+    })  # fmt: skip
+    found = parity.accuracy_parity(GroupFrame(rows, "site"), 0.5)
+    np.testing.assert_allclose(100 * found[["A", "B", "C"]], [-8.333, -3.571, 6.25], atol=1e-3)
+
+
 def test_standardising_to_the_pooled_views_takes_a_view_mix_away():
     rng = np.random.default_rng(0)
     n = 4000

@@ -7,13 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxfair.data.transforms import AugmentConfig, make_augment
 from jaxfair.errors import InputError
 from jaxfair.methods import classifier
 from jaxfair.methods.classifier import ClassifierConfig, make_classifier
+from jaxfair.privacy import clipping, fast
 from tests.methods.made import made
 
 SPEC = {"image": jax.ShapeDtypeStruct((8, 8, 1), jnp.float32)}
 LABELS = ("a", "b", "c")
+NETWORK = ("layer1", "layer2", "layer3", "layer4", "conv1")
 
 
 def head_only(**fields):
@@ -143,9 +146,8 @@ def darken(example, key):
 
 
 def test_multiplicity_averages_the_loss_of_as_many_views():
-    names = ("layer1", "layer2", "layer3", "layer4", "conv1")
-    one = ClassifierConfig(LABELS, channels=1, freeze=names)
-    three = ClassifierConfig(LABELS, channels=1, freeze=names, multiplicity=3)
+    one = ClassifierConfig(LABELS, channels=1, freeze=NETWORK)
+    three = ClassifierConfig(LABELS, channels=1, freeze=NETWORK, multiplicity=3)
     method = make_classifier(three, augment=darken)
     params, frozen = made(method, SPEC)
     image = jnp.asarray(np.random.default_rng(0).random((8, 8, 1)), jnp.float32)
@@ -156,6 +158,53 @@ def test_multiplicity_averages_the_loss_of_as_many_views():
     views = [darken(given, k) for k in jax.random.split(key, 3)]
     expected = np.mean([single(params, frozen, view, key)[0] for view in views])
     assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_views_of_one_patient_are_clipped_as_one():
+    """Multiplicity under the real augmentation: fast and plain equal the loop, and keep to C."""
+    config = ClassifierConfig(LABELS, channels=1, multiplicity=3, freeze=(*NETWORK, "bn1"))
+    augment = make_augment(AugmentConfig(flip=0.5, quarter_turns=True, intensity=0.2), LABELS)
+    method = make_classifier(config, augment=augment)
+    params, frozen = made(method, SPEC)
+    rng = np.random.default_rng(0)
+    batch = {
+        "image": jnp.asarray(rng.random((4, 8, 8, 1)), jnp.float32),
+        "label": jnp.asarray(rng.random((4, 3)) < 0.5, jnp.float32),
+    }
+    keys, mask = jax.random.split(jax.random.key(1), 4), jnp.asarray([True, True, False, True])
+    loss = lambda p, example, key: method.loss(p, frozen, example, key)[0]
+    clip = 1e-2
+    sums = [
+        jax.jit(functools.partial(way, loss, l2_clip_norm=clip))(params, batch, keys, mask)
+        for way in (fast.clipped_sum, clipping.clipped_sum)
+    ]
+    total = jax.tree.map(lambda p: np.zeros(p.shape), params)
+    grad = jax.jit(jax.grad(loss))
+    for i in np.flatnonzero(mask):
+        single = grad(params, {name: values[i] for name, values in batch.items()}, keys[i])
+        norm = np.sqrt(sum(np.sum(np.square(np.float64(g))) for g in jax.tree.leaves(single)))
+        assert norm > clip
+        total = jax.tree.map(lambda t, g, n=norm: t + g * clip / n, total, single)
+    for ours in sums:
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6), ours, total
+        )
+
+
+def test_weights_of_a_group_norm_network_bring_their_norms(tmp_path):
+    nets = pytest.importorskip("tests.models.torch_nets")
+    net = nets.randomise(nets.ResNet(nets.BasicBlock, (1, 1, 1, 1), nets.group_norm, nets.F.mish))
+    path = tmp_path / "resnet9.pth"
+    nets.torch.save(net.state_dict(), path)
+    params, _ = make_classifier(ClassifierConfig(("a",), weights=str(path))).init(
+        jax.random.key(0), SPEC
+    )
+    for name in ("bn1", "layer2_0"):
+        ours, theirs = params["backbone"][name], getattr(net, name.partition("_")[0])
+        if name != "bn1":
+            ours, theirs = ours["bn2"], theirs[0].bn2
+        np.testing.assert_array_equal(ours["scale"], theirs.weight.detach())
+        np.testing.assert_array_equal(ours["bias"], theirs.bias.detach())
 
 
 @pytest.mark.slow
@@ -215,6 +264,7 @@ def test_every_backbone_has_a_finite_gradient_in_every_part(config, shape):
         ({"norm": "batch"}, "norm = 'batch' is none of"),
         ({"norm": "frozen"}, "needs stored statistics"),
         ({"activation": "gelu"}, "activation = 'gelu' is none of"),
+        ({"class_weights": "balanced"}, "class_weights is 'balanced'; weights are public"),
         ({"class_weights": (1.0,)}, "class_weights has 1 entries for 2 labels"),
         ({"class_weights": (1.0, -1.0)}, r"class_weights holds -1.0; a weight is a constant"),
         ({"class_weights": (1.0, float("nan"))}, "class_weights holds nan"),

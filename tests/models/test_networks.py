@@ -35,7 +35,7 @@ def assert_equal_to_torch(nets, module, net, x, tolerance=1e-5):
     ours = jax.jit(module.apply)(filled(module, net, x), x)
     with nets.torch.no_grad():
         theirs = net(nets.to_torch(x))
-    theirs = nets.from_torch(theirs) if theirs.ndim == 4 else theirs.numpy()
+    theirs = nets.from_torch(theirs) if theirs.ndim > 2 else theirs.numpy()
     assert np.abs(ours - theirs).max() <= tolerance * np.abs(theirs).max()
 
 
@@ -60,14 +60,45 @@ def test_parameters_are_as_many_as_published(backbone, labels, channels, expecte
 def test_the_attention_model_has_12227652_parameters_with_its_three_fixed_ones():
     variables = shapes_of(heads.make_network("slices", 1), 1, 8, 16, 16, 1)
     assert count(variables) == 12_227_652
+    parts = variables["params"]["backbone"]
+    attention = parts["attention"]
+    assert (count(attention), count(variables["params"]["head"])) == (1_050_624, 513)
+    assert count(parts) - count(attention) == 11_176_512
     assert variables["stats"]["backbone"]["colour"].shape == (3,)
 
 
-def test_the_same_resnet_reads_volumes():
-    variables = shapes_of(ResNet("resnet18"), 1, 16, 32, 32, 1)
-    assert variables["params"]["conv1"]["kernel"].shape == (7, 7, 7, 1, 64)
-    out = jax.eval_shape(ResNet("resnet18").apply, variables, jnp.zeros((2, 16, 32, 32, 1)))
-    assert out.shape == (2, 512)
+def volume_parameters(blocks):
+    """Counted by hand: a 7^3 stem, 3^3 blocks, 1^3 skips, two numbers per norm channel, a head."""
+    total, c_in = 7**3 * 64 + 2 * 64, 64
+    for c, count in zip((64, 128, 256, 512), blocks):
+        for _ in range(count):
+            total += 27 * c_in * c + 27 * c * c + 4 * c
+            total += c_in * c + 2 * c if c_in != c else 0
+            c_in = c
+    return total + 512 + 1
+
+
+@pytest.mark.parametrize(
+    "backbone, blocks, expected",
+    [
+        ("resnet9", (1, 1, 1, 1), 14_356_033),
+        ("resnet18", (2, 2, 2, 2), 33_160_513),
+        ("resnet34", (3, 4, 6, 3), 63_470_145),
+    ],
+)
+def test_the_same_resnets_read_volumes(backbone, blocks, expected):
+    network = heads.make_network(backbone, 1)
+    variables = shapes_of(network, 1, 16, 32, 32, 1)
+    assert count(variables["params"]) == volume_parameters(blocks) == expected
+    out = jax.eval_shape(network.apply, variables, jnp.zeros((2, 16, 32, 32, 1)))
+    assert out.shape == (2, 1)
+
+
+def test_a_block_of_volumes_equals_torch():
+    nets = pytest.importorskip("tests.models.torch_nets")
+    net = nets.BasicBlock3d(32, 64, 2, nets.group_norm, nets.F.mish)
+    module = BasicBlock(64, 2, activation="mish")
+    assert_equal_to_torch(nets, module, net, images(2, 4, 6, 6, 32))
 
 
 @pytest.mark.parametrize("activation", ["relu", "mish"])
@@ -111,6 +142,14 @@ def test_resnet9_equals_torch(activation):
     net = nets.ResNet(nets.BasicBlock, (1, 1, 1, 1), nets.group_norm, act)
     module = ResNet("resnet9", activation=activation)
     assert_equal_to_torch(nets, module, net, images(2, 64, 64, 3))
+
+
+@pytest.mark.slow
+def test_resnet9_of_volumes_equals_torch():
+    nets = pytest.importorskip("tests.models.torch_nets")
+    net = nets.ResNet(nets.BasicBlock3d, (1, 1, 1, 1), nets.group_norm, nets.F.mish, channels=1)
+    module = ResNet("resnet9", activation="mish")
+    assert_equal_to_torch(nets, module, net, images(2, 16, 24, 24, 1))
 
 
 @pytest.mark.slow

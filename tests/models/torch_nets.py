@@ -33,17 +33,23 @@ def randomise(net, seed=0):
 
 
 class BasicBlock(nn.Module):
+    conv = nn.Conv2d
+
     def __init__(self, c_in, c, stride, norm, act=F.relu):
         super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(c_in, c, 3, stride, 1, bias=False), norm(c)
-        self.conv2, self.bn2 = nn.Conv2d(c, c, 3, 1, 1, bias=False), norm(c)
+        self.conv1, self.bn1 = self.conv(c_in, c, 3, stride, 1, bias=False), norm(c)
+        self.conv2, self.bn2 = self.conv(c, c, 3, 1, 1, bias=False), norm(c)
         self.downsample, self.act = None, act
         if stride != 1 or c_in != c:
-            self.downsample = nn.Sequential(nn.Conv2d(c_in, c, 1, stride, bias=False), norm(c))
+            self.downsample = nn.Sequential(self.conv(c_in, c, 1, stride, bias=False), norm(c))
 
     def forward(self, x):
         y = self.bn2(self.conv2(self.act(self.bn1(self.conv1(x)))))
         return self.act(y + (x if self.downsample is None else self.downsample(x)))
+
+
+class BasicBlock3d(BasicBlock):
+    conv = nn.Conv3d
 
 
 class Extractor(nn.Module):
@@ -142,11 +148,12 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """torchvision's ResNet up to the pooled features."""
+    """torchvision's ResNet up to the pooled features, in three dimensions with BasicBlock3d."""
 
     def __init__(self, block, counts, norm, act=F.relu, channels=3):
         super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(channels, 64, 7, 2, 3, bias=False), norm(64)
+        conv = nn.Conv3d if block is BasicBlock3d else nn.Conv2d
+        self.conv1, self.bn1 = conv(channels, 64, 7, 2, 3, bias=False), norm(64)
         self.act, c_in = act, 64
         wide = 4 if block is Bottleneck else 1
         for stage, count in enumerate(counts):
@@ -158,10 +165,11 @@ class ResNet(nn.Module):
             setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
 
     def forward(self, x):
-        x = F.max_pool2d(self.act(self.bn1(self.conv1(x))), 3, 2, 1)
+        pool = F.max_pool3d if x.ndim == 5 else F.max_pool2d
+        x = pool(self.act(self.bn1(self.conv1(x))), 3, 2, 1)
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x)
-        return x.mean((2, 3))
+        return x.flatten(2).mean(2)
 
 
 class _DenseLayer(nn.Module):
