@@ -46,7 +46,9 @@ phantom-study: setup
 
 bench: setup
 	$(RUN) -m jaxfair.benchmark --config configs/throughput.py --out experiments/e07_throughput/results/benchmark.json
+	$(RUN) -m jaxfair.benchmark --config configs/throughput.py:devices --devices 2,4,8 --out experiments/e07_throughput/results/benchmark.json
 	$(RUN) experiments/e07_throughput/loop.py --out experiments/e07_throughput/results/loop.json
+	$(RUN) experiments/e07_throughput/tables.py
 
 .venv-peers/.ready: experiments/e07_throughput/peers/requirements.txt
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
@@ -55,6 +57,7 @@ bench: setup
 
 bench-peers: .venv-peers/.ready
 	.venv-peers/bin/python experiments/e07_throughput/peers/run.py --out experiments/e07_throughput/results/peers.json
+	$(PYTHON) experiments/e07_throughput/tables.py
 
 format: setup
 	$(RUN) -m ruff format .

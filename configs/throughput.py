@@ -2,22 +2,25 @@
 
     python -m jaxfair.benchmark --config configs/throughput.py --out throughput.json
     python -m jaxfair.benchmark --config configs/throughput.py:quick --out quick.json
-    python -m jaxfair.benchmark --config configs/throughput.py --devices 1,2,4,8 --out FILE
+    python -m jaxfair.benchmark --config configs/throughput.py:devices --devices 1,2,4,8 --out FILE
     python -m jaxfair.benchmark --config configs/throughput.py:gpu --out gpu.json
 
-On two CPU cores the full list takes about half an hour, `quick` about two minutes. One
-work alone: `--config.only="('fae',)"`. Results and what to expect: experiments/e07_throughput.
+On two CPU cores the full list takes about half an hour, `quick` about two minutes. `devices` is
+one work, in few rounds: on CPU several devices share the cores and show that sums are right, not
+that they are faster. One work alone: `--config.only="('fae',)"`. Results and what to expect:
+experiments/e07_throughput.
 """
 
 from ml_collections import ConfigDict
 
+VARIANTS = ("", "quick", "devices", "gpu")
 LABELS = tuple(f"label{i}" for i in range(8))
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """Returns the benchmark; `arg` is empty, "quick" (two works, few rounds) or "gpu"."""
-    if arg not in ("", "quick", "gpu"):
-        raise ValueError(f"the variant {arg!r} does not exist; known are '', 'quick' and 'gpu'.")
+    """Returns the benchmark; `arg` is one of VARIANTS."""
+    if arg not in VARIANTS:
+        raise ValueError(f"the variant {arg!r} does not exist; known are {VARIANTS}.")
     config = ConfigDict()
     config.works = ConfigDict()
     config.works.fae = _fae(prepared=True, batch=32)
@@ -39,6 +42,9 @@ def get_config(arg: str = "") -> ConfigDict:
     if arg == "quick":
         config.only = ("fae", "resnet9_64")
         config.works.fae.batch, config.works.resnet9_64.batch = 8, 8
+        config.rounds, config.seconds, config.largest_batch = 3, 20.0, False
+    if arg == "devices":
+        config.only = ("resnet9_64",)
         config.rounds, config.seconds, config.largest_batch = 3, 20.0, False
     if arg == "gpu":
         config.precisions = ("float32", "tf32", "bfloat16")

@@ -183,6 +183,14 @@ def test_the_tables_are_written_and_small_groups_hidden(grid, made):
     assert "| sex | F |" in text
 
 
+def test_tables_of_plain_runs_alone_leave_out_what_compares(grid, tmp_path):
+    for fold in (0, 1):
+        write_run(tmp_path, np.inf, fold, 1)
+    grid.write_tables(tmp_path)
+    assert pd.read_csv(tmp_path / "correlations.csv").empty
+    assert "no DP" in (tmp_path / "tables.md").read_text()
+
+
 def test_cells_are_configs_with_their_own_epsilon_fold_and_seed(grid):
     path = str(FOLDER / "derm_probe.py")
     private = grid.config_of(grid.Cell(0.54, 3, 2), path, ["--config.data.root=x"])

@@ -206,6 +206,8 @@ def correlations(rows: pd.DataFrame, auroc: pd.DataFrame, parity: pd.DataFrame) 
             if level is None:
                 table = table[~table["pair"].str.contains("plain level")]
             found.append(table.assign(epsilon=epsilon))
+    if not found:
+        return pd.DataFrame(columns=["epsilon", "pair", "r", "ci_low", "ci_high", "n"])
     table = pd.concat(found).drop_duplicates(["epsilon", "pair"])
     return pd.concat([table, _trend(parity)])[["epsilon", "pair", "r", "ci_low", "ci_high", "n"]]
 

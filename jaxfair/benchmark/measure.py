@@ -37,7 +37,10 @@ COLUMNS = {
     "MiB": "memory_mib",
     "compile s": "compile_seconds",
     "error": "relative_error",
+    "alone": "isolation_error",
+    "GFLOP": "useful_gflop",
     "% GEMM": "percent_of_gemm",
+    "% copy": "percent_of_copy",
     "largest": "largest_batch",
 }
 
@@ -49,14 +52,13 @@ def measure(config: ConfigDict, *, devices: int) -> dict[str, Any]:
         with jax.default_matmul_precision(PRECISIONS.get(precision, "highest")):
             limits[precision] = stopwatch.ceilings(precision)
             for name in config.only or config.works:
-                gflops = limits[precision]["gemm_gflops"]
-                rows += _measure_work(config, name, mesh, precision, gflops)
-    names = [f"{d.device_kind} ({d.platform})" for d in mesh.devices.flat]
-    return {"environment": results.environment(names), "ceilings": limits, "rows": rows}
+                rows += _measure_work(config, name, mesh, precision, limits[precision])
+    names = {f"{d.device_kind} ({d.platform})" for d in mesh.devices.flat}
+    return {"environment": results.environment(sorted(names)), "ceilings": limits, "rows": rows}
 
 
 def _measure_work(
-    config: ConfigDict, name: str, mesh: Mesh, precision: str, gflops: float
+    config: ConfigDict, name: str, mesh: Mesh, precision: str, limits: dict[str, float]
 ) -> list[dict[str, Any]]:
     spec, load = config.works[name], os.getloadavg()[0]
     count = -(-spec.batch // mesh.size) * mesh.size
@@ -67,14 +69,14 @@ def _measure_work(
     calls = {way: functools.partial(b.call, *arguments) for way, b in built.items()}
     times = stopwatch.interleaved(calls, rounds=config.rounds, seconds=config.seconds)
     shared = {"work": name, "devices": mesh.size, "precision": precision, "batch": count}
-    shared |= {"load_before": load, "gemm_gflops": gflops}
+    shared |= {"load_before": load, **limits}
     truths = _loop(work, config.l2_clip_norm) if config.check else {}
     rows = []
     for way, made in built.items():
         row = {**shared, "way": way, **_speed(times[way], times[config.ways[0]], count)}
         row |= {"compile_seconds": made.compile_seconds, "memory_mib": made.memory_mib}
         row |= _errors(made.call, arguments, *truths[way == "non-private"]) if truths else {}
-        row |= _roofline(built[config.ways[0]], row["seconds"]["median"], gflops * mesh.size)
+        row |= _roofline(built[config.ways[0]], row["seconds"]["median"], mesh, limits)
         if config.largest_batch:
             row |= _largest_batch(spec, way, work, mesh, made.memory_mib, count, config)
         rows.append(row)
@@ -115,12 +117,21 @@ def _speed(taken: np.ndarray, base: np.ndarray, count: int) -> dict[str, Any]:
     }
 
 
-def _roofline(plain: stopwatch.Built, seconds: float, gflops: float) -> dict[str, float]:
-    """Useful work is that of the non-private sum, whichever way it was done."""
+def _roofline(
+    plain: stopwatch.Built, seconds: float, mesh: Mesh, limits: dict[str, float]
+) -> dict[str, float]:
+    """Useful work is that of the non-private sum, whichever way it was done.
+
+    The compiler counts the work of one device; on CPU all devices share what one reaches alone.
+    """
+    device = mesh.devices.flat[0]
+    several = mesh.size if device.platform == "cpu" else 1
+    gflop, gbytes = several * plain.flops / 1e9, several * plain.bytes_accessed / 1e9
     return {
-        "useful_gflop": plain.flops / 1e9,
-        "useful_gbytes": plain.bytes_accessed / 1e9,
-        "percent_of_gemm": 100 * plain.flops / 1e9 / seconds / gflops,
+        "useful_gflop": gflop,
+        "useful_gbytes": gbytes,
+        "percent_of_gemm": 100 * gflop / seconds / limits["gemm_gflops"],
+        "percent_of_copy": 100 * gbytes / seconds / limits["copy_gbytes"],
     }
 
 

@@ -288,6 +288,77 @@ def drawn(check, count, part):
     hypothesis.seed(part)(test)()
 
 
+def conv(ndim, groups=1, stride=1, dilation=1, transposed=False):
+    """A convolution of 6 to 8 channels as a model with one leaf."""
+    letters = "DHW"[-ndim:]
+    numbers = (f"N{letters}C", f"{letters}IO", f"N{letters}C")
+    params = {"kernel": np.ones((*(3,) * ndim, 6 // groups, 8), np.float32)}
+    options = {"dimension_numbers": numbers, "rhs_dilation": (dilation,) * ndim}
+
+    def apply(p, x, key):
+        if transposed:
+            return lax.conv_transpose(x, p["kernel"], (stride,) * ndim, "SAME", **options)
+        return lax.conv_general_dilated(
+            x, p["kernel"], (stride,) * ndim, "SAME", feature_group_count=groups, **options
+        )
+
+    return Drawn("conv", params, (1, *(6,) * ndim, 6), apply)
+
+
+def attention(p, x, key):
+    q, k, v = (jnp.einsum("tc,chd->thd", x, p[name]) for name in "qkv")
+    mixed = jnp.einsum("htu,uhd->thd", jax.nn.softmax(jnp.einsum("thd,uhd->htu", q, k)), v)
+    normed = (mixed - mixed.mean(-1, keepdims=True)) * lax.rsqrt(mixed.var(-1, keepdims=True) + 1)
+    return jnp.einsum("thd,hdc->tc", normed * p["scale"] + p["bias"], p["out"])
+
+
+def attention_model():
+    """Attention with a LayerNorm at every position."""
+    params = {name: np.ones((6, 2, 3), np.float32) for name in "qkv"}
+    params |= {"out": np.ones((2, 3, 6)), "scale": np.ones(3), "bias": np.zeros(3)}
+    return Drawn("attention", jax.tree.map(np.float32, params), (5, 6), attention)
+
+
+RECOGNISED = {
+    **{f"{n}D": conv(n) for n in (1, 2, 3)},
+    **{f"{n}D with a stride": conv(n, stride=2) for n in (1, 2, 3)},
+    **{f"{n}D dilated": conv(n, dilation=2) for n in (1, 2, 3)},
+    **{f"{n}D in groups": conv(n, groups=2) for n in (1, 2, 3)},
+    **{f"{n}D transposed": conv(n, stride=2, transposed=True) for n in (1, 2, 3)},
+    "dense": Drawn("", {"kernel": np.ones((6, 8))}, (4, 6), lambda p, x, key: x @ p["kernel"]),
+    "tied": Drawn(
+        "", {"kernel": np.ones((6, 8))}, (4, 6),
+        lambda p, x, key: jnp.tanh(x @ p["kernel"]) @ p["kernel"].T,
+    ),
+    "attention": attention_model(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RECOGNISED)
+def test_no_kernel_of_a_known_layer_is_materialised(name):
+    model = RECOGNISED[name]
+    example = jax.ShapeDtypeStruct(model.shape, jnp.float32)
+    params = jax.tree.map(jnp.float32, model.params)
+    rows = fast.explain(loss_of(model), params, example, jax.random.key(0))
+    slow = {path for path, way, _ in rows if way == "vmap"}
+    assert slow <= {"['scale']", "['bias']"}, rows
+
+
+def test_embeddings_and_weights_in_loops_are_materialised_and_listed():
+    table = {"table": jnp.ones((9, 4)), "kernels": jnp.ones((3, 4, 4))}
+
+    def loss(p, ids, key):
+        y, _ = lax.scan(lambda h, w: (jnp.tanh(h @ w), None), p["table"][ids], p["kernels"])
+        return jnp.sum(y)
+
+    rows = fast.explain(loss, table, jax.ShapeDtypeStruct((5,), jnp.int32), jax.random.key(0))
+    told = {path: (way, reason) for path, way, reason in rows}
+    assert told == {
+        "['kernels']": ("vmap", "made by scan"),
+        "['table']": ("vmap", "made by scatter-add"),
+    }
+
+
 def small_model():
     """Every way at once: kept, ghost, product and vmap leaves, two of them tied."""
     rng = np.random.default_rng(0)

@@ -3,6 +3,8 @@
 Every way runs in its own process; the processes take turns, round after round, so that a
 neighbour's load on the machine falls on all of them. Ratios are taken within a round. Works
 that FILE holds already, measured by the same code on the same machine, stay in it.
+
+On a GPU (torch and jax built for it): `--rows 512 --precision tf32`; one precision a call.
 """
 
 import argparse
@@ -37,8 +39,9 @@ PEERS = ("torch", "opacus", "jax-privacy")
 class Worker:
     """One process of worker.py; `turn` runs it once."""
 
-    def __init__(self, way: str, work: str, rows: int, clip: float):
+    def __init__(self, way: str, work: str, rows: int, clip: float, precision: str):
         command = [sys.executable, str(HERE / "worker.py"), way, work, str(rows), str(clip)]
+        command.append(precision)
         self.way, self.turns = way, []
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=HERE
@@ -62,11 +65,13 @@ class Worker:
         return json.loads(line)
 
 
-def measure(work: str, rows: int, ways: list[str], rounds: int, seconds: float) -> list[dict]:
+def measure(
+    work: str, rows: int, ways: list[str], rounds: int, seconds: float, precision: str
+) -> list[dict]:
     load, workers = os.getloadavg()[0], []
     for way in ways:
         try:
-            workers.append(Worker(way, work, rows, clip=0.01))
+            workers.append(Worker(way, work, rows, 0.01, precision))
         except RuntimeError as error:
             print(error, file=sys.stderr)
     begin = time.perf_counter()
@@ -77,8 +82,11 @@ def measure(work: str, rows: int, ways: list[str], rounds: int, seconds: float) 
             worker.turn()
     for worker in workers:
         worker.close()
+    if len({worker.facts["parameters"] for worker in workers}) > 1:
+        raise RuntimeError(f"The models of {work} differ in the number of their parameters.")
     fast = next((w for w in workers if w.way == "jaxfair-fast"), workers[0])
-    return [{**_row(work, rows, worker, fast), "load_before": load} for worker in workers]
+    shared = {"precision": precision, "load_before": load}
+    return [{**_row(work, rows, worker, fast), **shared} for worker in workers]
 
 
 def _row(work: str, rows: int, worker: Worker, fast: Worker) -> dict:
@@ -120,14 +128,15 @@ def main() -> None:
     parser.add_argument("--works", nargs="+", default=list(ROWS), choices=list(ROWS))
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
     parser.add_argument("--rows", type=int, help="examples in the batch, instead of the default")
+    parser.add_argument("--precision", default="float32", choices=["float32", "tf32", "bfloat16"])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=120.0)
     given = parser.parse_args()
     rows = []
     for work in given.works:
         count = given.rows or ROWS[work]
-        rows += measure(work, count, given.ways, given.rounds, given.seconds)
-    environment = results.environment(["cpu"])
+        rows += measure(work, count, given.ways, given.rounds, given.seconds, given.precision)
+    environment = results.environment(sorted({row["device"] for row in rows}))
     environment["versions"] |= {name: importlib.metadata.version(name) for name in PEERS}
     written = results.write(given.out, {"environment": environment, "rows": rows})
     print(table(written["rows"]))

@@ -75,6 +75,7 @@ class PerExample:
     """A criterion in torch's manner: `reduction` is "none" for (b,) losses, or "sum"."""
 
     reduction = "sum"
+    taps = torch.zeros(0)
 
     def __call__(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         losses = self.losses(output, target)

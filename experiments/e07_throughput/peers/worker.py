@@ -1,7 +1,8 @@
 """One way of one work in its own process: prints a line when ready, then runs on command.
 
-    python worker.py WAY WORK ROWS CLIP
+    python worker.py WAY WORK ROWS CLIP PRECISION
 
+PRECISION is float32, tf32 or bfloat16 (the last two want a GPU, and Opacus takes no bfloat16).
 Each line on stdin runs one gradient sum and prints `{"wall": s, "cpu": s}`; at the end of
 stdin it prints its peak memory. `run.py` starts these and takes turns between them.
 """
@@ -18,22 +19,38 @@ from collections.abc import Callable
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 
-def make_torch(way: str, work: str, rows: int, clip: float) -> tuple[Callable, int]:
-    """Returns (a step without noise, number of parameters) of torch or Opacus."""
+def make_torch(way: str, work: str, rows: int, clip: float, precision: str) -> tuple:
+    """Returns (a step without noise, number of parameters, device) of torch or Opacus."""
     import torch
     import torch_models
 
+    gpu = torch.cuda.is_available()
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     model, criterion, x, y = torch_models.make(work, rows)
+    if gpu:
+        x, y, model, criterion.taps = x.cuda(), y.cuda(), model.cuda(), criterion.taps.cuda()
     model.train()
     count = sum(p.numel() for p in model.parameters())
     if way == "torch":
+        low = torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
-        def plain() -> None:
+        def step() -> None:
             model.zero_grad()
-            criterion(model(x), y).backward()
+            with low:
+                output = model(x)
+            criterion(output.float(), y).backward()
 
-        return plain, count
-    return _make_opacus(way, model, criterion, x, y, clip, torch), count
+    elif precision == "bfloat16":
+        raise SystemExit("Opacus is measured in float32 and tf32 alone.")
+    else:
+        step = _make_opacus(way, model, criterion, x, y, clip, torch)
+
+    def finished() -> None:
+        step()
+        if gpu:
+            torch.cuda.synchronize()
+
+    return finished, count, torch.cuda.get_device_name() if gpu else "cpu"
 
 
 def _make_opacus(way, model, criterion, x, y, clip, torch) -> Callable:
@@ -70,16 +87,17 @@ def _make_opacus(way, model, criterion, x, y, clip, torch) -> Callable:
     return step
 
 
-def make_jax(way: str, work: str, rows: int, clip: float) -> tuple[Callable, int]:
-    """Returns (a compiled sum of gradients, number of parameters) of jaxfair or jax_privacy."""
+def make_jax(way: str, work: str, rows: int, clip: float, precision: str) -> tuple:
+    """Returns (a compiled sum of gradients, number of parameters, device) of jaxfair or a peer."""
     import jax
     import jax.numpy as jnp
 
     sys.path.insert(0, str(ROOT))
-    from jaxfair.benchmark.workload import make_workload
+    from jaxfair.benchmark.workload import PRECISIONS, make_workload
     from jaxfair.privacy import clipping, fast
 
-    made = make_workload(_config().works[work], rows=rows, precision="float32")
+    jax.config.update("jax_default_matmul_precision", PRECISIONS[precision])
+    made = make_workload(_config().works[work], rows=rows, precision=precision)
     loss = lambda p, example, key: made.loss_fn(p, made.frozen, example, key)
     mask = jnp.ones(rows, bool)
     if way == "jax-privacy":
@@ -98,7 +116,8 @@ def make_jax(way: str, work: str, rows: int, clip: float) -> tuple[Callable, int
         sums = functools.partial(ways[way], loss)
     call, arguments = jax.jit(sums), (made.params, made.batch, made.keys, mask)
     count = sum(p.size for p in jax.tree.leaves(made.params))
-    return lambda: jax.block_until_ready(call(*arguments)), count
+    device = jax.devices()[0].device_kind
+    return lambda: jax.block_until_ready(call(*arguments)), count, device
 
 
 def _config():
@@ -109,12 +128,13 @@ def _config():
 
 
 def main() -> None:
-    way, work, rows, clip = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+    way, work, rows, clip, precision = sys.argv[1:]
     make = make_jax if way.startswith("jax") else make_torch
     begin = time.perf_counter()
-    step, parameters = make(way, work, rows, clip)
+    step, parameters, device = make(way, work, int(rows), float(clip), precision)
     step()
-    ready = {"parameters": parameters, "start_seconds": time.perf_counter() - begin}
+    ready = {"parameters": parameters, "device": device}
+    ready["start_seconds"] = time.perf_counter() - begin
     print(json.dumps(ready), flush=True)
     for _ in sys.stdin:
         wall, cpu = time.perf_counter(), time.process_time()
