@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxfair import checkpoint, feed, files, job, train
+from jaxfair import checkpoint, feed, files, job, start, train
 from jaxfair.errors import InputError
 from jaxfair.methods.base import Method
 from jaxfair.privacy import ledger as ledger_room
@@ -60,7 +60,7 @@ def toy_method(*_):
 @pytest.fixture
 def toy(monkeypatch, tmp_path):
     """Runs the real train on the toy; returns `run(name)`, the draws it made are recorded."""
-    monkeypatch.setattr(train, "method_from_settings", toy_method)
+    monkeypatch.setattr(start, "method_from_settings", toy_method)
     monkeypatch.setattr(train, "open_dataset", lambda *a, **k: ToyDataset())
     monkeypatch.setattr(train.evaluate, "run", lambda *a, **k: None)
     monkeypatch.setattr(train.report, "run", lambda *a, **k: None)
@@ -215,6 +215,13 @@ def test_a_run_started_with_other_code_is_refused(toy, monkeypatch):
     monkeypatch.setattr(job, "code_digest", lambda: "other")
     with pytest.raises(InputError, match="changed since it began: code"):
         toy("old")
+
+
+def test_a_run_whose_microbatch_changed_is_refused(toy, monkeypatch):
+    interrupted(toy, monkeypatch, "sought")
+    monkeypatch.setattr(train, "_microbatch", lambda *args: 4)
+    with pytest.raises(InputError, match="changed since it began: clipping"):
+        toy("sought")
 
 
 @pytest.mark.slow

@@ -116,6 +116,15 @@ def test_the_noise_is_the_same_on_any_mesh():
     np.testing.assert_array_equal(sums[0], sums[2])
 
 
+def test_the_step_takes_the_memory_of_the_state_that_it_is_given():
+    bench = Bench(optimizer=optax.adam(0.1))
+    given = bench.start()
+    ((chunk, randomness, is_last),) = bench.feed(examples_of([1.0, 2.0])).chunks(0, 1)
+    bench.step.update(given, bench.frozen, chunk, randomness, is_last)
+    for part in (given.params, given.opt_state, given.clipped_sum):
+        assert all(leaf.is_deleted() for leaf in jax.tree.leaves(part))
+
+
 def test_a_run_is_a_function_of_its_secret():
     bench = Bench(plan=plan_of(1.0, prob=0.3))
     runs = [flat64(bench.train(bench.feed(examples_of(SCALES)), steps=4)[0]) for _ in range(2)]
