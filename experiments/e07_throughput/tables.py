@@ -43,6 +43,8 @@ def speeds() -> Iterator[Sequence[str]]:
             continue
         low, high = row["ratio_spread"]["min"], row["ratio_spread"]["max"]
         largest = row["largest_batch"]
+        if largest and largest > 1000 * row["batch"]:
+            largest = None  # a line through two small batches says nothing so far out
         yield (name(row), row["way"], number(row["examples_per_second"]),
                f"{row['ratio']:.2f} ({low:.2f}-{high:.2f})", f"{row['cpu_ratio']:.2f}",
                f"{row['memory_mib']:,.0f}", f"{row['compile_seconds']:.1f}",
