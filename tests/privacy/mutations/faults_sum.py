@@ -71,8 +71,8 @@ def fault_06_a_parameter_is_left_out_of_the_norm():
 def fault_07_the_second_use_of_a_weight_overwrites_the_first():
     """fastDP keeps the activations of a layer's last call only."""
 
-    def leaf(original, leaf, pairs, coefficients):
-        return original(leaf, [pairs[0], *((0 * a, b) for a, b in pairs[1:])], coefficients)
+    def leaf(original, leaf, pairs, *more):
+        return original(leaf, [pairs[0], *((0 * a, b) for a, b in pairs[1:])], *more)
 
     return wrapped(fast, "_example_leaf", leaf)
 
