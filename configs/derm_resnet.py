@@ -11,8 +11,8 @@ unit of privacy is the lesion: the table names no patients. `data.fold` 0 to 4 c
 tests.
 
 `plain` is the same network trained without privacy as such networks are: small batches, twelve
-passes; about five minutes on two CPU cores. The private run takes 120 steps of 256 expected
-lesions, about as long. Both flip and turn the images, and end with a rate of zero. A linear head
+passes; about ten minutes on one CPU core. The private run takes 120 steps of 256 expected
+lesions, nine minutes. Both flip and turn the images, and end with a rate of zero. A linear head
 on fixed features (configs/derm_probe.py) does better at this number of lesions; what was measured
 stands in experiments/e03_dp_classifier.
 

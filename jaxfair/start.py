@@ -56,16 +56,19 @@ def first_variables(settings: Settings) -> tuple[Method, PyTree, PyTree]:
 
 
 def description(settings: Settings) -> dict[str, Any]:
-    """Returns what a report must say about the model: the Method's words, and the run before."""
-    told = dict(DESCRIPTIONS[settings.method_name](settings.method))
+    """Returns what a report must say about the model: where its first weights are from.
+
+    After `train.start_from` these are the words of the run before, whose weights they were.
+    """
     if settings.train.start_from is None:
-        return told
+        return dict(DESCRIPTIONS[settings.method_name](settings.method))
     folder = RunFolder(pathlib.Path(settings.train.start_from))
     before, claim = _settings_of(folder), json.loads(folder.privacy.read_text())
+    told = description(before)
     spent = "without privacy" if claim["epsilon"] is None else f"at epsilon {claim['epsilon']:.3g}"
     note = (
-        f"It began with the parameters of a run of {before.name} on {claim['data']} data {spent} "
-        f"(config {claim['config_digest'][:12]})."
+        f"{told['note']} So began a run of {before.name} on {claim['data']} data {spent} (config "
+        f"{claim['config_digest'][:12]}), with whose last parameters this one began."
     )
     return told | {"start_from": claim["config_digest"], "note": note}
 

@@ -93,7 +93,9 @@ def test_a_second_stage_pays_for_both_and_says_where_it_began(home, private):
     )
     assert second["inherited"] == 2 and first["epsilon"] < second["epsilon"] <= 12.0
     assert verify_run(run.path) == []
-    assert "began with the parameters of a run of table_resnet_phantom" in run.report.read_text()
+    assert (
+        "random initial weights. So began a run of table_resnet_phantom" in run.report.read_text()
+    )
 
 
 def test_drawn_images_hold_nobody_and_need_no_guarantee(home, plain):

@@ -143,7 +143,8 @@ def markdown(tables: dict[str, pd.DataFrame]) -> str:
         wide = _of_task(tables["gaps"], task).rename(columns={"null_95": "ci_high"})
         parts += ["## Max-min gap of the AUROC [95 % of chance alone]", _wide(wide, ["attribute"])]
     if len(tables["averages"]):
-        parts += ["# Mean AUROC over all labels", _wide(tables["averages"], ["attribute", "group"])]
+        means = _shown(tables["averages"], tables["auroc"])
+        parts += ["# Mean AUROC over all labels", _wide(means, ["attribute", "group"])]
     found = tables["correlations"].rename(columns={"r": "value"})
     if len(found):
         parts += ["# Pearson's r over groups", _wide(found.dropna(subset="epsilon"), ["pair"])]

@@ -21,7 +21,6 @@ __all__ = ["Contraction", "contraction_of"]
 
 Array = jax.Array
 
-_EXACT = lax.Precision.HIGHEST
 SUMMED_BY_CONVOLUTION = ("cpu",)
 """Backends whose float32 convolution rounds as a matrix product does, and is faster than one
 over the patches of a batch. Others may transform it (Winograd), which the clip's margin does

@@ -72,7 +72,10 @@ class ResNet(nn.Module):
 
 
 class PerExample:
-    """A criterion in torch's manner: `reduction` is "none" for (b,) losses, or "sum"."""
+    """A criterion in torch's manner: `reduction` is "none" for (b,) losses, or "sum".
+
+    `taps` is what it holds; the worker moves it to the model's device.
+    """
 
     reduction = "sum"
     taps = torch.zeros(0)
