@@ -1,10 +1,11 @@
 """Convolutions and dropout: torch's semantics, written for per-example gradients.
 
-Two facts about XLA shape this file. A filter gradient under `vmap` becomes a grouped
-convolution, and a convolution on a tiny map runs far below the speed of a matrix product;
-so a small map is cut into patches and multiplied, which stays one plain matrix product
-when batched and a batched one under `vmap(grad)`. And the filter gradient of a dilated
-input (a transposed convolution) is slow everywhere; so an upsampling convolution is
+Three facts about XLA shape this file. A convolution on a tiny map runs far below the speed
+of a matrix product, so a small map is cut into patches and multiplied. On CPU the gradients of
+a convolution on a larger map are slow too (a filter gradient at a third of the speed of the
+product that it is, far less in three dimensions), and under `vmap` a filter gradient becomes
+a grouped convolution; so there they are products of patches. And the filter gradient of a
+dilated input (a transposed convolution) is slow everywhere; so an upsampling convolution is
 written as a stride-1 convolution to all its phases, which interleave to the output.
 
 Arrays are channel-last with one batch axis: (b, *spatial, c); `ndim` is the number of
@@ -42,6 +43,12 @@ PATCH_LIMIT = 2**19
 PATCH_POSITIONS = 16
 """and at most this many output positions; larger maps use XLA's convolution."""
 
+GRADIENTS_BY_PATCHES = ("cpu",)
+"""Backends on which the gradients of a convolution are products of patches,"""
+
+GRADIENT_PATCH_LIMIT = 2**18
+"""where one example's patch matrix has at most this many entries (1 MiB): a batch of larger
+ones leaves the cache, and XLA's own gradients are the faster ones."""
 
 SLICED_POOLS = ("cpu",)
 """Backends on which a max-pool is the maximum of slices: the gradient of XLA's own runs there
@@ -111,17 +118,14 @@ def convolve(x: jax.Array, kernel: jax.Array, *, stride: int, padding: int) -> j
     through patches and one matrix product, and so does every window of one position, whose
     patches are x itself.
     """
-    out = tuple(
-        (s + 2 * padding - k) // stride + 1
-        for s, k in zip(x.shape[1:-1], kernel.shape, strict=False)
-    )
-    positions, depth = math.prod(out), math.prod(kernel.shape[:-1])
+    positions = math.prod(_positions(x, kernel, stride, padding))
+    depth = math.prod(kernel.shape[:-1])
     small = positions <= PATCH_POSITIONS and positions * depth <= PATCH_LIMIT
     if small or depth == x.shape[-1]:
-        columns = _patches(x, kernel.shape[:-2], out, stride, padding)
-        return jax.lax.dot_general(
-            columns, kernel.reshape(depth, -1), (((columns.ndim - 1,), (0,)), ((), ()))
-        )
+        return _convolve_patches(x, kernel, stride, padding)
+    few = positions * depth <= GRADIENT_PATCH_LIMIT
+    if few and jax.default_backend() in GRADIENTS_BY_PATCHES:
+        return _convolve_forward(x, kernel, stride, padding)
     return convolve_plain(x, kernel, stride=stride, padding=padding)
 
 
@@ -136,6 +140,36 @@ def convolve_plain(x: jax.Array, kernel: jax.Array, *, stride: int, padding: int
         ((padding, padding),) * n,
         dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
     )
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def _convolve_forward(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
+    """Returns `convolve_plain`; its gradients are those of `_convolve_patches`."""
+    return convolve_plain(x, kernel, stride=stride, padding=padding)
+
+
+@_convolve_forward.defjvp
+def _convolve_tangent(
+    stride: int, padding: int, primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
+) -> tuple[jax.Array, jax.Array]:
+    (x, kernel), (dx, dkernel) = primals, tangents
+    by_input = _convolve_patches(dx, kernel, stride, padding)
+    by_kernel = _convolve_patches(x, dkernel, stride, padding)
+    return _convolve_forward(x, kernel, stride, padding), by_input + by_kernel
+
+
+def _convolve_patches(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
+    """Returns the same as `convolve_plain`, as one matrix product of patches."""
+    out = _positions(x, kernel, stride, padding)
+    columns = _patches(x, kernel.shape[:-2], out, stride, padding)
+    weight = kernel.reshape(-1, kernel.shape[-1])
+    return jax.lax.dot_general(columns, weight, (((columns.ndim - 1,), (0,)), ((), ())))
+
+
+def _positions(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> tuple[int, ...]:
+    """Returns the spatial shape of the output."""
+    sizes = zip(x.shape[1:-1], kernel.shape, strict=False)
+    return tuple((s + 2 * padding - k) // stride + 1 for s, k in sizes)
 
 
 def interleave_phases(y: jax.Array, stride: int) -> jax.Array:

@@ -7,7 +7,6 @@ A weight gradient of one example is a contraction of two activations over t posi
 Rochette et al. 2019, Bu et al. 2022).
 """
 
-import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -21,11 +20,6 @@ __all__ = ["Contraction", "contraction_of"]
 
 Array = jax.Array
 
-SUMMED_BY_CONVOLUTION = ("cpu",)
-"""Backends whose float32 convolution rounds as a matrix product does, and is faster than one
-over the patches of a batch. Others may transform it (Winograd), which the clip's margin does
-not cover."""
-
 
 class Contraction(NamedTuple):
     """One contraction of an example's activations, as matrices.
@@ -35,7 +29,6 @@ class Contraction(NamedTuple):
       operands: floats of lhs and rhs together, before any patches.
       matrices: `(lhs, rhs) -> (A (g, t, p), B (g, t, q))` for one example.
       assemble: `(g, p, q) -> output of the contraction`, a rearrangement.
-      summed: `(lhs (b, ...), rhs (b, ...)) -> sum of the b outputs` without patches, or None.
     """
 
     groups: int
@@ -45,7 +38,6 @@ class Contraction(NamedTuple):
     operands: int
     matrices: Callable[[Array, Array], tuple[Array, Array]]
     assemble: Callable[[Array], Array]
-    summed: Callable[[Array, Array], Array] | None
 
 
 def contraction_of(eqn: Any) -> Contraction:
@@ -53,28 +45,7 @@ def contraction_of(eqn: Any) -> Contraction:
     lhs, rhs = (v.aval.shape for v in eqn.invars)
     if eqn.primitive.name == "dot_general":
         return _from_dot(lhs, rhs, eqn.params["dimension_numbers"])
-    site = _from_conv(lhs, rhs, eqn.outvars[0].aval.shape, eqn.params)
-    plain = site.groups == 1 and set(eqn.params["lhs_dilation"]) == {1}
-    if plain and jax.default_backend() in SUMMED_BY_CONVOLUTION:
-        return site._replace(summed=functools.partial(_summed_conv, eqn))
-    return site
-
-
-def _summed_conv(eqn: Any, x: Array, y: Array) -> Array:
-    """The examples lie side by side on the axis that the convolution sums over.
-
-    Not for a dilated lhs, a transposed convolution's: XLA runs that a hundred times slower.
-    """
-    numbers = eqn.params["dimension_numbers"]
-    join = lambda z, axis: jnp.moveaxis(z, 0, axis).reshape(
-        *z.shape[1 : axis + 1], -1, *z.shape[axis + 2 :]
-    )
-    params = {
-        **eqn.params,
-        "precision": (lax.Precision.HIGHEST,) * 2,
-        "preferred_element_type": jnp.dtype("float32"),
-    }
-    return eqn.primitive.bind(join(x, numbers.lhs_spec[1]), join(y, numbers.rhs_spec[1]), **params)
+    return _from_conv(lhs, rhs, eqn.outvars[0].aval.shape, eqn.params)
 
 
 def _from_dot(lhs: tuple[int, ...], rhs: tuple[int, ...], numbers: Any) -> Contraction:
@@ -90,7 +61,7 @@ def _from_dot(lhs: tuple[int, ...], rhs: tuple[int, ...], numbers: Any) -> Contr
         return x.reshape(g, t, p), y.reshape(g, t, q)
 
     return Contraction(
-        g, t, p, q, floats, matrices, lambda z: z.reshape(*groups, *lhs_free, *rhs_free), None
+        g, t, p, q, floats, matrices, lambda z: z.reshape(*groups, *lhs_free, *rhs_free)
     )
 
 
@@ -154,10 +125,8 @@ def _from_conv(lhs: Any, rhs: Any, out: Any, params: Any) -> Contraction:
         return jnp.transpose(z, _inverse(numbers.out_spec))
 
     if of_lhs:
-        return Contraction(
-            g, c * math.prod(conv.rhs), taps * n, o, floats, matrices, assemble, None
-        )
-    return Contraction(g, c * math.prod(conv.lhs), n, taps * o, floats, matrices, assemble, None)
+        return Contraction(g, c * math.prod(conv.rhs), taps * n, o, floats, matrices, assemble)
+    return Contraction(g, c * math.prod(conv.lhs), n, taps * o, floats, matrices, assemble)
 
 
 def _patches_of_lhs(conv: _Conv, n: int, o: int) -> bool:

@@ -34,6 +34,9 @@ EXAMPLES_AT_ONCE = {"cpu": None}
 On CPU one example's product fills the cores and stays in the cache; a GPU needs several.
 """
 
+ENTRIES_AT_ONCE = 2**18
+"""Above so many entries (1 MiB) in one example's operand its product is summed one by one."""
+
 
 def clipped_sum(
     loss_fn: clipping.LossFn,
@@ -92,9 +95,7 @@ def explain(
 
 def _operands(plan: ways.Plan, values: dict[Any, Array], inputs: list[Array]) -> list[Any]:
     """Per leaf: its sites' operand pairs, or the leaf itself, each with the leading axis b."""
-    cuts = [
-        [v for eqn in leaf.producer.sites for v in eqn.invars] or [leaf.var] for leaf in plan.leaves
-    ]
+    cuts = [[v for pair in leaf.cuts for v in pair] or [leaf.var] for leaf in plan.leaves]
     wanted = [v for vs in cuts for v in vs]
 
     def cut(*inputs: Array) -> list[list[Array]]:
@@ -206,13 +207,19 @@ def _weighted_product(
         a = jnp.where(kept, a.astype(jnp.float32), 0)
         kept = (scales > 0).reshape(-1, *[1] * (b.ndim - 1))
         b = jnp.where(kept, b.astype(jnp.float32) * scales.reshape(kept.shape), 0)
-        if site.summed is not None:
-            made.append(site.summed(a, b))
-            continue
-        a, b = jax.vmap(site.matrices)(a, b)
-        total = jnp.einsum("bgtp,bgtq->gpq", a, b, precision=lax.Precision.HIGHEST)
-        made.append(site.assemble(total))
+        made.append(site.assemble(_summed_products(site, a, b)))
     return producers.apply_tail(leaf.producer, made, coefficients, leaf.var)
+
+
+def _summed_products(site: contractions.Contraction, a: Array, b: Array) -> Array:
+    """Returns sum_i A_i^T B_i, (g, p, q); one by one on CPU where one is large, for the cache."""
+    alone = EXAMPLES_AT_ONCE.get(jax.default_backend(), 16) is None
+    if alone and site.positions * max(site.rows, site.cols) > ENTRIES_AT_ONCE:
+        shape = (site.groups, site.rows, site.cols)
+        add = lambda total, xs: (total + products.product(*site.matrices(*xs)), None)
+        return lax.scan(add, jnp.zeros(shape, jnp.float32), (a, b))[0]
+    a, b = jax.vmap(site.matrices)(a, b)
+    return jnp.einsum("bgtp,bgtq->gpq", a, b, precision=lax.Precision.HIGHEST)
 
 
 def _weighted_sum(scales: Array, held: Array) -> Array:

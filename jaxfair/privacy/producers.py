@@ -8,7 +8,15 @@ import jax.numpy as jnp
 
 from jaxfair.privacy.graph import Equation, Graph, Var, is_literal
 
-__all__ = ["UNRECOGNISED", "Producer", "apply_tail", "producer_of"]
+__all__ = [
+    "UNRECOGNISED",
+    "Operand",
+    "Producer",
+    "apply_moves",
+    "apply_tail",
+    "operand_of",
+    "producer_of",
+]
 
 CONTRACTIONS = frozenset({"dot_general", "conv_general_dilated"})
 ISOMETRIC = frozenset(
@@ -17,6 +25,8 @@ ISOMETRIC = frozenset(
 )
 LINEAR = frozenset({"reduce_sum", "broadcast_in_dim", "slice"})
 ADDITIVE = frozenset({"add_any", "add", "sub", "concatenate"})
+MOVES = frozenset({"concatenate", "copy", "pad", "reshape", "slice", "squeeze", "transpose"})
+"""What rearranges entries, repeats them or sets zeros between them: patches are made of these."""
 
 
 class Producer(NamedTuple):
@@ -35,6 +45,13 @@ class Producer(NamedTuple):
     coefficients: tuple[Var, ...]
     isometric: bool
     reason: str
+
+
+class Operand(NamedTuple):
+    """An operand of a contraction: the variable to hold, and the moves that make it of that."""
+
+    source: Any
+    moves: tuple[Equation, ...]
 
 
 UNRECOGNISED = Producer((), (), (), False, "")
@@ -90,6 +107,39 @@ def apply_tail(producer: Producer, sites: list[Any], coefficients: list[Any], le
     return values[leaf]
 
 
+def operand_of(graph: Graph, var: Any) -> Operand:
+    """Returns what `var` is made of by MOVES alone, where that is at most half its size.
+
+    Patches are thus not held for every example, but made anew from the map where they are used.
+    """
+    best = Operand(var, ())
+    if is_literal(var):
+        return best
+    pending, moves = {var}, []
+    for eqn in reversed(graph.equations):  # the latest first: one that is no move ends the search
+        if pending.isdisjoint(eqn.outvars):
+            continue
+        operands = _batched_operands(graph, eqn)
+        if not _moves_data(eqn, operands):
+            break
+        moves.append(eqn)
+        pending = (pending - set(eqn.outvars)) | set(operands)
+        if len(pending) == 1:
+            (source,) = pending
+            if 2 * source.aval.size <= var.aval.size and source.aval.size < best.source.aval.size:
+                best = Operand(source, tuple(moves[::-1]))
+    return best
+
+
+def apply_moves(operand: Operand, var: Any, value: Any) -> Any:
+    """Returns `var` in float32 from the float32 value of `operand.source`."""
+    values = {operand.source: value}
+    for eqn in operand.moves:
+        operands = [_float32(v.val) if is_literal(v) else values[v] for v in eqn.invars]
+        values[eqn.outvars[0]] = _bind_float32(eqn, operands)
+    return values[var]
+
+
 def _producer(graph: Graph, sites: list[Equation], tail: list[Equation]) -> Producer:
     order = {id(eqn): i for i, eqn in enumerate(graph.equations)}
     tail = sorted(tail, key=lambda eqn: order[id(eqn)])
@@ -127,6 +177,12 @@ def _is_linear(eqn: Equation, operands: list[Var]) -> bool:
         padding = eqn.invars[1]
         return operands == [eqn.invars[0]] and is_literal(padding) and padding.val == 0
     return False
+
+
+def _moves_data(eqn: Equation, operands: list[Var]) -> bool:
+    if eqn.primitive.name == "pad":
+        return _is_linear(eqn, operands)
+    return eqn.primitive.name in MOVES and len(operands) == len(eqn.invars)
 
 
 def _batched_operands(graph: Graph, eqn: Equation) -> list[Var]:

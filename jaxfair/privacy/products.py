@@ -70,7 +70,7 @@ def _gram_block(positions: int) -> int:
 
 def _product_block(positions: int) -> int:
     """The same for the product, whose norm is then 1 / sqrt(t) of the bound: n sqrt(t) < 3,800."""
-    return 128 if positions <= 128 else 64 if positions <= 512 else 32
+    return 128 if positions <= 512 else 64 if positions <= 2048 else 32
 
 
 def _roundings(count: int, block: int) -> int:

@@ -24,6 +24,7 @@ GHOST_POSITIONS = 64
 class Leaf(NamedTuple):
     """One leaf of the gradient and the way its clipped sum is taken.
 
+    cuts: the two variables that are held for each site; `sites` read these.
     way: "ghost" (norm from Gram matrices), "product" (norm from the example's product,
     thrown away), "kept" (the product is small, so it is kept and summed) or "vmap".
     """
@@ -32,6 +33,7 @@ class Leaf(NamedTuple):
     shape: tuple[int, ...]
     producer: producers.Producer
     sites: tuple[contractions.Contraction, ...]
+    cuts: tuple[tuple[Any, Any], ...]
     way: str
 
 
@@ -52,11 +54,33 @@ def make_plan(loss_fn: Any, params: PyTree, example: PyTree, key: Any) -> Plan:
 
 def _make_leaf(equations: graph.Graph, var: Any, shape: tuple[int, ...]) -> Leaf:
     producer = producers.producer_of(equations, var)
-    sites = tuple(contractions.contraction_of(eqn) for eqn in producer.sites)
+    operands = [[producers.operand_of(equations, v) for v in e.invars] for e in producer.sites]
+    sites = tuple(_site(eqn, *pair) for eqn, pair in zip(producer.sites, operands, strict=True))
     way = _choose_way(producer, sites, shape)
     if way == "vmap":
-        producer, sites = producers.UNRECOGNISED._replace(reason=producer.reason), ()
-    return Leaf(var, shape, producer, sites, way)
+        producer, sites, operands = (
+            producers.UNRECOGNISED._replace(reason=producer.reason),
+            (),
+            [],
+        )
+    cuts = tuple((lhs.source, rhs.source) for lhs, rhs in operands)
+    return Leaf(var, shape, producer, sites, cuts, way)
+
+
+def _site(
+    eqn: graph.Equation, lhs: producers.Operand, rhs: producers.Operand
+) -> contractions.Contraction:
+    """The contraction as one of the variables that its operands are made of."""
+    site = contractions.contraction_of(eqn)
+    if not lhs.moves and not rhs.moves:
+        return site
+
+    def matrices(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+        x = producers.apply_moves(lhs, eqn.invars[0], x)
+        return site.matrices(x, producers.apply_moves(rhs, eqn.invars[1], y))
+
+    held = math.prod(lhs.source.aval.shape) + math.prod(rhs.source.aval.shape)
+    return site._replace(matrices=matrices, operands=held)
 
 
 def _choose_way(

@@ -52,6 +52,19 @@ def test_convolution_and_its_gradients_equal_lax(size, k, stride, pad, c_in, c_o
         close(ours, theirs)
 
 
+def test_gradients_on_maps_beyond_the_limit_equal_lax(monkeypatch):
+    monkeypatch.setattr(layers, "GRADIENT_PATCH_LIMIT", 0)
+    test_convolution_and_its_gradients_equal_lax(*SHAPES[3])
+
+
+def test_the_filter_gradient_of_a_batch_is_never_held_per_example():
+    x, kernel = arrays(0, (7, 12, 12, 3), (3, 3, 3, 4))
+    conv = lambda w, xi: layers.convolve(xi[None], w, stride=1, padding=1)
+    loss = lambda w: jnp.sum(jnp.sin(jax.vmap(conv, in_axes=(None, 0))(w, x)))
+    program = jax.jit(jax.grad(loss)).lower(kernel).as_text()
+    assert "7x27x4" not in program and "7x3x3x3x4" not in program and "27x4" in program
+
+
 @pytest.mark.parametrize("size, k, stride, pad, c_in, c_out", SHAPES[:4])
 def test_per_example_filter_gradients_equal_a_loop(size, k, stride, pad, c_in, c_out):
     x, kernel = arrays(0, (3, *size, c_in), (k, k, c_in, c_out))
