@@ -58,11 +58,8 @@ def _make_leaf(equations: graph.Graph, var: Any, shape: tuple[int, ...]) -> Leaf
     sites = tuple(_site(eqn, *pair) for eqn, pair in zip(producer.sites, operands, strict=True))
     way = _choose_way(producer, sites, shape)
     if way == "vmap":
-        producer, sites, operands = (
-            producers.UNRECOGNISED._replace(reason=producer.reason),
-            (),
-            [],
-        )
+        producer = producers.UNRECOGNISED._replace(reason=producer.reason)
+        sites, operands = (), []
     cuts = tuple((lhs.source, rhs.source) for lhs, rhs in operands)
     return Leaf(var, shape, producer, sites, cuts, way)
 
