@@ -3,10 +3,11 @@
 Three facts about XLA shape this file. A convolution on a tiny map runs far below the speed
 of a matrix product, so a small map is cut into patches and multiplied. On CPU the gradients of
 a convolution on a larger map are slow too (a filter gradient at a third of the speed of the
-product that it is, far less in three dimensions), and under `vmap` a filter gradient becomes
-a grouped convolution; so there they are products of patches. And the filter gradient of a
-dilated input (a transposed convolution) is slow everywhere; so an upsampling convolution is
-written as a stride-1 convolution to all its phases, which interleave to the output.
+product that it is, far less on large maps and in three dimensions), and under `vmap` a filter
+gradient becomes a grouped convolution; so there they are products of patches. And the filter
+gradient of a dilated input (a transposed convolution) is slow everywhere; so an upsampling
+convolution is written as a stride-1 convolution to all its phases, which interleave to the
+output.
 
 Arrays are channel-last with one batch axis: (b, *spatial, c); `ndim` is the number of
 spatial axes, 2 or 3, and is read off the input.
@@ -46,13 +47,17 @@ PATCH_POSITIONS = 16
 GRADIENTS_BY_PATCHES = ("cpu",)
 """Backends on which the gradients of a convolution are products of patches,"""
 
-GRADIENT_PATCH_LIMIT = 2**18
-"""where one example's patch matrix has at most this many entries (1 MiB): a batch of larger
-ones leaves the cache, and XLA's own gradients are the faster ones."""
+INPUT_GRADIENT_LIMIT = 2**18
+"""where one example's patch matrix has at most this many entries (1 MiB) for the gradient of the
+input: to add up a batch of larger ones is slower than XLA's own gradient,"""
+
+FILTER_GRADIENT_LIMIT = 2**24
+"""and this many (64 MiB) for the gradient of the filter, for the sake of memory alone."""
 
 SLICED_POOLS = ("cpu",)
-"""Backends on which a max-pool is the maximum of slices: the gradient of XLA's own runs there
-on one thread (73 ms for (16, 64, 64, 64); of the slices, 7 ms)."""
+"""Backends on which a max-pool goes axis by axis, by slices: the gradient of XLA's own runs there
+on one thread, and that of all nine slices at once is one loop that makes each of them again for
+every entry (after Mish on (16, 64, 64, 64) 195 ms; axis by axis, 28)."""
 
 
 class Conv(nn.Module):
@@ -119,12 +124,11 @@ def convolve(x: jax.Array, kernel: jax.Array, *, stride: int, padding: int) -> j
     patches are x itself.
     """
     positions = math.prod(_positions(x, kernel, stride, padding))
-    depth = math.prod(kernel.shape[:-1])
-    small = positions <= PATCH_POSITIONS and positions * depth <= PATCH_LIMIT
-    if small or depth == x.shape[-1]:
+    entries = _patch_entries(x, kernel, stride, padding)
+    small = positions <= PATCH_POSITIONS and entries <= PATCH_LIMIT
+    if small or entries == positions * x.shape[-1]:
         return _convolve_patches(x, kernel, stride, padding)
-    few = positions * depth <= GRADIENT_PATCH_LIMIT
-    if few and jax.default_backend() in GRADIENTS_BY_PATCHES:
+    if entries <= FILTER_GRADIENT_LIMIT and jax.default_backend() in GRADIENTS_BY_PATCHES:
         return _convolve_forward(x, kernel, stride, padding)
     return convolve_plain(x, kernel, stride=stride, padding=padding)
 
@@ -144,7 +148,7 @@ def convolve_plain(x: jax.Array, kernel: jax.Array, *, stride: int, padding: int
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def _convolve_forward(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
-    """Returns `convolve_plain`; its gradients are those of `_convolve_patches`."""
+    """Returns `convolve_plain`; its gradients are those of `_convolve_patches` where that pays."""
     return convolve_plain(x, kernel, stride=stride, padding=padding)
 
 
@@ -153,7 +157,10 @@ def _convolve_tangent(
     stride: int, padding: int, primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
 ) -> tuple[jax.Array, jax.Array]:
     (x, kernel), (dx, dkernel) = primals, tangents
-    by_input = _convolve_patches(dx, kernel, stride, padding)
+    if _patch_entries(x, kernel, stride, padding) <= INPUT_GRADIENT_LIMIT:
+        by_input = _convolve_patches(dx, kernel, stride, padding)
+    else:
+        by_input = convolve_plain(dx, kernel, stride=stride, padding=padding)
     by_kernel = _convolve_patches(x, dkernel, stride, padding)
     return _convolve_forward(x, kernel, stride, padding), by_input + by_kernel
 
@@ -170,6 +177,11 @@ def _positions(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> tu
     """Returns the spatial shape of the output."""
     sizes = zip(x.shape[1:-1], kernel.shape, strict=False)
     return tuple((s + 2 * padding - k) // stride + 1 for s, k in sizes)
+
+
+def _patch_entries(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> int:
+    """Returns how many entries the patch matrix of one example has."""
+    return math.prod(_positions(x, kernel, stride, padding)) * math.prod(kernel.shape[:-1])
 
 
 def interleave_phases(y: jax.Array, stride: int) -> jax.Array:
@@ -225,9 +237,23 @@ def max_pool(x: jax.Array) -> jax.Array:
     n = x.ndim - 2
     if jax.default_backend() not in SLICED_POOLS:
         return nn.max_pool(x, (3,) * n, strides=(2,) * n, padding=((1, 1),) * n)
-    out = tuple((s - 1) // 2 + 1 for s in x.shape[1:-1])
-    first, *rest = _windows(x, (3,) * n, out, 2, 1, fill=-jnp.inf)
-    return functools.reduce(lambda a, b: jnp.where((b > a) | jnp.isnan(b), b, a), rest, first)
+    for axis in reversed(range(1, n + 1)):  # so that the first of equals is the first in order
+        x = _max_pool_along(x, axis)
+    return x
+
+
+def _max_pool_along(x: jax.Array, axis: int) -> jax.Array:
+    """Returns the max-pool along one axis, of the entries before, at and after each even one."""
+    fill = [(0, 0)] * x.ndim
+    fill[axis] = (0, x.shape[axis] % 2)
+    x = jnp.pad(x, fill, constant_values=-jnp.inf)
+    pairs = x.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :])
+    at, after = (half.squeeze(axis + 1) for half in jnp.split(pairs, 2, axis + 1))
+    fill[axis] = (1, 0)
+    before = jnp.pad(after, fill, constant_values=-jnp.inf)
+    before = jax.lax.slice_in_dim(before, 0, at.shape[axis], axis=axis)
+    later = lambda a, b: jnp.where((b > a) | jnp.isnan(b), b, a)
+    return later(later(before, at), after)
 
 
 def dense(features: int, fan_in: int, name: str | None = None) -> nn.Dense:

@@ -24,14 +24,12 @@ def ssim_map(x: jax.Array, y: jax.Array) -> jax.Array:
     x, y = x.astype(jnp.float32), y.astype(jnp.float32)
     c = x.shape[-1]
     # Two blurs, so that where y is a constant its part has no gradient to blur back.
-    of_x = blur(jnp.concatenate([x, x * x, x * y], axis=-1))
-    of_y = blur(jnp.concatenate([y, y * y], axis=-1))
-    mu_x, xx, xy = (of_x[..., i * c : (i + 1) * c] for i in range(3))
-    mu_y, yy = of_y[..., :c], of_y[..., c:]
-    products = mu_x * mu_y
-    squares = mu_x * mu_x + mu_y * mu_y
-    likeness = (2 * products + C1) * (2 * (xy - products) + C2)
-    return likeness / ((squares + C1) * (xx + yy - squares + C2))
+    of_x = blur(jnp.concatenate([x, x * x + y * y, x * y], axis=-1))
+    mu_y = blur(y)
+    mu_x, squares, xy = (of_x[..., i * c : (i + 1) * c] for i in range(3))
+    product, both = mu_x * mu_y, mu_x * mu_x + mu_y * mu_y
+    likeness = (2 * product + C1) * (2 * (xy - product) + C2)
+    return likeness / ((both + C1) * (squares - both + C2))
 
 
 def blur(x: jax.Array) -> jax.Array:

@@ -52,8 +52,9 @@ def test_convolution_and_its_gradients_equal_lax(size, k, stride, pad, c_in, c_o
         close(ours, theirs)
 
 
-def test_gradients_on_maps_beyond_the_limit_equal_lax(monkeypatch):
-    monkeypatch.setattr(layers, "GRADIENT_PATCH_LIMIT", 0)
+@pytest.mark.parametrize("limit", ["INPUT_GRADIENT_LIMIT", "FILTER_GRADIENT_LIMIT"])
+def test_gradients_on_maps_beyond_the_limit_equal_lax(limit, monkeypatch):
+    monkeypatch.setattr(layers, limit, 0)
     test_convolution_and_its_gradients_equal_lax(*SHAPES[3])
 
 
