@@ -272,28 +272,14 @@ def _patches(
     x: jax.Array, window: tuple[int, ...], out: tuple[int, ...], stride: int, padding: int
 ) -> jax.Array:
     """Returns (b, *out, prod(window) * c), the window outermost, by strided slices."""
-    return jnp.concatenate(_windows(x, window, out, stride, padding, fill=0.0), axis=-1)
-
-
-def _windows(
-    x: jax.Array,
-    window: tuple[int, ...],
-    out: tuple[int, ...],
-    stride: int,
-    padding: int,
-    *,
-    fill: float,
-) -> list[jax.Array]:
-    """Returns for each place in the window what it sees of the padded x, (b, *out, c)."""
-    edges = ((0, 0), *((padding, padding),) * len(out), (0, 0))
-    x = jnp.pad(x, edges, constant_values=fill)
+    x = jnp.pad(x, ((0, 0), *((padding, padding),) * len(out), (0, 0)))
     seen = []
     for corner in itertools.product(*(range(k) for k in window)):
         ends = (i + stride * (o - 1) + 1 for i, o in zip(corner, out))
         limits = (x.shape[0], *ends, x.shape[-1])
         steps = (1, *(stride,) * len(out), 1)
         seen.append(jax.lax.slice(x, (0, *corner, 0), limits, steps))
-    return seen
+    return jnp.concatenate(seen, axis=-1)
 
 
 def _taps(kernel: int, stride: int) -> int:
