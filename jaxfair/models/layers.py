@@ -49,7 +49,7 @@ GRADIENTS_BY_PATCHES = ("cpu",)
 
 INPUT_GRADIENT_LIMIT = 2**18
 """where one example's patch matrix has at most this many entries (1 MiB) for the gradient of the
-input: to add up a batch of larger ones is slower than XLA's own gradient,"""
+input: whole steps that add up larger ones were slower than with XLA's own gradient,"""
 
 FILTER_GRADIENT_LIMIT = 2**24
 """and this many (64 MiB) for the gradient of the filter, for the sake of memory alone."""
