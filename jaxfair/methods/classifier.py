@@ -97,7 +97,11 @@ def make_classifier(config: ClassifierConfig, augment: Augment | None = None) ->
             "no augmentation; configure one or use multiplicity 1."
         )
     network = heads.make_network(
-        config.backbone, len(config.labels), norm=config.norm, activation=config.activation
+        config.backbone,
+        len(config.labels),
+        norm=config.norm,
+        activation=config.activation,
+        channels=config.channels,
     )
     cached = config.last_layer and augment is None
     return Method(
@@ -178,16 +182,12 @@ def _variables(params: PyTree, frozen: PyTree) -> PyTree:
     }
 
 
-def _images(config: ClassifierConfig, images: jax.Array) -> jax.Array:
-    return jnp.broadcast_to(images, (*images.shape[:-1], config.channels)).astype(jnp.float32)
-
-
 def _prepare(
     config: ClassifierConfig, network: heads.Network, frozen: PyTree, raw: Example
 ) -> Example:
     """Returns {"features": (width,)} and the labels of one raw example."""
     variables = {"params": {"backbone": frozen["backbone"]}, "stats": frozen["stats"]}
-    image = _images(config, raw["image"][None])
+    image = raw["image"][None].astype(jnp.float32)
     features: Any = network.apply(variables, image, method="features")
     kept: Example = {name: raw[name] for name in ("label", "label_mask") if name in raw}
     return {"features": features[0], **kept}
@@ -204,7 +204,7 @@ def _logits(
     variables = _variables(params, frozen)
     if "features" in batch:
         return network.apply(variables, batch["features"], method="classify")
-    return network.apply(variables, _images(config, batch["image"]))
+    return network.apply(variables, batch["image"].astype(jnp.float32))
 
 
 def _loss(

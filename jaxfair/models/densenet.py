@@ -17,14 +17,19 @@ class DenseNet121(nn.Module):
     """Images (b, *spatial, c) -> pooled features (b, 1024). Source: Huang et al. 2017.
 
     Modules are named as in torchvision (features_conv0, features_denseblock1_denselayer1, ...).
+    `channels` are the stem's, to which a grey image counts as repeated (`layers.Conv`).
     """
 
     norm: str = "group"
+    channels: int | None = None
     width: int = 1024
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = layers.Conv(64, 7, stride=2, padding=3, kernel_init=_HE, name="features_conv0")(x)
+        x = layers.Conv(
+            64, 7, stride=2, padding=3, kernel_init=_HE, channels=self.channels,
+            name="features_conv0",
+        )(x)  # fmt: skip
         x = layers.max_pool(nn.relu(make_norm(self.norm, 64, "features_norm0")(x)))
         for i, count in enumerate(BLOCKS, start=1):
             for j in range(1, count + 1):

@@ -35,11 +35,20 @@ class Network(nn.Module):
 
 
 def make_network(
-    backbone: str, labels: int, *, norm: str = "group", activation: str = "relu"
+    backbone: str,
+    labels: int,
+    *,
+    norm: str = "group",
+    activation: str = "relu",
+    channels: int | None = None,
 ) -> Network:
-    """Returns the network of that backbone (one of BACKBONES) with `labels` outputs."""
+    """Returns the network of that backbone (one of BACKBONES) with `labels` outputs.
+
+    With `channels` it reads images of so many, or grey ones as if repeated to so many; without,
+    the channels of the images that it is made with. "slices" reads grey volumes alone.
+    """
     if backbone in DEPTHS:
-        return Network(ResNet(backbone, norm, activation), labels)
+        return Network(ResNet(backbone, norm, activation, channels), labels)
     if backbone == "slices":
         return Network(SliceNet(norm, activation), labels)
-    return Network(DenseNet121(norm), labels)
+    return Network(DenseNet121(norm, channels), labels)

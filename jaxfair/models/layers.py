@@ -65,8 +65,10 @@ class Conv(nn.Module):
 
     Input (b, *spatial, c), output (b, *spatial', features); `padding` zeros on both sides
     of every spatial axis, so spatial' = (spatial + 2 padding - kernel) // stride + 1.
-    The kernel parameter has shape (*kernel, c, features). With `trained` False no filter
-    gradient is ever asked for, and XLA's convolution serves maps of every size.
+    The kernel parameter has shape (*kernel, c, features). With `channels`, c is that, and an x
+    of one channel counts as repeated to it: read once, by the kernel's sum over its channels.
+    With `trained` False no filter gradient is ever asked for, and XLA's convolution serves
+    maps of every size.
     """
 
     features: int
@@ -76,13 +78,17 @@ class Conv(nn.Module):
     use_bias: bool = False
     kernel_init: nn.initializers.Initializer | None = None
     trained: bool = True
+    channels: int | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         window = (self.kernel,) * (x.ndim - 2)
-        fan_in = math.prod(window) * x.shape[-1]
+        channels = self.channels or x.shape[-1]
+        fan_in = math.prod(window) * channels
         init = self.kernel_init or torch_uniform(fan_in)
-        kernel = self.param("kernel", init, (*window, x.shape[-1], self.features))
+        kernel = self.param("kernel", init, (*window, channels, self.features))
+        if x.shape[-1] == 1 < channels:
+            kernel = jnp.sum(kernel, axis=-2, keepdims=True)
         how = convolve if self.trained else convolve_plain
         y = how(x, kernel, stride=self.stride, padding=self.padding)
         if self.use_bias:

@@ -64,13 +64,15 @@ class ResNet(nn.Module):
     """Images (b, *spatial, c) with two or three spatial axes -> pooled features (b, width).
 
     Modules are named as in torchvision (conv1, bn1, layer1_0, ...), whatever the norm.
-    `depth` is a key of DEPTHS, `norm` "group" (32 groups at every width) or "frozen".
+    `depth` is a key of DEPTHS, `norm` "group" (32 groups at every width) or "frozen";
+    `channels` are the stem's, to which a grey image counts as repeated (`layers.Conv`).
     Source: He et al. 2016; ResNet9 as in Ziller et al. 2023 (arXiv 2302.01622).
     """
 
     depth: str = "resnet9"
     norm: str = "group"
     activation: str = "relu"
+    channels: int | None = None
 
     @property
     def width(self) -> int:
@@ -86,7 +88,8 @@ class ResNet(nn.Module):
             activation=self.activation,
         )
         x = layers.Conv(
-            64, 7, stride=2, padding=3, kernel_init=layers.he_normal, name="conv1"
+            64, 7, stride=2, padding=3, kernel_init=layers.he_normal, channels=self.channels,
+            name="conv1",
         )(x)  # fmt: skip
         x = ACTIVATIONS[self.activation](make_norm(self.norm, 64, "bn1")(x))
         x = layers.max_pool(x)

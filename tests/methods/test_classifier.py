@@ -227,6 +227,17 @@ def test_describe_says_where_the_weights_came_from(tmp_path):
     assert len(facts["initial_sha256"]) == 64 and facts["initial_sha256"] in facts["note"]
 
 
+@pytest.mark.parametrize("backbone", ["resnet9", "densenet121"])
+def test_a_grey_image_is_scored_as_its_repetition_to_the_channels(backbone):
+    method = make_classifier(ClassifierConfig(LABELS, backbone=backbone))
+    params, frozen = made(method, {"image": jax.ShapeDtypeStruct((32, 32, 1), jnp.float32)})
+    image = np.random.default_rng(0).random((2, 32, 32, 1), np.float32)
+    score = jax.jit(lambda image: method.score(params, frozen, {"image": image}))
+    grey, repeated = score(image), score(np.repeat(image, 3, axis=-1))
+    for name in grey:
+        np.testing.assert_allclose(grey[name], repeated[name], atol=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "config, shape",

@@ -58,6 +58,19 @@ def test_gradients_on_maps_beyond_the_limit_equal_lax(limit, monkeypatch):
     test_convolution_and_its_gradients_equal_lax(*SHAPES[3])
 
 
+@pytest.mark.parametrize("size", [(4, 4), (33, 20), (4, 5, 6)])
+def test_a_grey_image_counts_as_repeated_to_the_channels_of_the_kernel(size):
+    x, cotangent = arrays(0, (2, *size, 1), (2, *size, 5))
+    module = layers.Conv(5, 3, padding=1, use_bias=True, channels=3)
+    params = module.init(jax.random.key(0), x)
+    assert params["params"]["kernel"].shape == (*(3,) * len(size), 3, 5)
+    repeated = lambda p, x: module.apply(p, jnp.repeat(x, 3, axis=-1))
+    truth, pull_truth = jax.vjp(repeated, params, x)
+    y, pull = jax.vjp(module.apply, params, x)
+    close(y, truth)
+    jax.tree.map(close, pull(cotangent), pull_truth(cotangent))
+
+
 def test_the_filter_gradient_of_a_batch_is_never_held_per_example():
     x, kernel = arrays(0, (7, 12, 12, 3), (3, 3, 3, 4))
     conv = lambda w, xi: layers.convolve(xi[None], w, stride=1, padding=1)

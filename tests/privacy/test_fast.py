@@ -288,6 +288,24 @@ def drawn(check, count, part):
     hypothesis.seed(part)(test)()
 
 
+def test_a_kernel_summed_over_the_colours_of_a_grey_image_is_recognised():
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.standard_normal((4, 9, 9, 1)), jnp.float32)
+    params = {"kernel": jnp.asarray(rng.standard_normal((3, 3, 3, 8)), jnp.float32)}
+
+    def loss(p, x, key):
+        summed = jnp.sum(p["kernel"], 2, keepdims=True)
+        numbers = ("NHWC", "HWIO", "NHWC")
+        y = lax.conv_general_dilated(x[None], summed, (2, 2), "SAME", dimension_numbers=numbers)
+        return jnp.sum(jnp.tanh(y))
+
+    ((_, way, _),) = fast.explain(loss, params, x[0], jax.random.key(0))
+    assert way == "kept"
+    for clip in (1e-3, 1e3):
+        truth = run(loop_clipped_sum, loss, params, x, l2_clip_norm=clip)
+        assert difference(run(fast.clipped_sum, loss, params, x, l2_clip_norm=clip), truth) < 1e-5
+
+
 def conv(ndim, groups=1, stride=1, dilation=1, transposed=False):
     """A convolution of 6 to 8 channels as a model with one leaf."""
     letters = "DHW"[-ndim:]
