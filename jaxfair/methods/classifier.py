@@ -35,7 +35,7 @@ class ClassifierConfig:
         least two labels is true and `label` is one-hot.
       backbone: one of models.heads.BACKBONES; "slices" takes volumes.
       ndim: 2 for images (h, w, c), 3 for volumes (d, h, w, c).
-      channels: what the backbone reads; a grey image is repeated to this many.
+      channels: what the backbone reads; a grey image counts as repeated to this many.
       norm: "group", or "frozen": BatchNorm with the stored statistics of `weights`.
       activation: "relu" or "mish" (residual networks).
       class_weights: public constants, one per label: the weight of positives
