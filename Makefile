@@ -21,7 +21,7 @@ $(READY): requirements.txt pyproject.toml
 demo: setup
 	$(RUN) -m jaxfair.train --config configs/rsna_fae.py:phantom --workdir runs/demo/private
 	$(RUN) -m jaxfair.train --config configs/rsna_fae.py:phantom --config.dp.enabled=False --workdir runs/demo/plain
-	$(RUN) -m jaxfair.report runs/demo/private runs/demo/plain --out runs/demo/report
+	$(RUN) -m jaxfair.report.__main__ runs/demo/private runs/demo/plain --out runs/demo/report
 
 test: setup
 	$(RUN) -m pytest -n 2

@@ -22,8 +22,8 @@ from ml_collections import ConfigDict
 from jaxfair.config import TrainConfig, section
 from jaxfair.data.dataset import DataConfig
 from jaxfair.data.sources.table import TableConfig
+from jaxfair.engine.optim import OptimConfig
 from jaxfair.methods.probe import ProbeConfig
-from jaxfair.optim import OptimConfig
 from jaxfair.privacy.plan import PrivacyConfig
 
 

@@ -25,8 +25,8 @@ from jaxfair.config import TrainConfig, section
 from jaxfair.data.dataset import DataConfig
 from jaxfair.data.sources.table import TableConfig
 from jaxfair.data.transforms import AugmentConfig
+from jaxfair.engine.optim import OptimConfig
 from jaxfair.methods.classifier import ClassifierConfig
-from jaxfair.optim import OptimConfig
 from jaxfair.privacy.plan import PrivacyConfig
 
 

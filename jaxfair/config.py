@@ -20,10 +20,10 @@ from ml_collections import ConfigDict, config_dict, config_flags
 
 from jaxfair.data.dataset import DataConfig
 from jaxfair.data.transforms import AugmentConfig, make_augment
+from jaxfair.engine.optim import OptimConfig
 from jaxfair.errors import InputError, nearest
 from jaxfair.methods.base import Method
 from jaxfair.methods.catalog import METHODS, make_method
-from jaxfair.optim import OptimConfig
 from jaxfair.privacy.ledger import Entry, read_entries
 from jaxfair.privacy.plan import PrivacyConfig, PrivacyPlan, make_plan
 

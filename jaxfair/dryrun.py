@@ -14,13 +14,14 @@ from jaxfair.config import (
     plan_from_settings,
     settings_from_config,
 )
-from jaxfair.mesh import make_mesh
+from jaxfair.engine.mesh import make_mesh
+from jaxfair.engine.optim import make_optimizer
+from jaxfair.engine.step import DEFAULT_MICROBATCH, Randomness, make_step
 from jaxfair.methods.base import Method, PyTree
-from jaxfair.optim import make_optimizer
-from jaxfair.privacy import fast, noise
+from jaxfair.privacy import noise
 from jaxfair.privacy.plan import PrivacyPlan
+from jaxfair.privacy.sums import fast
 from jaxfair.start import first_variables
-from jaxfair.step import DEFAULT_MICROBATCH, Randomness, make_step
 
 __all__ = ["describe"]
 

@@ -18,16 +18,17 @@ from absl import flags
 from ml_collections import ConfigDict
 from PIL import Image
 
-from jaxfair import checkpoint, files, report
-from jaxfair.checkpoint import Checkpoint
+from jaxfair import files, report
 from jaxfair.config import plan_from_settings, settings_from_config
 from jaxfair.data.dataset import Dataset, open_dataset
+from jaxfair.engine.optim import averaged_params, make_optimizer
 from jaxfair.errors import InputError
 from jaxfair.fairness.table import fairness_table, fit_thresholds
 from jaxfair.methods.base import Method, PyTree
-from jaxfair.optim import averaged_params, make_optimizer
-from jaxfair.runfolder import RunFolder
-from jaxfair.runlog import Board, progress_bar
+from jaxfair.run import checkpoint
+from jaxfair.run.checkpoint import Checkpoint
+from jaxfair.run.folder import RunFolder
+from jaxfair.run.log import Board, progress_bar
 from jaxfair.start import description, first_variables
 
 __all__ = ["main", "run", "score_rows"]

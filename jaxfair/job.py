@@ -8,14 +8,14 @@ from jax.sharding import Mesh
 from jaxfair import files
 from jaxfair.config import Settings
 from jaxfair.data.dataset import Dataset
+from jaxfair.engine.mesh import first_then_others, is_first_host
 from jaxfair.errors import InputError
-from jaxfair.mesh import first_then_others, is_first_host
 from jaxfair.privacy.ledger import Ledger
 from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.privacy.secret import Secret
 from jaxfair.privacy.statement import COVERED
-from jaxfair.runfolder import RunFolder, code_digest
-from jaxfair.runlog import environment
+from jaxfair.run.folder import RunFolder, code_digest
+from jaxfair.run.log import environment
 
 __all__ = ["Job", "close_job", "open_job", "pay"]
 

@@ -7,13 +7,13 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from jaxfair import checkpoint
-from jaxfair.checkpoint import Checkpoint
 from jaxfair.config import Settings, method_from_settings, plan_from_settings, settings_from_config
 from jaxfair.errors import InputError
 from jaxfair.methods.base import Method, PyTree
 from jaxfair.methods.catalog import DESCRIPTIONS
-from jaxfair.runfolder import RunFolder
+from jaxfair.run import checkpoint
+from jaxfair.run.checkpoint import Checkpoint
+from jaxfair.run.folder import RunFolder
 
 __all__ = ["description", "first_variables"]
 

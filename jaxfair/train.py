@@ -22,8 +22,7 @@ from absl import flags
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxfair import checkpoint, dryrun, evaluate, files, report
-from jaxfair.checkpoint import Checkpoint
+from jaxfair import dryrun, evaluate, files, report
 from jaxfair.config import (
     Settings,
     parse_command,
@@ -32,11 +31,9 @@ from jaxfair.config import (
 )
 from jaxfair.data.dataset import open_dataset
 from jaxfair.data.loader import prefetch
-from jaxfair.errors import InputError
-from jaxfair.features import training_fields
-from jaxfair.feed import Feed, make_population
-from jaxfair.job import Job, close_job, open_job, pay
-from jaxfair.mesh import (
+from jaxfair.engine.features import training_fields
+from jaxfair.engine.feed import Feed, make_population
+from jaxfair.engine.mesh import (
     first_then_others,
     is_first_host,
     join_hosts,
@@ -44,16 +41,20 @@ from jaxfair.mesh import (
     make_mesh,
     put_replicated,
 )
+from jaxfair.engine.microbatch import fastest as fastest_microbatch
+from jaxfair.engine.optim import make_optimizer
+from jaxfair.engine.scan import Calls, make_calls
+from jaxfair.engine.step import DEFAULT_MICROBATCH, Step, TrainState, check_isolation, make_step
+from jaxfair.errors import InputError
+from jaxfair.job import Job, close_job, open_job, pay
 from jaxfair.methods.base import Method
-from jaxfair.microbatch import fastest as fastest_microbatch
-from jaxfair.optim import make_optimizer
 from jaxfair.privacy.ledger import BudgetExceeded
 from jaxfair.privacy.plan import PrivacyPlan
-from jaxfair.runfolder import RunFolder
-from jaxfair.runlog import Board, MetricsLog, progress_bar
-from jaxfair.scan import Calls, make_calls
+from jaxfair.run import checkpoint
+from jaxfair.run.checkpoint import Checkpoint
+from jaxfair.run.folder import RunFolder
+from jaxfair.run.log import Board, MetricsLog, progress_bar
 from jaxfair.start import first_variables
-from jaxfair.step import DEFAULT_MICROBATCH, Step, TrainState, check_isolation, make_step
 
 __all__ = ["main", "run"]
 

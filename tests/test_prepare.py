@@ -12,10 +12,10 @@ def call(capsys, *arguments):
 
 @pytest.fixture
 def root(tmp_path):
-    from jaxfair.data.sources import phantom
+    from jaxfair.phantom import write
 
-    config = phantom.PhantomConfig(n_images=24, pixels=32)
-    return phantom.write_phantom(config, tmp_path / "root", progress=False)
+    config = write.PhantomConfig(n_images=24, pixels=32)
+    return write.write_phantom(config, tmp_path / "root", progress=False)
 
 
 def test_the_command_prepares_once_and_says_what_there_is(root, tmp_path, capsys):

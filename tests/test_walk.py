@@ -16,11 +16,11 @@ import pytest
 from dp_accounting.pld import PLDAccountant
 
 from jaxfair import train
-from jaxfair.checkpoint import Checkpoint, restore
 from jaxfair.config import method_from_settings, plan_from_settings, settings_from_config
+from jaxfair.engine.optim import make_optimizer
 from jaxfair.errors import InputError
-from jaxfair.optim import make_optimizer
 from jaxfair.privacy.verify import verify_run
+from jaxfair.run.checkpoint import Checkpoint, restore
 from tests.small import CONFIG, OVERRIDES, small_config
 
 RUN_FILES = {
@@ -155,7 +155,7 @@ def test_missing_data_is_one_message_and_takes_no_folder(tmp_path, monkeypatch, 
 
 def test_the_microbatch_is_sought_when_the_config_leaves_it_open(home, monkeypatch):
     config = small_config(home, dp__microbatch=0, dp__clipping="vmap", dp__enabled=False)
-    monkeypatch.setattr("jaxfair.microbatch.CANDIDATES", (4, 8))
+    monkeypatch.setattr("jaxfair.engine.microbatch.CANDIDATES", (4, 8))
     train.run(config, home / "sought", num_devices=1, progress=False)
     assert read_json(home / "sought" / "microbatch.json")["microbatch"] in (4, 8)
 

@@ -23,11 +23,12 @@ import grid_tables
 import pandas as pd
 from ml_collections import ConfigDict
 
-from jaxfair import files, plots, train
+from jaxfair import files, train
 from jaxfair.config import parse_command
 from jaxfair.errors import InputError
-from jaxfair.runfolder import RunFolder
-from jaxfair.runlog import progress_bar
+from jaxfair.report import plots
+from jaxfair.run.folder import RunFolder
+from jaxfair.run.log import progress_bar
 
 PAPER = "0.29,0.54,1.06,2.04,4.71,7.89,inf"
 STATEMENT = ("epsilon", "epsilon_rdp", "delta", "unit", "noise_multiplier", "sampling_prob",

@@ -17,10 +17,10 @@ from ml_collections import ConfigDict
 from jaxfair import files
 from jaxfair.benchmark import results, stopwatch
 from jaxfair.benchmark.workload import PRECISIONS, Workload, make_workload
+from jaxfair.engine.mesh import AXIS, make_mesh
 from jaxfair.errors import InputError
-from jaxfair.mesh import AXIS, make_mesh
 from jaxfair.methods.base import PyTree
-from jaxfair.privacy import clipping, fast
+from jaxfair.privacy.sums import clipping, fast
 
 __all__ = ["COLUMNS", "WAYS", "measure"]
 

@@ -7,8 +7,9 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-from jaxfair import files, runlog
-from jaxfair.runfolder import code_digest
+from jaxfair import files
+from jaxfair.run import log
+from jaxfair.run.folder import code_digest
 
 __all__ = ["environment", "machine", "write"]
 
@@ -31,8 +32,8 @@ def write(path: str | os.PathLike[str], content: Mapping[str, Any]) -> dict[str,
 
 
 def environment(devices: list[str]) -> dict[str, Any]:
-    """Returns `runlog.environment` with the machine, its malloc and the package's digest."""
-    known = runlog.environment(devices) | {"machine": machine(), "code": code_digest()}
+    """Returns `log.environment` with the machine, its malloc and the package's digest."""
+    known = log.environment(devices) | {"machine": machine(), "code": code_digest()}
     known["malloc"] = os.environ.get("GLIBC_TUNABLES", "")
     return {name: value for name, value in known.items() if name != "command"}
 

@@ -14,10 +14,10 @@ import pandas as pd
 from jaxfair.data import manifest, pixels, store, workers
 from jaxfair.data.card import card_of
 from jaxfair.data.config import SOURCES, DataConfig
-from jaxfair.data.sources import phantom
 from jaxfair.data.sources.base import SourceTable
 from jaxfair.errors import InputError
 from jaxfair.files import write_json, write_table
+from jaxfair.phantom import write
 
 __all__ = ["MARKER", "fingerprint", "prepare_folder", "read_marker", "refuse_other"]
 
@@ -205,7 +205,7 @@ class _Gathered:
 
 
 def _about(root: pathlib.Path, table: SourceTable, config: DataConfig) -> dict[str, Any]:
-    drawn, spec = phantom.read_marker(root), dict(SOURCES[config.source].SPEC)
+    drawn, spec = write.read_marker(root), dict(SOURCES[config.source].SPEC)
     if config.table is not None:
         own = config.table
         spec |= {"title": own.title, "licence": own.licence, "population": own.name}

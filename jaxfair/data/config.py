@@ -10,9 +10,9 @@ from jaxfair.data.manifest import SPLIT_RULES, VIEWS
 from jaxfair.data.pixels import Stored
 from jaxfair.data.sources import chexpert, cxr14, mimic_cxr, rsna, table, volumes
 from jaxfair.data.sources.base import Source
-from jaxfair.data.sources.phantom import PhantomConfig
 from jaxfair.data.sources.table import TableConfig
 from jaxfair.errors import InputError, nearest
+from jaxfair.phantom.write import PhantomConfig
 
 __all__ = ["SOURCES", "DataConfig"]
 

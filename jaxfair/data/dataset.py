@@ -16,10 +16,10 @@ from jaxfair.data import build, manifest, store
 from jaxfair.data.arrange import arrange, split_rule
 from jaxfair.data.card import card_of
 from jaxfair.data.config import SOURCES, DataConfig
-from jaxfair.data.sources import phantom
 from jaxfair.data.sources.base import MissingData
 from jaxfair.errors import InputError
 from jaxfair.files import json_digest
+from jaxfair.phantom import write
 
 __all__ = ["DataConfig", "Dataset", "open_dataset", "prepare"]
 
@@ -178,7 +178,7 @@ def prepare(config: DataConfig, *, progress: bool = True) -> pathlib.Path:
     """
     root = _root(config)
     if config.phantom is not None and root is not None:
-        phantom.write_phantom(config.phantom, root, source=config.source, progress=progress)
+        write.write_phantom(config.phantom, root, source=config.source, progress=progress)
     folder = _prepared(config, root)
     if folder is not None and store.occupied(folder):
         seen = None if root is None else build.fingerprint(root, config)
@@ -203,7 +203,7 @@ def _root(config: DataConfig) -> pathlib.Path | None:
         named = config.root or os.environ.get("JAXFAIR_DATA")
         return pathlib.Path(named) if named else None
     place = pathlib.Path(config.root or "runs/phantoms")
-    if phantom.is_phantom(config.phantom, place, source=config.source):
+    if write.is_phantom(config.phantom, place, source=config.source):
         return place
     if build.fingerprint(place, config) is not None:
         raise InputError(

@@ -16,8 +16,8 @@ from jaxfair.errors import InputError, nearest
 from jaxfair.methods.base import Example, Method, PyTree
 from jaxfair.methods.labels import TARGETS, check_labels, label_loss, label_scores
 from jaxfair.models import heads, pretrained
-from jaxfair.models.checkpoints import read_state_dict
 from jaxfair.models.resnet import ACTIVATIONS
+from jaxfair.models.torch_files import read_state_dict
 
 __all__ = ["ClassifierConfig", "describe", "make_classifier"]
 

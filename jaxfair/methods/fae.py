@@ -16,10 +16,10 @@ from jaxfair.errors import InputError, nearest
 from jaxfair.methods.base import Example, Method, PyTree
 from jaxfair.models import extractor, norms, pretrained
 from jaxfair.models.autoencoder import FeatureAutoencoder
-from jaxfair.models.checkpoints import read_state_dict
 from jaxfair.models.resize import resize_aligned
 from jaxfair.models.ssim import ssim_map
 from jaxfair.models.tail import mean_above_quantile
+from jaxfair.models.torch_files import read_state_dict
 
 __all__ = ["FAEConfig", "describe", "make_fae"]
 

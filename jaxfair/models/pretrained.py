@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxfair.errors import InputError, nearest
-from jaxfair.models.checkpoints import StateDict, read_state_dict
 from jaxfair.models.extractor import Extractor
+from jaxfair.models.torch_files import StateDict, read_state_dict
 
 __all__ = ["fill_from_torch", "load_backbone", "read_extractor", "torch_name"]
 

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from jaxfair.errors import InputError
-from jaxfair.privacy import accounting, clipping, fast
+from jaxfair.privacy import accounting
 from jaxfair.privacy.accounting import Event
 from jaxfair.privacy.config import PrivacyConfig
 from jaxfair.privacy.ledger import Entry, Ledger
@@ -25,6 +25,7 @@ from jaxfair.privacy.statement import (
     stages_of,
     tuning_cost,
 )
+from jaxfair.privacy.sums import clipping, fast
 
 __all__ = ["PrivacyConfig", "PrivacyPlan", "delta_from_public_size", "make_plan"]
 

@@ -8,14 +8,15 @@ import pydicom
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian
 
-from jaxfair.data.sources import phantom, rsna
+from jaxfair.data.sources import rsna
+from jaxfair.phantom import write
 
 
 @pytest.fixture(scope="session")
 def small_phantom(tmp_path_factory):
     """Root of a phantom of 60 films, 64 px."""
-    config = phantom.PhantomConfig(n_images=60, pixels=64, seed=3)
-    return phantom.write_phantom(config, tmp_path_factory.mktemp("phantom") / "p", progress=False)
+    config = write.PhantomConfig(n_images=60, pixels=64, seed=3)
+    return write.write_phantom(config, tmp_path_factory.mktemp("phantom") / "p", progress=False)
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ import pytest
 import tensorflow_datasets as tfds
 
 from jaxfair.data import dataset, decode, store, subset
-from jaxfair.data.sources import phantom, rsna
+from jaxfair.data.sources import rsna
 from jaxfair.errors import InputError
+from jaxfair.phantom import write
 
 MAPPING = {"a": "00000001_000.png", "b": "00000001_001.png", "c": "00000002_000.png",
            "d": "00000003_000.png"}  # fmt: skip
@@ -263,7 +264,7 @@ def test_a_phantom_config_draws_prepares_and_opens_in_a_folder_of_its_own(tmp_pa
     config = dataset.DataConfig(root=str(tmp_path), image_size=16, phantom=small)
     made = dataset.open_dataset(config, progress=False)
     assert made.data == "phantom" and len(made) == 24
-    other = dataclasses.replace(config, phantom=phantom.PhantomConfig(seed=1, **small))
+    other = dataclasses.replace(config, phantom=write.PhantomConfig(seed=1, **small))
     assert dataset.open_dataset(other, progress=False).digest != made.digest
     assert dataset.open_dataset(config, progress=False).digest == made.digest
 

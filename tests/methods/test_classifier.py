@@ -11,7 +11,7 @@ from jaxfair.data.transforms import AugmentConfig, make_augment
 from jaxfair.errors import InputError
 from jaxfair.methods import classifier
 from jaxfair.methods.classifier import ClassifierConfig, make_classifier
-from jaxfair.privacy import clipping, fast
+from jaxfair.privacy.sums import clipping, fast
 from tests.methods.made import made
 
 SPEC = {"image": jax.ShapeDtypeStruct((8, 8, 1), jnp.float32)}

@@ -13,7 +13,7 @@ from jaxfair.methods import catalog
 from jaxfair.methods.classifier import ClassifierConfig
 from jaxfair.methods.fae import FAEConfig
 from jaxfair.methods.probe import ProbeConfig
-from jaxfair.privacy import clipping
+from jaxfair.privacy.sums import clipping
 from tests.methods.made import made
 
 B = 3

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxfair.methods.catalog import METHODS, make_method
-from jaxfair.privacy import fast
+from jaxfair.privacy.sums import fast
 from tests.methods.made import made
 
 ENDS = ("['scale']", "['bias']")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxfair.errors import InputError
-from jaxfair.models import checkpoints, pretrained
+from jaxfair.models import pretrained, torch_files
 
 
 def write_safetensors(path, tensors):
@@ -47,7 +47,7 @@ def test_safetensors_are_read_with_their_checksum(tmp_path):
     write_safetensors(
         path, {"a": ("F32", (2, 3), values.tobytes()), "b": ("BF16", (2,), bf16.tobytes())}
     )
-    state, checksum = checkpoints.read_state_dict(path)
+    state, checksum = torch_files.read_state_dict(path)
     np.testing.assert_array_equal(state["a"], values)
     np.testing.assert_array_equal(state["b"], [1.5, -2.0])
     assert checksum == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -57,7 +57,7 @@ def test_safetensors_written_by_their_own_package_are_read(tmp_path):
     package = pytest.importorskip("safetensors.numpy")
     tensors = {"x": np.ones((2, 2), np.float16), "n": np.asarray(3)}
     package.save_file(tensors, tmp_path / "w.safetensors")
-    state, _ = checkpoints.read_state_dict(tmp_path / "w.safetensors")
+    state, _ = torch_files.read_state_dict(tmp_path / "w.safetensors")
     for name, value in tensors.items():
         np.testing.assert_array_equal(state[name], value)
 
@@ -73,7 +73,7 @@ def test_pth_files_of_both_torch_formats_are_read(tmp_path, zipped):
     state["single"] = torch.arange(5)[3]
     state["empty"] = torch.zeros(0, 3)
     torch.save(state, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
-    ours, _ = checkpoints.read_state_dict(tmp_path / "w.pth")
+    ours, _ = torch_files.read_state_dict(tmp_path / "w.pth")
     assert set(ours) == set(state)
     for name, value in state.items():
         np.testing.assert_array_equal(ours[name], value.detach().float().numpy())
@@ -82,7 +82,7 @@ def test_pth_files_of_both_torch_formats_are_read(tmp_path, zipped):
 def test_a_checkpoint_with_a_state_dict_inside_is_read(tmp_path):
     nets = pytest.importorskip("tests.models.torch_nets")
     nets.torch.save({"epoch": 3, "state_dict": {"a": nets.torch.ones(2)}}, tmp_path / "w.pt")
-    state, _ = checkpoints.read_state_dict(tmp_path / "w.pt")
+    state, _ = torch_files.read_state_dict(tmp_path / "w.pt")
     np.testing.assert_array_equal(state["a"], [1, 1])
 
 
@@ -92,10 +92,10 @@ def test_a_hostile_pickle_is_refused_and_nothing_runs(tmp_path, protocol):
     payload = pickle.dumps({"a": Hostile(marker)}, protocol)
     hostile_zip(path, payload)
     with pytest.raises(InputError, match=r"system, which a state dict does not need"):
-        checkpoints.read_state_dict(path)
+        torch_files.read_state_dict(path)
     path.write_bytes(payload)
     with pytest.raises(InputError, match=r"system, which a state dict does not need"):
-        checkpoints.read_state_dict(path)
+        torch_files.read_state_dict(path)
     assert not marker.exists()
 
 
@@ -106,7 +106,7 @@ def test_no_name_outside_the_list_is_looked_up(tmp_path, name):
     module, attribute = name.split()
     hostile_zip(tmp_path / "w.pth", f"c{module}\n{attribute}\n.".encode())
     with pytest.raises(InputError, match="nothing was run"):
-        checkpoints.read_state_dict(tmp_path / "w.pth")
+        torch_files.read_state_dict(tmp_path / "w.pth")
 
 
 def test_a_tensor_that_reaches_beyond_its_storage_is_refused(tmp_path):
@@ -126,7 +126,7 @@ def test_a_tensor_that_reaches_beyond_its_storage_is_refused(tmp_path):
             archive.writestr(name, content)
     (tmp_path / "w.pth").write_bytes(buffer.getvalue())
     with pytest.raises(InputError, match="beyond its storage"):
-        checkpoints.read_state_dict(tmp_path / "w.pth")
+        torch_files.read_state_dict(tmp_path / "w.pth")
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".npz"])
@@ -135,12 +135,12 @@ def test_damaged_files_end_in_one_sentence(tmp_path, suffix, content):
     path = tmp_path / f"w{suffix}"
     path.write_bytes(content)
     with pytest.raises(InputError, match=f"w{suffix}"):
-        checkpoints.read_state_dict(path)
+        torch_files.read_state_dict(path)
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"no weights file at .*absent\.pth"):
-        checkpoints.read_state_dict(tmp_path / "absent.pth")
+        torch_files.read_state_dict(tmp_path / "absent.pth")
 
 
 def test_the_extractor_is_filled_from_a_resnet18_file(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from jaxfair.privacy import clipping
+from jaxfair.privacy.sums import clipping
 from tests.privacy.toy import (
     WILD,
     Bench,

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxfair.privacy import clipping
+from jaxfair.privacy.sums import clipping
 
 C = 0.5
 WILD = [0.0, 1e-30, 1e-10, 1.0, 1e10, 1e30, np.nan, np.inf, -np.inf]

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from jaxfair import feed as feeds
 from jaxfair.data import manifest
 from jaxfair.data.dataset import Dataset
+from jaxfair.engine import feed as feeds
 from jaxfair.errors import InputError
 from jaxfair.privacy import plan as plans
 from jaxfair.privacy.plan import PrivacyConfig

@@ -13,7 +13,7 @@ from jaxfair.errors import InputError
 from jaxfair.privacy import noise, sampling
 from jaxfair.privacy import secret as secrets_room
 from jaxfair.privacy.plan import PrivacyConfig
-from jaxfair.runfolder import RunFolder
+from jaxfair.run.folder import RunFolder
 from tests.privacy.toy import SECRET, Bench, C, dense_loss, examples_of, flat64, method_of, plan_of
 
 LARGE = 300_000

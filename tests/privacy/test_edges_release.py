@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxfair.engine.mesh import AXIS
 from jaxfair.errors import InputError
-from jaxfair.mesh import AXIS
 from jaxfair.methods.catalog import METHODS
 from jaxfair.models.extractor import FrozenNorm
-from jaxfair.privacy import audit
+from jaxfair.privacy import isolation
 from jaxfair.privacy import plan as plans
 from tests.privacy.test_edges_draws import dataset
 from tests.privacy.toy import (
@@ -65,8 +65,8 @@ def test_edge_09_a_loss_that_sees_other_examples_is_refused():
 
     for loss in (by_collective, by_batching_rule):
         with pytest.raises(InputError, match="examples"):
-            audit.isolation("toy", loss, None, dense_params(), {}, SPEC)
-    audit.isolation("toy", dense_loss, None, dense_params(), {}, SPEC)
+            isolation.check("toy", loss, None, dense_params(), {}, SPEC)
+    isolation.check("toy", dense_loss, None, dense_params(), {}, SPEC)
 
 
 class Normalised(nn.Module):

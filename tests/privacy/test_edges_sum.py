@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from jaxfair.errors import InputError
-from jaxfair.privacy import clipping, fast
 from jaxfair.privacy.plan import PrivacyConfig
+from jaxfair.privacy.sums import clipping, fast
 from tests.privacy.toy import (
     SECRET,
     WILD,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
-from jaxfair.privacy import clipping, fast, ways
+from jaxfair.privacy.sums import clipping, fast, ways
 
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 SETTINGS = {
@@ -480,7 +480,7 @@ def test_patches_are_made_of_the_map_and_not_held(dtype):
     rng = np.random.default_rng(3)
     params = {"w": jnp.asarray(rng.standard_normal((12, 5)), jnp.float32)}
     x = jnp.asarray(rng.standard_normal((6, 8, 4)), jnp.float32)
-    (leaf,) = ways.make_plan(loss, params, x[0], jax.random.key(0)).leaves
+    (leaf,) = ways.choose_ways(loss, params, x[0], jax.random.key(0)).leaves
     assert sorted(v.aval.shape for v in leaf.cuts[0]) == [(8, 4), (8, 5)]
     way = run(fast.clipped_sum, loss, params, x, l2_clip_norm=0.5)
     truth = run(loop_clipped_sum, loss, params, x, l2_clip_norm=0.5)

@@ -15,12 +15,12 @@ import pytest
 
 from jaxfair import train
 from jaxfair.data import manifest
+from jaxfair.engine.scan import make_calls
 from jaxfair.errors import InputError
 from jaxfair.methods.catalog import METHODS
 from jaxfair.models.extractor import FrozenNorm
-from jaxfair.privacy import audit, sampling
+from jaxfair.privacy import isolation, sampling
 from jaxfair.privacy.plan import PrivacyConfig, make_plan
-from jaxfair.scan import make_calls
 from tests.privacy.test_edges_draws import dataset
 from tests.privacy.test_edges_release import SPEC, over_the_batch
 from tests.privacy.toy import (
@@ -64,7 +64,7 @@ def test_batch_minmax_weighting_of_fair_uad_exceeds_c_and_cannot_be_written_here
         return squash(value), aux
 
     with pytest.raises(InputError, match="examples"):
-        audit.isolation("fair-uad", loss, None, dense_params(), {}, SPEC)
+        isolation.check("fair-uad", loss, None, dense_params(), {}, SPEC)
 
 
 def test_upsampled_patients_of_fair_uad_are_one_unit_and_copied_rows_are_refused():

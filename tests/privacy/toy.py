@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxfair import feed
-from jaxfair import step as step_module
-from jaxfair.mesh import make_mesh, put_replicated
+from jaxfair.engine import feed
+from jaxfair.engine import step as step_module
+from jaxfair.engine.mesh import make_mesh, put_replicated
 from jaxfair.methods.base import Method
 from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.privacy.secret import insecure_secret

@@ -94,7 +94,7 @@ def make_jax(way: str, work: str, rows: int, clip: float, precision: str) -> tup
 
     sys.path.insert(0, str(ROOT))
     from jaxfair.benchmark.workload import PRECISIONS, make_workload
-    from jaxfair.privacy import clipping, fast
+    from jaxfair.privacy.sums import clipping, fast
 
     jax.config.update("jax_default_matmul_precision", PRECISIONS[precision])
     made = make_workload(_config().works[work], rows=rows, precision=precision)

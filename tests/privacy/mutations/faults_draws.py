@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxfair import feed, step
 from jaxfair.data.dataset import Dataset
-from jaxfair.feed import Feed
+from jaxfair.engine import feed, step
+from jaxfair.engine.feed import Feed
 from jaxfair.privacy import noise, plan, sampling
 from jaxfair.privacy import secret as secrets_room
 from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.privacy.secret import insecure_secret, os_secret
-from jaxfair.runfolder import RunFolder
+from jaxfair.run.folder import RunFolder
 from tests.privacy.mutations.putting import replaced, wrapped
 
 

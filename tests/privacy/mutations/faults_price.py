@@ -6,17 +6,17 @@ import math
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jaxfair import step
 from jaxfair.data.dataset import Dataset
+from jaxfair.engine import step
 from jaxfair.models.extractor import FrozenNorm
-from jaxfair.privacy import accounting, audit, plan
+from jaxfair.privacy import accounting, isolation, plan
 from jaxfair.privacy.ledger import Entry
 from tests.privacy.mutations.putting import replaced, wrapped
 
 
 def fault_09_a_loss_over_the_batch_is_not_noticed():
     """fair-uad-with-dp: the loss is rescaled by the batch's minimum and maximum."""
-    return replaced(audit, "isolation", lambda *arguments, **options: None)
+    return replaced(isolation, "check", lambda *arguments, **options: None)
 
 
 def _no_refusal():

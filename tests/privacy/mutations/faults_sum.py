@@ -5,9 +5,9 @@ import contextlib
 import jax
 import jax.numpy as jnp
 
-from jaxfair import feed
-from jaxfair.privacy import clipping, contractions, fast
+from jaxfair.engine import feed
 from jaxfair.privacy.plan import PrivacyPlan
+from jaxfair.privacy.sums import clipping, contractions, fast
 from tests.privacy.mutations.putting import replaced, wrapped
 
 

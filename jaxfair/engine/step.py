@@ -1,0 +1,228 @@
+"""Method x PrivacyPlan -> one jitted, sharded update.
+
+This is where images and privacy meet. A draw arrives in chunks of one fixed shape; the step
+adds each chunk's clipped gradients to a running sum, and with the last chunk of a draw it
+adds the noise, once, and updates the parameters:
+
+    per_example_grads -> clipped_sum (all chunks, all devices) -> noisy_sum -> noisy_mean -> optax
+
+Two traps of sharding decide the shape of the code (tests/engine/test_step.py holds both): under
+`jit` with sharded inputs, vmapped convolution gradients of examples beyond the first device
+come out as zero; and inside `shard_map` with its default checks, the gradient of replicated
+parameters is summed over devices before it could be clipped. So the per-example part runs
+in `shard_map` with `check_vma=False`, where a device sees only its own examples, and the
+clipped sums are added by an explicit psum.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.errors
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, PartitionSpec
+
+from jaxfair.engine.mesh import AXIS
+from jaxfair.errors import InputError
+from jaxfair.methods.base import Method, PyTree
+from jaxfair.privacy import isolation, noise
+from jaxfair.privacy.plan import PrivacyPlan
+
+__all__ = [
+    "DEFAULT_MICROBATCH",
+    "Randomness",
+    "Step",
+    "TrainState",
+    "check_isolation",
+    "make_step",
+]
+
+DEFAULT_MICROBATCH = 32
+"""Examples per device whose gradients are held at once, where the config leaves it open."""
+
+
+class TrainState(NamedTuple):
+    """What a run carries from step to step.
+
+    Attributes:
+      params: trained parameters.
+      opt_state: state of the optax optimiser; it sees noisy means only.
+      clipped_sum: float32 sum over the chunks of the draw under way; zero between draws.
+      step: int32, draws completed. The accountant reads this count and no other.
+    """
+
+    params: PyTree
+    opt_state: PyTree
+    clipped_sum: PyTree
+    step: jax.Array
+
+
+class Randomness(NamedTuple):
+    """Key material of one step, derived from the run's secret.
+
+    Attributes:
+      examples: uint32 (2,), keys what is random within an example (dropout).
+      noise: uint32 (num_leaves, draws, 2), see `noise.noise_key_data`.
+    """
+
+    examples: Any
+    noise: Any
+
+
+class Step(NamedTuple):
+    """Attributes:
+    init: `(params) -> TrainState` with zeroed counters.
+    update: `(state, frozen, chunk, randomness, is_last) -> (state, released)`; jitted,
+      compiled once for any draw, gives the state's memory back. `chunk` has leaves of
+      shape (chunk_size, ...) with `is_padding` bool and `unit_id` uint32; `released` holds
+      functions of the noisy mean and the parameters, zero until `is_last`.
+    """
+
+    init: Callable[[PyTree], TrainState]
+    update: Any
+
+
+def check_isolation(
+    method: Method, plan: PrivacyPlan, params: PyTree, frozen: PyTree, spec: PyTree
+) -> None:
+    """Refuses a private plan for a Method in which one example reaches another's loss.
+
+    The equations of the loss and of `prepare` are read, and probed with made-up examples
+    where reading does not settle it; no data is touched. Raises InputError.
+    """
+    if plan.private:
+        isolation.check(method.name, method.loss, method.prepare, params, frozen, spec)
+
+
+def make_step(
+    method: Method,
+    plan: PrivacyPlan,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    *,
+    microbatch: int,
+) -> Step:
+    """Joins a Method and a plan into the update of one draw.
+
+    Args:
+      microbatch: examples per device whose gradients are held at once; a chunk with more
+        rows per device is summed in a loop. It changes memory and speed, nothing else.
+
+    Raises InputError if the plan is private and the Method couples the examples of a batch.
+    """
+    if plan.private and method.couples_examples:
+        raise InputError(
+            f"Method {method.name!r} couples the examples of a batch, so one patient's data "
+            "reaches other patients' gradients and clipping bounds nothing: train it with "
+            "dp.enabled=False, or choose a Method whose loss is a sum over examples."
+        )
+    sum_chunk = _sharded_sum(method, plan, mesh, microbatch)
+
+    def init(params: PyTree) -> TrainState:
+        zeros = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params)
+        return TrainState(params, optimizer.init(params), zeros, jnp.zeros((), jnp.int32))
+
+    def update(
+        state: TrainState, frozen: PyTree, chunk: PyTree, randomness: Randomness, is_last: jax.Array
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        chunk_sum = sum_chunk(state.params, frozen, chunk, randomness.examples)
+        total = jax.tree.map(jnp.add, state.clipped_sum, chunk_sum)
+        state = state._replace(clipped_sum=total)
+        finish = lambda s: _finish(s, plan, optimizer, randomness.noise)
+        return jax.lax.cond(is_last, finish, _keep, state)
+
+    return Step(init, jax.jit(update, donate_argnums=0))
+
+
+def _sharded_sum(method: Method, plan: PrivacyPlan, mesh: Mesh, microbatch: int) -> Callable:
+    """Returns `(params, frozen, chunk, key_words) -> clipped_sum` over all devices."""
+
+    def local_sum(params: PyTree, frozen: PyTree, chunk: PyTree, words: jax.Array) -> PyTree:
+        loss_fn = lambda p, example, key: method.loss(p, frozen, example, key)[0]
+        step_key = jax.random.wrap_key_data(words, impl="threefry2x32")
+
+        def part_sum(part: PyTree) -> PyTree:
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, part["unit_id"])
+            mask = ~part["is_padding"]
+            return plan.sum_grads(loss_fn, params, part, keys, mask)
+
+        return jax.lax.psum(_sum_over_parts(part_sum, chunk, microbatch), AXIS)
+
+    spec = PartitionSpec
+    sharded = jax.shard_map(
+        local_sum,
+        mesh=mesh,
+        in_specs=(spec(), spec(), spec(AXIS), spec()),
+        out_specs=spec(),
+        check_vma=False,
+    )
+
+    def checked(*arguments: Any) -> PyTree:
+        try:
+            with nn.intercept_methods(_refuse_batch_statistics):
+                return sharded(*arguments)
+        except (_BatchStatistics, flax.errors.ModifyScopeVariableError) as error:
+            raise InputError(
+                f"Method {method.name!r} updates statistics while it trains (a BatchNorm, most "
+                "likely): they mix the patients of a batch and would leave the run without "
+                "noise. Use GroupNorm, or stored statistics."
+            ) from error
+
+    return checked
+
+
+class _BatchStatistics(Exception):
+    """A layer normalises by the statistics of its batch."""
+
+
+def _refuse_batch_statistics(next_fun: Callable, args: Any, kwargs: Any, context: Any) -> Any:
+    """Stops at a BatchNorm that trains, also where its update of statistics is thrown away.
+
+    Under `vmap` such a layer would silently normalise every example by itself.
+    """
+    module = context.module
+    if isinstance(module, nn.BatchNorm) and context.method_name == "__call__":
+        called_with = kwargs.get("use_running_average", args[1] if len(args) > 1 else None)
+        if not (module.use_running_average if called_with is None else called_with):
+            raise _BatchStatistics
+    return next_fun(*args, **kwargs)
+
+
+def _sum_over_parts(part_sum: Callable, chunk: PyTree, microbatch: int) -> PyTree:
+    rows = chunk["is_padding"].shape[0]
+    if rows <= microbatch:
+        return part_sum(chunk)
+    parts = jax.tree.map(lambda a: a.reshape(-1, microbatch, *a.shape[1:]), chunk)
+    first = jax.tree.map(lambda a: a[0], parts)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(part_sum, first))
+    add = lambda total, part: (jax.tree.map(jnp.add, total, part_sum(part)), None)
+    return jax.lax.scan(add, zeros, parts)[0]
+
+
+def _finish(
+    state: TrainState,
+    plan: PrivacyPlan,
+    optimizer: optax.GradientTransformation,
+    noise_words: jax.Array,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    noisy_sum = state.clipped_sum
+    if plan.private:
+        drawn = noise.gaussian_like(noisy_sum, noise_words, plan.noise_stddev())
+        noisy_sum = jax.tree.map(jnp.add, noisy_sum, drawn)
+    noisy_mean = jax.tree.map(lambda g: g / plan.expected_batch_size, noisy_sum)
+    grads = jax.tree.map(lambda g, p: g.astype(p.dtype), noisy_mean, state.params)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    zeros = jax.tree.map(jnp.zeros_like, state.clipped_sum)
+    released = {"noisy_mean_norm": optax.tree.norm(noisy_mean), "params_norm": _norm(params)}
+    return TrainState(params, opt_state, zeros, state.step + 1), released
+
+
+def _keep(state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
+    return state, {"noisy_mean_norm": jnp.float32(0), "params_norm": jnp.float32(0)}
+
+
+def _norm(params: PyTree) -> jax.Array:
+    return optax.tree.norm(jax.tree.map(lambda p: p.astype(jnp.float32), params))

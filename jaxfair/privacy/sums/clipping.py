@@ -1,0 +1,107 @@
+"""Per-example gradients, clipped and summed: the plain way, which is the truth.
+
+`fast.clipped_sum` computes the same sum without holding per-example gradients; it is
+tested against this file, and this file is tested against a loop over single examples.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxfair.privacy.sums import graph
+
+__all__ = ["CLIP_MARGIN", "clipped_sum", "per_example_norms", "scales_from_norms", "summed_grads"]
+
+PyTree = Any
+LossFn = Callable[[PyTree, PyTree, jax.Array], jax.Array]
+
+CLIP_MARGIN = 2.0**-12
+"""Gradients are clipped to C (1 - CLIP_MARGIN), so that float32 rounding never exceeds C."""
+
+
+def clipped_sum(
+    loss_fn: LossFn,
+    params: PyTree,
+    batch: PyTree,
+    keys: jax.Array,
+    mask: jax.Array,
+    *,
+    l2_clip_norm: float,
+) -> PyTree:
+    """Returns sum_i mask_i min(1, C / |g_i|) g_i over the examples of `batch`, in float32.
+
+    Guarantees, each held by tests/privacy/test_clipping.py:
+      * adding or removing one example moves the sum by at most C = `l2_clip_norm` in the
+        joint l2 norm over all leaves, whatever that example holds;
+      * the contribution of one example, recomputed in float64, is at most C;
+      * an example whose gradient is not finite contributes exactly zero;
+      * a row with mask False contributes exactly zero, NaN in it included.
+
+    Args:
+      loss_fn: `(params, example, key) -> scalar` for one example without a batch axis.
+      params: pytree of floating-point leaves.
+      batch: pytree whose leaves have the leading axis b.
+      keys: (b,) typed PRNG keys, one per example (dropout, augmentation).
+      mask: (b,) bool, False for padding.
+      l2_clip_norm: C > 0, the bound on one example's contribution.
+
+    Source: Abadi et al. 2016, algorithm 1 (the sum; noise and normalisation come later).
+    """
+    per_example_grads = _per_example_grads(loss_fn, params, batch, keys)
+    per_example_grads = jax.tree.map(lambda g: g.astype(jnp.float32), per_example_grads)
+    per_example_grads = jax.lax.optimization_barrier(per_example_grads)  # one rounding for both
+    scales = scales_from_norms(per_example_norms(per_example_grads), mask, l2_clip_norm)
+    return jax.tree.map(lambda g: _weighted_sum(scales, g), per_example_grads)
+
+
+def per_example_norms(per_example_grads: PyTree) -> jax.Array:
+    """Returns the (b,) joint l2 norms over all leaves; inf or NaN where a gradient is not finite.
+
+    Each example is divided by its largest absolute entry before it is squared, so that
+    entries from 1e-30 to 1e30 neither underflow nor overflow in float32.
+    """
+    leaves = [g.reshape(g.shape[0], -1) for g in jax.tree.leaves(per_example_grads)]
+    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(g), axis=1, initial=0) for g in leaves]), axis=0)
+    safe = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    squares = sum(jnp.sum(jnp.square(g / safe[:, None]), axis=1) for g in leaves)
+    return safe * jnp.sqrt(squares)
+
+
+def scales_from_norms(norms: jax.Array, mask: jax.Array, l2_clip_norm: float) -> jax.Array:
+    """Returns the (b,) factors min(1, C' / norm), zero for padding and non-finite norms."""
+    bound, tiny = jnp.float32(l2_clip_norm * (1 - CLIP_MARGIN)), jnp.finfo(jnp.float32).tiny
+    scales = jnp.minimum(1.0, bound / jnp.maximum(norms, tiny))
+    # Below tiny a factor has few bits and would round above C, or to 0, as the device pleases.
+    return jnp.where(mask & jnp.isfinite(norms) & (scales >= tiny), scales, 0.0)
+
+
+def summed_grads(
+    loss_fn: LossFn, params: PyTree, batch: PyTree, keys: jax.Array, mask: jax.Array
+) -> PyTree:
+    """Returns sum_i mask_i g_i in float32 without clipping: the non-private counterpart.
+
+    Padding rows contribute zero; a NaN in a real row spreads, as it does in plain training.
+    """
+
+    def total(params: PyTree) -> jax.Array:
+        losses = jax.vmap(loss_fn, in_axes=(None, 0, 0))(params, batch, keys)
+        return jnp.sum(jnp.where(mask, losses, 0.0), dtype=jnp.float32)
+
+    return jax.tree.map(lambda g: g.astype(jnp.float32), jax.grad(total)(params))
+
+
+def _per_example_grads(loss_fn: LossFn, params: PyTree, batch: PyTree, keys: jax.Array) -> PyTree:
+    """By vmap, or one after the other where vmap would carry a NaN into other rows."""
+    example = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (batch, keys))
+    equations = graph.gradient_graph(loss_fn, params, *example)
+    grad = jax.grad(loss_fn)
+    if graph.mixes_rows(equations, [*equations.params, *equations.inputs], equations.leaves):
+        return jax.lax.map(lambda xk: grad(params, *xk), (batch, keys))
+    return jax.vmap(grad, in_axes=(None, 0, 0))(params, batch, keys)
+
+
+def _weighted_sum(scales: jax.Array, grads: jax.Array) -> jax.Array:
+    kept = jnp.where((scales > 0).reshape(-1, *[1] * (grads.ndim - 1)), grads, 0)
+    return jnp.einsum("b,b...->...", scales, kept, precision=jax.lax.Precision.HIGHEST)

@@ -1,0 +1,5 @@
+"""Reports: tables and plots from predictions and run folders. Needs no accelerator and no jax."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,44 @@
+"""Sections as Markdown, with tables as CSV and figures as PNG beside it."""
+
+import pathlib
+from collections.abc import Sequence
+
+import pandas as pd
+
+from jaxfair.files import write_bytes, write_table
+from jaxfair.report import plots
+from jaxfair.report.content import Block, Plot, Section, Table, Text
+
+__all__ = ["as_markdown", "markdown_table"]
+
+
+def as_markdown(sections: Sequence[Section], out: pathlib.Path) -> str:
+    """Returns the report as Markdown and writes its tables/ and plots/ into `out`.
+
+    The first section's title is the headline.
+    """
+    lines = []
+    for level, section in enumerate(sections):
+        lines.append(f"{'#' if level == 0 else '##'} {section.title}")
+        lines.extend(_block(block, out) for block in section.blocks)
+    return "\n\n".join(lines) + "\n"
+
+
+def markdown_table(table: pd.DataFrame) -> str:
+    """Returns a pipe table; pipes within cells are escaped."""
+    rows = [list(map(str, table.columns)), ["---"] * table.shape[1]]
+    rows += [[str(cell) for cell in row] for row in table.itertuples(index=False)]
+    return "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in rows)
+
+
+def _block(block: Block, out: pathlib.Path) -> str:
+    if isinstance(block, Text):
+        return f"**{block.text}**" if block.strong else block.text
+    if isinstance(block, Table):
+        data = block.shown if block.data is None else block.data
+        write_table(out / "tables" / f"{block.name}.csv", data)
+        caption = f"\n\n{block.caption}" if block.caption else ""
+        return markdown_table(block.shown) + caption
+    png = plots.as_png(block.figure) if isinstance(block, Plot) else block.png
+    write_bytes(out / "plots" / f"{block.name}.png", png)
+    return f"![{block.alt}](plots/{block.name}.png)"

@@ -1,0 +1,236 @@
+"""The report's sections, from runs: what is said, in which order."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxfair.fairness import calibration, metrics
+from jaxfair.report import plots
+from jaxfair.report.compare import comparison
+from jaxfair.report.content import Block, Image, Plot, Section, Table, Text
+from jaxfair.report.single import Run
+from jaxfair.report.tables import TaskView, number
+from jaxfair.report.words import LIMITS, crosswalk
+
+__all__ = ["sections"]
+
+_WORST = 10
+_DETAILED = 2
+
+
+def sections(
+    runs: Sequence[Run], *, with_images: bool = False, n_bootstrap: int = 2000
+) -> list[Section]:
+    """Returns the report of one run, or of several side by side.
+
+    The first section holds the headline and what the guarantee covers. Curves, calibration and
+    worst cases are shown for up to two runs; of more runs each has them in its own report.
+    """
+    views = [TaskView(run, task, n_bootstrap) for run in runs for task in run.tasks]
+    found = [_heading(runs)]
+    found.extend(_headline(view) for view in views)
+    if len(runs) > 1:
+        found.extend(comparison(views))
+    found.extend(_privacy(run) for run in runs if run.privacy is not None)
+    found.extend(_population(run) for i, run in enumerate(runs) if _is_new(run, runs[:i]))
+    for view in views if len(runs) <= _DETAILED else []:
+        found.extend(_details(view))
+    found.extend(_maps(run, shown) for run in runs if (shown := run.maps(with_images=with_images)))
+    found.append(_limits())
+    return found
+
+
+def _heading(runs: Sequence[Run]) -> Section:
+    blocks: list[Block] = []
+    for run in runs:
+        if len(runs) > 1:
+            blocks.append(Text(run.title(), strong=True))
+        blocks.extend(Text(line, strong=i == 0) for i, line in enumerate(run.statement()))
+    title = f"Fairness report: {', '.join(run.name for run in runs)}"
+    return Section(f"PHANTOM data. {title}" if any(r.phantom for r in runs) else title, blocks)
+
+
+def _headline(view: TaskView) -> Section:
+    blocks: list[Block] = [Text(_verdict(view), strong=True)]
+    words = (
+        "Sensitivity, specificity, PPV and missed cases are at one threshold, fitted on validation"
+        " (Youden) and applied to all. AUROC minus rest compares at the same mix of views; its p"
+        " value is one-sided for worse, and corrected for the number of groups."
+    )
+    blocks.append(Table(f"{stem(view)}_headline", view.shown_headline(), words, data=view.headline))
+    if np.isnan(view.threshold):
+        blocks.append(
+            Text("There are no validation rows of both labels: no threshold, no rates at one.")
+        )
+    if view.frames:
+        words = (
+            "A gap between the best and the worst group is never zero, even where none exists:"
+            " compare it with what chance alone gives. p: studentised, patients exchanged within"
+            " label and view."
+        )
+        blocks.append(Table(f"{stem(view)}_gaps", view.shown_gaps(), words, data=view.gaps))
+    return Section(f"{view.run.title()}, {view.task}: results by group", blocks)
+
+
+def _verdict(view: TaskView) -> str:
+    small = sum(len(view.small(attribute)) for attribute in view.frames)
+    worse = ", ".join(view.flagged)
+    found = f"Worse than the rest: {worse}." if worse else "No group was found worse than the rest."
+    untested = f" {small} groups have too few patients to tell." if small else ""
+    return found + untested
+
+
+def _privacy(run: Run) -> Section:
+    assert run.privacy is not None
+    rows = [(key, _plain(value)) for key, value in run.privacy.items()]
+    table = pd.DataFrame(rows, columns=["item", "value"])
+    return Section(
+        f"{run.title()}: privacy statement",
+        [Table(f"{_slug(run.name)}_privacy", table, words=True)],
+    )
+
+
+def _population(run: Run) -> Section:
+    rows = run.predictions
+    keys = ["task", "split", "y_true"]
+    counts = rows.groupby(keys).agg(images=("image_id", "size"), patients=("patient_id", "nunique"))
+    table = counts.reset_index().rename(columns={"y_true": "label"})
+    table["label"] = np.where(table["label"] == 1, "positive", "negative")
+    blocks: list[Block] = [Table(f"{_slug(run.name)}_flow", table, "Scored images and patients.")]
+    for attribute in run.attributes:
+        if " x " not in attribute and attribute in rows:
+            shares = _by_split(rows, attribute)
+            blocks.append(Table(f"{_slug(run.name)}_{_slug(attribute)}_by_split", shares))
+    blocks.extend(_card(run))
+    return Section(f"{run.title()}: population and flow", blocks)
+
+
+def _is_new(run: Run, earlier: Sequence[Run]) -> bool:
+    """False if an earlier run was tested on the same images with the same card."""
+    keys = ["task", "split", "image_id"]
+    own = set(run.predictions[keys].itertuples(index=False, name=None))
+    return not any(
+        run.card == other.card
+        and own == set(other.predictions[keys].itertuples(index=False, name=None))
+        for other in earlier
+    )
+
+
+def _by_split(rows: pd.DataFrame, attribute: str) -> pd.DataFrame:
+    labels = rows[attribute].astype(object).fillna("unknown").astype(str)
+    counts = rows.groupby([labels, rows["split"]])["patient_id"].nunique().unstack(fill_value=0)
+    return counts.add_prefix("patients, ").reset_index()
+
+
+def _card(run: Run) -> list[Block]:
+    """Who was excluded and why, and what is missing, from data_card.json."""
+    if not run.card:
+        return [Text("No data card lies in the run folder: exclusions are not known here.")]
+    rejected = run.card.get("rejected", {})
+    rows = [(f"set aside: {why}", n) for why, n in rejected.get("by_reason", {}).items()]
+    rows += [(f"{what} unknown", n) for what, n in run.card.get("missing", {}).items()]
+    head = [("images kept", run.card.get("images")), ("patients", run.card.get("patients"))]
+    table = pd.DataFrame([*head, *rows], columns=["what", "count"])
+    return [Table(f"{_slug(run.name)}_card", table, "From the data card; not covered by privacy.")]
+
+
+def _details(view: TaskView) -> list[Section]:
+    found = [_attribute(view, attribute) for attribute in view.frames]
+    if view.probabilities is not None:
+        found.append(_calibration(view))
+    found.append(_worst_cases(view))
+    return found
+
+
+def _attribute(view: TaskView, attribute: str) -> Section:
+    frame, name = view.frames[attribute], f"{stem(view)}_{_slug(attribute)}"
+    roc = plots.roc_by_group(frame)
+    scores = plots.histogram_by_group(frame, view.threshold)
+    blocks: list[Block] = [
+        Plot(f"{name}_roc", roc, f"ROC curves by {attribute}"),
+        Plot(f"{name}_scores", scores, f"Scores of normal and abnormal images by {attribute}"),
+    ]
+    if " x " in attribute:
+        figure = plots.heat_map(view.headline, attribute)
+        blocks.append(Plot(f"{name}_heat", figure, f"AUROC of each cell of {attribute}"))
+    within = view.stratified(attribute)
+    if within is not None and len(within.columns) > 1:
+        blocks.append(Table(f"{name}_within_view", within, "AUROC within each view."))
+    if not np.isnan(view.threshold):
+        words = "Largest difference between groups with enough patients, at the one threshold."
+        blocks.append(Table(f"{name}_parity", view.parity(attribute), words))
+    return Section(f"{view.run.title()}, {view.task}: by {attribute}", blocks)
+
+
+def _calibration(view: TaskView) -> Section:
+    assert view.probabilities is not None
+    p, edges, words = view.probabilities
+    y = view.rows["y_true"].to_numpy()
+    curves = {"all": calibration.reliability(y, p, edges)}
+    for attribute in list(view.frames)[:1]:
+        for group in view.enough(attribute):
+            inside = view.frames[attribute].labels == group
+            curves[f"{attribute}: {group}"] = calibration.reliability(y[inside], p[inside], edges)
+    return Section(
+        f"{view.run.title()}, {view.task}: calibration",
+        [
+            Text(words),
+            Table(f"{stem(view)}_calibration", view.shown_calibration(), data=view.calibration),
+            Plot(f"{stem(view)}_calibration", plots.reliability(curves), "Calibration curves"),
+        ],
+    )
+
+
+def _worst_cases(view: TaskView) -> Section:
+    """The most surprising images by id; the images themselves stay where they are."""
+    rows = view.rows
+    shown = ["image_id", "y_true", "y_score", *[a for a in view.frames if a in rows]]
+    missed = rows[rows["y_true"] == 1].nsmallest(_WORST, "y_score")[shown]
+    alarms = rows[rows["y_true"] == 0].nlargest(_WORST, "y_score")[shown]
+    blocks: list[Block] = [
+        Table(f"{stem(view)}_missed", _rounded(missed), "Abnormal images with the lowest scores."),
+        Table(f"{stem(view)}_alarms", _rounded(alarms), "Normal images with the highest scores."),
+    ]
+    if np.isfinite(view.threshold):
+        text = number(metrics.underdiagnosis(rows["y_true"], rows["y_score"], view.threshold))
+        blocks.insert(0, Text(f"At the threshold {text} of the abnormal images are missed."))
+    return Section(f"{view.run.title()}, {view.task}: worst cases", blocks)
+
+
+def _rounded(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(y_true=rows["y_true"].astype(int), y_score=rows["y_score"].map(number))
+
+
+def _maps(run: Run, shown: Mapping[str, bytes]) -> Section:
+    kind = "PHANTOM images" if run.phantom else "Images of patients: do not pass on"
+    blocks: list[Block] = [Text(kind, strong=True), Text("Left the image, right its anomaly map.")]
+    for name, png in shown.items():
+        blocks.append(Image(f"{_slug(run.name)}_{_slug(name)}", png, name))
+    return Section(f"{run.title()}: anomaly maps", blocks)
+
+
+def _limits() -> Section:
+    blocks: list[Block] = [Text(line) for line in LIMITS]
+    words = "Where common checklists find their answers; what no program knows is said so."
+    return Section(
+        "Limits, and where checklists are answered",
+        [*blocks, Table("crosswalk", crosswalk(), words, words=True)],
+    )
+
+
+def stem(view: TaskView) -> str:
+    """The start of the names of a view's files."""
+    return f"{_slug(view.run.name)}_{_slug(view.task)}"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(entry)}" for key, entry in value.items())
+    return "none" if value is None else str(value)
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_")

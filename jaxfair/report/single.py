@@ -1,0 +1,261 @@
+"""One run folder, read back: predictions, tables, and the statement that heads every report."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from jaxfair.errors import InputError
+from jaxfair.fairness import table as fairness
+from jaxfair.fairness.frame import GroupFrame, Metric
+from jaxfair.fairness.groups import OVERALL
+from jaxfair.fairness.predictions import ATTRIBUTES, checked, read_predictions
+from jaxfair.report import plots
+
+__all__ = ["NOT_COVERED", "Run", "load_run", "run_from_predictions"]
+
+NOT_COVERED = "validation and test patients, thresholds, tables and data_card are not covered"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a run folder holds.
+
+    Attributes:
+      name: folder name, or file name for predictions from elsewhere.
+      path: where it was read.
+      predictions: checked rows (contracts.md).
+      fairness: the table of fairness.csv.
+      privacy: privacy.json; None only for predictions from elsewhere.
+      config, env, card, model: the further JSON files, {} where absent.
+      thresholds: thresholds.json, or fitted anew on the validation rows.
+    """
+
+    name: str
+    path: pathlib.Path
+    predictions: pd.DataFrame
+    fairness: pd.DataFrame
+    privacy: dict[str, Any] | None
+    config: dict[str, Any]
+    env: dict[str, Any]
+    card: dict[str, Any]
+    thresholds: dict[str, dict[str, Any]]
+    model: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks with test rows, sorted."""
+        test = self.predictions[self.predictions["split"] == "test"]
+        return sorted(test["task"].astype(str).unique())
+
+    @property
+    def attributes(self) -> list[str]:
+        """The attributes of the table, without 'overall', in its order."""
+        names = self.fairness["attribute"].drop_duplicates()
+        return [str(name) for name in names if name != OVERALL]
+
+    @property
+    def phantom(self) -> bool:
+        """True if the images are made up."""
+        return self.privacy is not None and self.privacy.get("data") == "phantom"
+
+    @property
+    def epsilon(self) -> float | None:
+        """The epsilon spent, or None without a guarantee."""
+        value = None if self.privacy is None else self.privacy.get("epsilon")
+        return None if value is None else float(value)
+
+    @property
+    def seed(self) -> Any:
+        """The seed of the config, or 'unknown'."""
+        return _find(self.config, "seed", "unknown")
+
+    def rows(self, task: str | None = None, split: str = "test") -> pd.DataFrame:
+        """Returns the rows of one task (the first one by default) and split."""
+        chosen = self.tasks[0] if task is None else task
+        table = self.predictions
+        return table[(table["task"] == chosen) & (table["split"] == split)].reset_index(drop=True)
+
+    def frame(self, attribute: str, task: str | None = None, **options: Any) -> GroupFrame:
+        """Returns the test rows of one task sliced by an attribute."""
+        return GroupFrame(self.rows(task), attribute, **options)
+
+    def by_group(self, attribute: str, metric: Metric | str = "auroc") -> pd.DataFrame:
+        """Returns a metric by group: from the table by name, or any f(y_true, y_score).
+
+        Columns value, ci_low, ci_high, n, n_images, n_positive for a name of the table;
+        value alone for a function.
+        """
+        if callable(metric):
+            return self.frame(attribute).by_group(metric).to_frame("value")
+        table = self.fairness
+        rows = table[(table["attribute"] == attribute) & (table["metric"] == metric)]
+        columns = ["value", "ci_low", "ci_high", "n", "n_images", "n_positive"]
+        return rows[rows["task"] == self.tasks[0]].set_index("group")[columns]
+
+    def plot_roc(self, attribute: str, task: str | None = None) -> Figure:
+        """Returns the ROC curves of the groups of an attribute."""
+        return plots.roc_by_group(self.frame(attribute, task))
+
+    def plot_scores(self, attribute: str, task: str | None = None) -> Figure:
+        """Returns the score histograms of the groups of an attribute."""
+        chosen = self.tasks[0] if task is None else task
+        value = self.thresholds.get(chosen, {}).get("youden")
+        threshold = float("nan") if value is None else float(value)
+        return plots.histogram_by_group(self.frame(attribute, task), threshold)
+
+    def maps(self, *, with_images: bool = False) -> dict[str, bytes]:
+        """Returns {image id: PNG of the image and its anomaly map}, if there are any.
+
+        Pixels are patients: those of real data come out only `with_images`.
+        """
+        if not (with_images or self.phantom):
+            return {}
+        return {path.stem: path.read_bytes() for path in sorted((self.path / "maps").glob("*.png"))}
+
+    def title(self) -> str:
+        """Returns one line: the name, and PHANTOM where the images are made up."""
+        return f"PHANTOM data: {self.name}" if self.phantom else self.name
+
+    def statement(self) -> list[str]:
+        """Returns the first lines of every report: what the guarantee covers, and what not."""
+        if self.privacy is None:
+            return [
+                f"The predictions of {self.name} came without privacy.json: nothing is known of a"
+                " privacy guarantee.",
+                f"{NOT_COVERED[0].upper()}{NOT_COVERED[1:]}.",
+            ]
+        lines = [*_phantom(self.privacy), _guarantee(self.privacy)]
+        lines.append(f"{NOT_COVERED[0].upper()}{NOT_COVERED[1:]}.")
+        lines.extend(_caveats(self.privacy))
+        commit = self.env.get("commit") or "unknown"
+        lines.append(
+            f"epsilon {_number(self.privacy.get('epsilon'))}, delta"
+            f" {_number(self.privacy.get('delta'))}, unit {self.privacy.get('unit', 'unknown')},"
+            f" seed {self.seed}, commit {commit}."
+        )
+        if "note" in self.model:
+            lines.append(self.model["note"])
+        return lines
+
+
+def load_run(path: str | os.PathLike[str]) -> Run:
+    """Reads a run folder.
+
+    Raises:
+      InputError: if the folder, privacy.json or predictions.parquet is missing: no header, no
+        table.
+    """
+    folder = pathlib.Path(path)
+    if not folder.is_dir():
+        raise InputError(f"There is no run folder {folder}; give the --workdir of a run.")
+    for name, maker in (("privacy.json", "train"), ("predictions.parquet", "evaluate")):
+        if not (folder / name).is_file():
+            raise InputError(
+                f"{folder} has no {name}, without which there is no report; run"
+                f" `python -m jaxfair.{maker}` on it first."
+            )
+    predictions = checked(pd.read_parquet(folder / "predictions.parquet"))
+    thresholds = _read(folder / "thresholds.json") or fairness.fit_thresholds(predictions)
+    stored = folder / "fairness.csv"
+    return Run(
+        name=folder.resolve().name,
+        path=folder,
+        predictions=predictions,
+        fairness=pd.read_csv(stored, dtype={"task": str, "group": str})
+        if stored.is_file()
+        else fairness.fairness_table(predictions, thresholds=thresholds),
+        privacy=_read(folder / "privacy.json"),
+        config=_read(folder / "config.json"),
+        env=_read(folder / "env.json"),
+        card=_read(folder / "data_card.json"),
+        thresholds=thresholds,
+        model=_read(folder / "model.json"),
+    )
+
+
+def run_from_predictions(
+    path: str | os.PathLike[str],
+    groups: list[str] | None = None,
+    *,
+    seed: int = 0,
+    n_bootstrap: int = 2000,
+) -> Run:
+    """Reads anyone's predictions (see `predictions.checked` for the columns) as a run.
+
+    Args:
+      path: a .csv or .parquet file.
+      groups: attributes to report on; None takes the usual ones that are there.
+      seed, n_bootstrap: of the intervals.
+    """
+    table = read_predictions(path)
+    if groups is None:
+        groups = [a for a in ATTRIBUTES if set(a.split(" x ")) <= set(table.columns)]
+    thresholds = fairness.fit_thresholds(table)
+    rows = fairness.fairness_table(
+        table, thresholds=thresholds, attributes=groups, seed=seed, n_bootstrap=n_bootstrap
+    )
+    where = pathlib.Path(path)
+    return Run(where.name, where, table, rows, None, {}, {}, {}, thresholds)
+
+
+def _guarantee(privacy: dict[str, Any]) -> str:
+    unit = privacy.get("unit", "unit")
+    if privacy.get("epsilon") is None:
+        return "No guarantee: this model was trained without differential privacy."
+    accountant = privacy.get("accountant", "")
+    if isinstance(accountant, dict):
+        accountant = " ".join(
+            str(accountant.get(k, "")) for k in ("library", "name", "version")
+        ).strip()
+    relation = str(privacy.get("relation", "")).replace("_", " ")
+    return (
+        f"The guarantee covers each {unit} among the training {unit}s, and no one else:"
+        f" ({_number(privacy['epsilon'])}, {_number(privacy.get('delta'))})-differential privacy"
+        f" of the parameters, neighbours by {relation}, computed by {accountant}."
+    )
+
+
+def _phantom(privacy: dict[str, Any]) -> list[str]:
+    if privacy.get("data") != "phantom":
+        return []
+    return ["PHANTOM: the images are drawn by a program, and nothing here is about patients."]
+
+
+def _caveats(privacy: dict[str, Any]) -> list[str]:
+    lines = []
+    if privacy.get("grade") == "research" or privacy.get("noise_source") == "insecure_seed":
+        lines.append("Research grade, not private: the noise comes from a seed that is known.")
+    if privacy.get("selection") == "coupled":
+        lines.append("Guarantee for the selected table only: patients were counted to choose it.")
+    if privacy.get("unit") == "image" and privacy.get("epsilon") is not None:
+        lines.append("The unit is the image: a patient with several images is protected less.")
+    return lines
+
+
+def _number(value: Any) -> str:
+    return "none" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text()))
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON ({error}); write it again.") from error
+
+
+def _find(tree: Any, key: str, default: Any) -> Any:
+    """The value of `key`, nearest to the root of nested dicts."""
+    level = [tree]
+    while level:
+        for node in level:
+            if isinstance(node, dict) and key in node and not isinstance(node[key], dict):
+                return node[key]
+        level = [v for node in level if isinstance(node, dict) for v in node.values()]
+    return default

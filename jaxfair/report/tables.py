@@ -1,0 +1,277 @@
+"""The tables of one run and task: as numbers for files, and as text for people.
+
+Groups with too few patients keep their counts and lose their values: "too few" is said
+instead (protocol S3). What is undefined is called so.
+"""
+
+import functools
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxfair.fairness import calibration, metrics, parity
+from jaxfair.fairness.contrasts import group_contrasts
+from jaxfair.fairness.frame import GroupFrame
+from jaxfair.fairness.gaps import Gap, max_min_gap
+from jaxfair.fairness.groups import OVERALL, group_labels
+from jaxfair.fairness.predictions import patient_codes
+from jaxfair.report.single import Run
+
+__all__ = ["TaskView", "cells", "name", "number", "p_text"]
+
+_SEED = 0
+_CONTROL = "view"
+_COUNTS = ["n", "n_images", "n_positive"]
+
+
+class TaskView:
+    """One run and task with its slices, each computed once."""
+
+    def __init__(self, run: Run, task: str, n_bootstrap: int = 2000) -> None:
+        self.run, self.task, self.n_bootstrap = run, task, n_bootstrap
+        self.rows = run.rows(task)
+        self.frames = {name: GroupFrame(self.rows, name) for name in run.attributes}
+        self.threshold = _threshold(run, task)
+
+    @functools.cached_property
+    def contrasts(self) -> pd.DataFrame:
+        """Each group against the rest (contrasts.py), one family for the whole task."""
+        n, names = self.n_bootstrap, list(self.frames)
+        return group_contrasts(self.rows, names, seed=_SEED, control=_CONTROL, n_bootstrap=n)
+
+    @functools.cached_property
+    def flagged(self) -> list[str]:
+        """Groups that are worse than the rest, 'attribute: group'."""
+        rows = self.contrasts[self.contrasts["flagged"]]
+        return [name(a, g) for a, g in zip(rows["attribute"], rows["group"], strict=True)]
+
+    @functools.cached_property
+    def headline(self) -> pd.DataFrame:
+        """One row per group, all metrics as columns, values of too small groups left out."""
+        table = self.run.fairness[self.run.fairness["task"] == self.task]
+        keys = ["attribute", "group"]
+        counts = table.drop_duplicates(keys).set_index(keys)[_COUNTS]
+        wide = table.set_index([*keys, "metric"])[["value", "ci_low", "ci_high"]].unstack("metric")
+        ends = {"value": "", "ci_low": "_low", "ci_high": "_high"}
+        wide = wide.set_axis([f"{key[1]}{ends[key[0]]}" for key in wide.columns.tolist()], axis=1)
+        joined = counts.join(wide).reset_index()
+        kept = self.contrasts[["attribute", "group", "difference", "p_corrected", "flagged"]]
+        ends_of = self.contrasts[["ci_low", "ci_high"]].add_prefix("difference_")
+        joined = joined.merge(kept.join(ends_of), on=keys, how="left")
+        joined = joined.merge(self.calibration[[*keys, "ece"]], on=keys, how="left")
+        small = [group in self.small(attribute) for attribute, group in joined[keys].to_numpy()]
+        values = [c for c in joined.columns if c not in (*keys, *_COUNTS, "flagged")]
+        joined.loc[small, values] = np.nan
+        return joined.assign(flagged=joined["flagged"].eq(True), too_few=small)
+
+    def shown_headline(self) -> pd.DataFrame:
+        """The headline table as text."""
+        table = self.headline
+        return pd.DataFrame(
+            {
+                "group": [name(a, g) for a, g in table[["attribute", "group"]].to_numpy()],
+                "patients": table["n"],
+                "positives": table["n_positive"],
+                "prevalence": cells(table, "prevalence"),
+                "AUROC [95 %]": cells(table, "auroc", interval=True),
+                "sensitivity": cells(table, "sensitivity", interval=True),
+                "specificity": cells(table, "specificity", interval=True),
+                "missed per 1,000": cells(table, "missed_per_1000", digits=0),
+                "PPV": cells(table, "ppv"),
+                "ECE": cells(table, "ece"),
+                "AUROC minus rest": cells(table, "difference", interval=True, missing=""),
+                "p, corrected": [p_text(p) for p in table["p_corrected"]],
+                "note": _notes(table),
+            }
+        )
+
+    def small(self, attribute: str) -> list[str]:
+        """Groups of an attribute with too few patients."""
+        return [] if attribute == OVERALL else self.frames[attribute].too_few
+
+    def enough(self, attribute: str) -> list[str]:
+        """Groups of an attribute with enough patients, in order."""
+        frame = self.frames[attribute]
+        return [group for group in frame.groups if group not in frame.too_few]
+
+    @functools.cached_property
+    def gaps(self) -> pd.DataFrame:
+        """The max-min gap of the AUROC of each attribute beside its null."""
+        found = {attribute: self._gap(attribute) for attribute in self.frames}
+        table = pd.DataFrame(found.values(), columns=list(Gap._fields))
+        return table.assign(
+            attribute=list(found), groups=[len(self.enough(name)) for name in found]
+        )
+
+    def shown_gaps(self) -> pd.DataFrame:
+        """The gaps as text."""
+        table = self.gaps
+        return pd.DataFrame(
+            {
+                "attribute": table["attribute"],
+                "groups": table["groups"],
+                "max-min AUROC": [number(v) for v in table["value"]],
+                "by chance alone: mean": [number(v) for v in table["null_mean"]],
+                "95 % below": [number(v) for v in table["null_95"]],
+                "p": [p_text(p) for p in table["p_value"]],
+            }
+        )
+
+    def _gap(self, attribute: str) -> Gap:
+        frame = self.frames[attribute]
+        use = np.isin(frame.labels.astype(str), self.enough(attribute))
+        rows = frame.rows[use]
+        control = None
+        if _CONTROL in rows and _CONTROL not in attribute.split(" x "):
+            control = group_labels(rows, _CONTROL).astype(str)
+        return max_min_gap(
+            rows["y_true"],
+            rows["y_score"],
+            frame.labels[use].astype(str),
+            patient_codes(rows)[0],
+            seed=_SEED,
+            control=control,
+            n_replicates=int(np.clip(4e7 / max(len(rows), 1), 199, 999)),
+        )
+
+    @functools.cached_property
+    def probabilities(self) -> tuple[np.ndarray, np.ndarray, str] | None:
+        """Probabilities of the test rows, bin edges from validation, and how they were made."""
+        validation = self.run.rows(self.task, "validation")
+        if validation["y_true"].nunique() < 2:
+            return None
+        scores, own = self.rows["y_score"].to_numpy(), validation["y_score"].to_numpy()
+        both = np.concatenate([scores, own])
+        if self.task != "anomaly" and both.min() >= 0 and both.max() <= 1:
+            return scores, calibration.equal_mass_edges(own), "Scores are taken as probabilities."
+        line = calibration.platt(validation["y_true"], own)
+        if not np.isfinite(line.fit).all():
+            return None
+        words = (
+            "Scores are no probabilities; a logistic line (Platt) fitted on validation rows makes"
+            " them so, and what is shown is the calibration of its result."
+        )
+        return line(scores), calibration.equal_mass_edges(line(own)), words
+
+    @functools.cached_property
+    def calibration(self) -> pd.DataFrame:
+        """Slope, intercept and errors of calibration by group; ECE beside its null mean."""
+        rows = []
+        for attribute, group, inside in self._slices():
+            rows.append((attribute, group, *self._calibrated(inside)))
+        names = ["slope", "intercept", "squared_error", "brier", "ece", "ece_null"]
+        return pd.DataFrame(rows, columns=["attribute", "group", *names])
+
+    def _calibrated(self, inside: np.ndarray) -> tuple[float, ...]:
+        if self.probabilities is None:
+            return (np.nan,) * 6
+        p, edges, _ = self.probabilities
+        y, p = self.rows["y_true"].to_numpy()[inside], p[inside]
+        n_draws = int(np.clip(2e6 / max(len(p), 1), 10, 200))
+        return (
+            calibration.calibration_slope(y, p),
+            calibration.calibration_intercept(y, p),
+            calibration.debiased_squared_error(y, p, edges),
+            calibration.brier(y, p),
+            calibration.ece(y, p, edges),
+            calibration.ece_null(p, edges, seed=_SEED, n_draws=n_draws),
+        )
+
+    def _slices(self) -> list[tuple[str, str, np.ndarray]]:
+        found: list[tuple[str, str, Any]] = [(OVERALL, "all", np.ones(len(self.rows), dtype=bool))]
+        for attribute, frame in self.frames.items():
+            found += [(attribute, g, frame.labels == g) for g in self.enough(attribute)]
+        return found
+
+    def shown_calibration(self) -> pd.DataFrame:
+        """The calibration table as text."""
+        table = self.calibration
+        columns = {
+            "slope": "slope (1)",
+            "intercept": "intercept (0)",
+            "squared_error": "squared error, debiased (0)",
+            "brier": "Brier",
+            "ece": "ECE",
+            "ece_null": "ECE if perfect",
+        }
+        groups = [name(a, g) for a, g in table[["attribute", "group"]].to_numpy()]
+        shown = {title: table[column].map(number) for column, title in columns.items()}
+        return pd.DataFrame({"group": groups, **shown})
+
+    def parity(self, attribute: str) -> pd.DataFrame:
+        """Gaps of decisions at the validated threshold, as text."""
+        table = parity.parity_table(self.frames[attribute], self.threshold)
+        chance = ["" if np.isnan(v) else number(v) for v in table["chance"]]
+        return pd.DataFrame(
+            {
+                "criterion": table["criterion"],
+                "difference": [number(v) for v in table["difference"]],
+                "by chance alone": chance,
+                "undefined in": table["undefined"],
+                "too few in": table["too_few"],
+            }
+        )
+
+    def stratified(self, attribute: str) -> pd.DataFrame | None:
+        """AUROC by group within each view, as text; None where it makes no sense."""
+        if _CONTROL not in self.rows or _CONTROL in attribute.split(" x "):
+            return None
+        large = self.enough(attribute)
+        if not large:
+            return None
+        rows = []
+        for group in large:
+            within = GroupFrame(self.frames[attribute].part(group), _CONTROL)
+            values = within.by_group(metrics.auroc)
+            small = within.too_few
+            rows.append({g: "too few" if g in small else number(v) for g, v in values.items()})
+        groups = pd.Series(large, name="group", dtype=object)
+        return pd.concat([groups, pd.DataFrame(rows).fillna("none")], axis=1)
+
+
+def name(attribute: str, group: str) -> str:
+    """'sex: F', or 'all'."""
+    return "all" if attribute == OVERALL else f"{attribute}: {group}"
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number for people; 'undefined' for NaN."""
+    return "undefined" if pd.isna(value) else f"{value:.{digits}f}"
+
+
+def p_text(p: float) -> str:
+    """A p value for people; empty for NaN."""
+    return "" if pd.isna(p) else "< .001" if p < 0.001 else f"{p:.3f}".lstrip("0")
+
+
+def cells(
+    table: pd.DataFrame,
+    metric: str,
+    *,
+    interval: bool = False,
+    digits: int = 3,
+    missing: str = "undefined",
+) -> list[str]:
+    """A column as text, with [low, high] from `<metric>_ci_low` or `<metric>_low` if asked."""
+    found = []
+    for _, row in table.iterrows():
+        value = row.get(metric, np.nan)
+        low = row.get(f"{metric}_low", row.get(f"{metric}_ci_low", np.nan))
+        high = row.get(f"{metric}_high", row.get(f"{metric}_ci_high", np.nan))
+        text = f"{value:.{digits}f}"
+        if interval and np.isfinite([low, high]).all():
+            text += f" [{low:.{digits}f}, {high:.{digits}f}]"
+        hidden = "too few" if row["too_few"] else missing
+        found.append(hidden if np.isnan(value) else text)
+    return found
+
+
+def _notes(table: pd.DataFrame) -> list[str]:
+    rows = zip(table["too_few"], table["flagged"], strict=True)
+    return ["too few" if small else "worse" if bad else "" for small, bad in rows]
+
+
+def _threshold(run: Run, task: str) -> float:
+    value = run.thresholds.get(task, {}).get("youden")
+    return float("nan") if value is None else float(value)

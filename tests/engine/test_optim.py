@@ -1,0 +1,102 @@
+"""The optimiser equals torch's, and averages are what they say."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxfair.engine.optim import OptimConfig, averaged_params, make_optimizer
+from jaxfair.errors import InputError
+
+STEPS = 40
+GRADS = np.random.default_rng(0).normal(size=(STEPS, 3, 2)).astype(np.float32)
+
+
+def trajectory(config):
+    """Returns the parameters after each step, and what is evaluated after the last."""
+    optimizer = make_optimizer(config)
+    params = {"w": jnp.ones((3, 2)), "b": jnp.zeros(2)}
+    state, seen = optimizer.init(params), []
+    update = jax.jit(optimizer.update, donate_argnums=1)  # as the step gives its state away
+    for grad in GRADS:
+        updates, state = update({"w": grad, "b": grad[0]}, state, params)
+        params = optax.apply_updates(params, updates)
+        seen.append(params)
+    return seen, averaged_params(params, state)
+
+
+@pytest.mark.parametrize("name", ["nadam", "adam", "sgd"])
+def test_each_optimiser_moves_as_torch_moves(name):
+    torch = pytest.importorskip("torch")
+    makers = {
+        "nadam": lambda p: torch.optim.NAdam(p, lr=0.01),
+        "adam": lambda p: torch.optim.Adam(p, lr=0.01),
+        "sgd": lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.8),
+    }
+    ours, _ = trajectory(OptimConfig(name, 0.01, momentum=0.8))
+    weight = torch.ones(3, 2, requires_grad=True)
+    peer = makers[name]([weight])
+    for grad, params in zip(GRADS, ours, strict=True):
+        weight.grad = torch.tensor(grad)
+        peer.step()
+        np.testing.assert_allclose(params["w"], weight.detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["nadam", "adam", "sgd"])
+def test_the_rate_falls_by_half_a_cosine(name):
+    torch = pytest.importorskip("torch")
+    ours, _ = trajectory(OptimConfig(name, 0.01, decay_steps=STEPS))
+    weight = torch.ones(3, 2, requires_grad=True)
+    makers = {"nadam": torch.optim.NAdam, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+    peer = makers[name]([weight], lr=0.01, **({"momentum": 0.9} if name == "sgd" else {}))
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(peer, STEPS)
+    for grad, params in zip(GRADS, ours, strict=True):
+        weight.grad = torch.tensor(grad)
+        peer.step()
+        rate.step()
+        np.testing.assert_allclose(params["w"], weight.detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_without_an_average_the_last_parameters_are_evaluated():
+    seen, evaluated = trajectory(OptimConfig("nadam", 0.01))
+    jax.tree.map(np.testing.assert_array_equal, evaluated, seen[-1])
+
+
+@pytest.mark.parametrize("begin", [0, 25])
+def test_a_late_average_is_the_mean_of_the_parameters_that_count(begin):
+    seen, evaluated = trajectory(OptimConfig("sgd", 0.01, average="late", average_from=begin))
+    expected = np.mean([params["w"] for params in seen[begin:]], axis=0)
+    np.testing.assert_allclose(evaluated["w"], expected, rtol=1e-5)
+
+
+def test_an_exponential_average_weighs_the_past_by_its_decay():
+    seen, evaluated = trajectory(OptimConfig("adam", 0.01, average="ema", ema_decay=0.9))
+    weights = 0.9 ** np.arange(STEPS)[::-1]
+    expected = np.average([params["w"] for params in seen], axis=0, weights=weights)
+    np.testing.assert_allclose(evaluated["w"], expected, rtol=1e-5)
+
+
+def test_an_average_changes_no_step():
+    plain, _ = trajectory(OptimConfig("nadam", 0.01))
+    averaged, _ = trajectory(OptimConfig("nadam", 0.01, average="ema"))
+    jax.tree.map(np.testing.assert_array_equal, plain, averaged)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        (
+            {"name": "nadm"},
+            "optim.name is 'nadm'; known are adam, nadam, sgd. Did you mean 'nadam'",
+        ),
+        ({"average": "last"}, "optim.average is 'last'; known are none, ema, late"),
+        ({"learning_rate": 0}, "optim.learning_rate is 0; it must be positive."),
+        ({"decay_steps": -1}, "optim.decay_steps is -1; it must be 0 or more."),
+        ({"momentum": 1.0}, r"optim.momentum is 1.0; it must be in \[0, 1\)."),
+        ({"average_from": -1}, "optim.average_from is -1; it must be 0 or more."),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_rule(fields, sentence):
+    with pytest.raises(InputError, match=sentence):
+        OptimConfig(**fields)

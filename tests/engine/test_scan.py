@@ -1,0 +1,136 @@
+"""Several chunks per call: the numbers of one chunk per call, compiled once."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from jaxfair import train
+from jaxfair.engine import scan
+from jaxfair.engine.features import Cached
+from tests.engine.test_resume import assert_same, kill_and_resume, outcome, toy  # noqa: F401
+from tests.privacy.toy import (
+    Bench,
+    conv_loss,
+    conv_params,
+    examples_of,
+    flat64,
+    method_of,
+    plan_of,
+)
+
+POPULATION = examples_of(np.linspace(0.01, 8.0, 40))
+STEPS = 9
+
+
+def cached(feed):
+    """The same feed with its examples in memory, in an order of their own."""
+    order = np.random.default_rng(0).permutation(len(feed.population.rows))
+    values = {name: read(order) for name, read in feed.fields.items()}
+    return feed._replace(fields={n: Cached(v, np.argsort(order)) for n, v in values.items()})
+
+
+def scanned(bench, feed, length, blocks=((0, STEPS),)):
+    """Trains blocks of steps; returns the calls, the state and what the last call released."""
+    calls, state = scan.make_scanned_calls(bench.step, feed, bench.frozen, length), bench.start()
+    for first, count in blocks:
+        for arguments in calls.arguments(first, count):
+            state, released = calls.update(state, calls.frozen, *arguments)
+    return calls, state, released
+
+
+def bench_of(devices=1, clipping="fast"):
+    """Draws of 0 to some 16 of 40 units in chunks of 8: none, one, or several chunks each."""
+    plan = plan_of(1.0, prob=0.2, batch=8, clipping=clipping)
+    method = method_of(conv_loss, conv_params)
+    return Bench(method, plan, devices, microbatch=1, chunk=8, optimizer=optax.adam(0.1))
+
+
+@pytest.mark.parametrize("clipping", ["vmap", "fast"])
+@pytest.mark.parametrize("devices", [1, 2, 8])
+def test_the_state_is_that_of_one_chunk_per_call(devices, clipping):
+    bench = bench_of(devices, clipping)
+    feed = cached(bench.feed(POPULATION))
+    truth, seen = bench.train(feed, steps=STEPS)
+    calls, state, released = scanned(bench, feed, length=4)
+    assert int(state.step) == STEPS
+    for ours, theirs in zip(state, truth, strict=True):
+        np.testing.assert_allclose(flat64(ours), flat64(theirs), rtol=1e-6, atol=1e-6)
+    for name, value in seen[-1].items():
+        np.testing.assert_allclose(released[name], value, rtol=1e-6)
+    assert calls.update._cache_size() == 1
+
+
+def test_blocks_that_end_within_a_call_change_nothing():
+    bench = bench_of()
+    feed = cached(bench.feed(POPULATION))
+    whole = scanned(bench, feed, length=4)[1]
+    calls, parts, _ = scanned(bench, feed, length=4, blocks=((0, 3), (3, 1), (4, 5)))
+    np.testing.assert_array_equal(flat64(parts), flat64(whole))
+    assert calls.update._cache_size() == 1
+
+
+def test_a_draw_may_reach_over_several_calls_and_be_empty():
+    bench = bench_of()
+    everyone = cached(bench.feed(POPULATION, prob=1.0))
+    nobody = everyone._replace(sampling_prob=0.0)
+    for feed in (everyone, nobody):
+        truth, seen = bench.train(feed, steps=2)
+        _, state, released = scanned(bench, feed, length=2, blocks=((0, 2),))
+        np.testing.assert_allclose(flat64(state), flat64(truth), rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(
+            released["noisy_mean_norm"], seen[-1]["noisy_mean_norm"], rtol=1e-6
+        )
+
+
+def test_the_way_is_chosen_by_backend_and_by_what_is_cached(monkeypatch):
+    bench = bench_of()
+    plain = bench.feed(POPULATION)
+    feed = cached(plain)
+    assert scan.make_calls(bench.step, feed, bench.frozen).update is bench.step.update
+    monkeypatch.setattr(scan, "SCANNED", ("cpu",))
+    assert scan.make_calls(bench.step, feed, bench.frozen).update is not bench.step.update
+    assert scan.make_calls(bench.step, plain, bench.frozen).update is bench.step.update
+    monkeypatch.setattr(scan, "STORE_BYTES", 10)
+    assert scan.make_calls(bench.step, feed, bench.frozen).update is bench.step.update
+
+
+def test_skipped_chunks_cost_no_training():
+    bench = bench_of()
+    feed = cached(bench.feed(POPULATION))
+    (block,) = next(iter(scan.make_scanned_calls(bench.step, feed, {}, 64).arguments(0, 1)))
+    assert int(np.sum(block["is_real"])) < 8
+    assert not np.any(np.asarray(block["is_last"])[~np.asarray(block["is_real"])])
+    assert jax.tree.leaves(block)[0].shape[0] == 64
+
+
+@pytest.fixture
+def scanned_toy(toy, monkeypatch):  # noqa: F811
+    """The toy runs of test_resume, with their images cached and several chunks per call."""
+
+    def fields(method, frozen, dataset, rows, **kwargs):
+        place = np.argsort(rows)
+        return {name: Cached(read(rows), place) for name, read in dataset.fields.items()}
+
+    monkeypatch.setattr(scan, "SCANNED", ("cpu",))
+    monkeypatch.setattr(scan, "CHUNKS_PER_CALL", 3)
+    monkeypatch.setattr(train, "training_fields", fields)
+    return toy
+
+
+def test_a_scanned_run_pays_and_writes_what_the_other_does(scanned_toy, monkeypatch):
+    ours = outcome(scanned_toy("scanned"))
+    monkeypatch.setattr(scan, "SCANNED", ())
+    theirs = outcome(scanned_toy("plain"))
+    np.testing.assert_allclose(flat64(ours[0].params), flat64(theirs[0].params), atol=1e-6)
+    assert ours[2:] == theirs[2:], "epsilon and the head of the ledger"
+    for our, their in zip(ours[1], theirs[1], strict=True):
+        assert our == pytest.approx(their, rel=1e-5)
+
+
+def test_a_scanned_run_killed_anywhere_ends_bit_equal(scanned_toy, monkeypatch):
+    whole = outcome(scanned_toy("whole"))
+    for kill_at in (30, 60, 90):
+        came, folder = kill_and_resume(scanned_toy, monkeypatch, f"k{kill_at}", kill_at)
+        assert came
+        assert_same(outcome(folder), whole)
