@@ -19,17 +19,15 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from jaxfair import files, report
-from jaxfair.config import plan_from_settings, settings_from_config
+from jaxfair.config import settings_from_config
 from jaxfair.data.dataset import Dataset, open_dataset
-from jaxfair.engine.optim import averaged_params, make_optimizer
+from jaxfair.engine.optim import averaged_params
 from jaxfair.errors import InputError
 from jaxfair.fairness.table import fairness_table, fit_thresholds
 from jaxfair.methods.base import Method, PyTree
-from jaxfair.run import checkpoint
-from jaxfair.run.checkpoint import Checkpoint
 from jaxfair.run.folder import RunFolder
 from jaxfair.run.log import Board, progress_bar
-from jaxfair.start import description, first_variables
+from jaxfair.start import description, trained_assembly
 
 __all__ = ["main", "run", "score_rows"]
 
@@ -52,15 +50,11 @@ def run(
     """
     settings, folder = settings_from_config(config), RunFolder(pathlib.Path(workdir))
     dataset = open_dataset(settings.data, progress=progress)
-    method, params, frozen = first_variables(settings)
-    like = Checkpoint(params, make_optimizer(settings.optim).init(params), 0)
-    ledger = plan_from_settings(settings).open_ledger(folder.ledger)
-    trained = checkpoint.restore(folder.checkpoints, like, ledger)
-    if trained is None:
-        raise InputError(f"{workdir} holds no checkpoint; train it before it is evaluated.")
+    stage, trained = trained_assembly(settings, folder)
+    method, frozen = stage.method, jax.device_get(stage.frozen)
 
     rows = evaluated_rows(dataset, method)
-    params = averaged_params(trained.params, trained.opt_state)
+    params = jax.device_get(averaged_params(trained.params, trained.opt_state))
     scores = score_rows(method, params, frozen, dataset, np.unique(rows["row"]), progress=progress)
     maps = scores.pop("maps", None)
     predictions = predictions_table(dataset, rows, scores)
@@ -72,7 +66,7 @@ def run(
     table = fairness_table(predictions, attributes=groups, seed=settings.seed)
     files.write_table(folder.fairness, table)
     if settings.train.tensorboard:
-        _write_board(folder, table, trained.step, private=settings.dp.enabled)
+        _write_board(folder, table, int(trained.step), private=settings.dp.enabled)
     if maps is not None and (with_images or dataset.data == "phantom"):
         _write_maps(folder, dataset, predictions, np.unique(rows["row"]), maps)
 

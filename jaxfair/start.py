@@ -1,23 +1,69 @@
-"""What a run begins with: fresh parameters, or those of the run that train.start_from names."""
+"""What a config begins with: its data, its network (fresh, or train.start_from), its training."""
 
 import json
 import pathlib
 from typing import Any
 
 import jax
+import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxfair.config import Settings, method_from_settings, plan_from_settings, settings_from_config
+from jaxfair.data.dataset import Dataset
+from jaxfair.engine.assembly import Assembly, assemble, join
+from jaxfair.engine.mesh import make_mesh
+from jaxfair.engine.optim import make_optimizer
+from jaxfair.engine.population import Population, make_population
+from jaxfair.engine.stages import restore, stages_of
+from jaxfair.engine.step import DEFAULT_MICROBATCH, TrainState
 from jaxfair.errors import InputError
 from jaxfair.methods.base import Method, PyTree
 from jaxfair.methods.catalog import DESCRIPTIONS
-from jaxfair.run import checkpoint
-from jaxfair.run.checkpoint import Checkpoint
 from jaxfair.run.folder import RunFolder
 
-__all__ = ["description", "first_variables"]
+__all__ = [
+    "assembly_of",
+    "description",
+    "first_variables",
+    "population_of",
+    "trained_assembly",
+]
 
 _HEAD = "['head']"
+
+
+def assembly_of(settings: Settings, mesh: Mesh | None = None) -> Assembly:
+    """Returns the training of a config without its data, checked (`assembly.assemble`)."""
+    return _assembly(settings, mesh, assemble)
+
+
+def population_of(settings: Settings, dataset: Dataset) -> Population:
+    """Returns who may be drawn: the units of the training split that the config protects."""
+    unit = settings.dp.unit or dataset.unit
+    ids, rows = dataset.units(unit)
+    return make_population(
+        ids,
+        rows,
+        unit=unit,
+        name=dataset.population,
+        data=dataset.data,
+        selection=dataset.selection,
+        digest=dataset.digest,
+    )
+
+
+def trained_assembly(settings: Settings, folder: RunFolder) -> tuple[Assembly, TrainState]:
+    """Returns the network of a run's last stage and the state that its last checkpoint holds.
+
+    Raises InputError where the run holds no checkpoint.
+    """
+    assembly = _assembly(settings, make_mesh(1), join)
+    ledger = assembly.plan.open_ledger(folder.ledger, writes=False)
+    _, stage, state = restore(stages_of(assembly), folder, ledger)
+    if not int(state.step):
+        raise InputError(f"{folder.path} holds no checkpoint; train it first.")
+    return stage, state
 
 
 def first_variables(settings: Settings) -> tuple[Method, PyTree, PyTree]:
@@ -38,7 +84,7 @@ def first_variables(settings: Settings) -> tuple[Method, PyTree, PyTree]:
     theirs = _leaves(_last_variables(folder, before))
     fresh_head = before.data.tasks != settings.data.tasks
 
-    def taken(path: Any, leaf: jax.Array) -> jax.Array:
+    def taken(path: Any, leaf: Any) -> Any:
         name = jax.tree_util.keystr(path)
         if fresh_head and name.startswith(_HEAD):
             return leaf
@@ -73,19 +119,31 @@ def description(settings: Settings) -> dict[str, Any]:
     return told | {"start_from": claim["config_digest"], "note": note}
 
 
+def _assembly(settings: Settings, mesh: Mesh | None, make: Any) -> Assembly:
+    method, params, frozen = first_variables(settings)
+    return make(
+        plan_from_settings(settings),
+        method,
+        make_optimizer(settings.optim),
+        spec=settings.data.spec,
+        variables=(params, frozen),
+        microbatch=settings.dp.microbatch or DEFAULT_MICROBATCH,
+        mesh=mesh,
+    )
+
+
 def _settings_of(folder: RunFolder) -> Settings:
     return settings_from_config(ConfigDict(json.loads(folder.config.read_text())))
 
 
 def _last_variables(folder: RunFolder, settings: Settings) -> tuple[PyTree, PyTree]:
-    _, params, frozen = first_variables(settings)
-    ledger = plan_from_settings(settings).open_ledger(folder.ledger, writes=False)
-    found = checkpoint.restore(folder.checkpoints, Checkpoint(params, None, 0), ledger)
-    if found is None:
-        raise InputError(f"train.start_from is {folder.path}, which holds no checkpoint.")
-    return found.params, frozen
+    try:
+        stage, state = trained_assembly(settings, folder)
+    except InputError as error:
+        raise InputError(f"train.start_from is {folder.path}: {error}") from error
+    return jax.device_get((state.params, stage.frozen))
 
 
-def _leaves(trees: tuple[PyTree, ...]) -> dict[str, jax.Array]:
+def _leaves(trees: tuple[PyTree, ...]) -> dict[str, np.ndarray]:
     pairs = [pair for tree in trees for pair in jax.tree_util.tree_leaves_with_path(tree)]
     return {jax.tree_util.keystr(path): leaf for path, leaf in pairs}

@@ -19,6 +19,7 @@ import jax
 from jaxfair import train
 from jaxfair.benchmark import results
 from jaxfair.config import load_config
+from jaxfair.engine import assembly
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FAE = {
@@ -40,8 +41,8 @@ class Watch:
     """Stands between the loop of `train` and its loader and step, and looks at the clock."""
 
     def __init__(self) -> None:
-        self.asked, self.given, self.calls = [], [], None
-        self.prefetch, self.make_calls = train.prefetch, train.make_calls
+        self.asked, self.given, self.delivery = [], [], None
+        self.prefetch, self.make_delivery = assembly.prefetch, assembly.make_delivery
 
     def watched_prefetch(self, items):
         source = self.prefetch(items)
@@ -54,9 +55,9 @@ class Watch:
             self.given.append(time.perf_counter())
             yield item
 
-    def watched_calls(self, *arguments):
-        self.calls = self.make_calls(*arguments)
-        return self.calls
+    def watched_delivery(self, *arguments):
+        self.delivery = self.make_delivery(*arguments)
+        return self.delivery
 
     def row(self) -> dict:
         """The first step compiles and is left out; the loop ends when it asks in vain."""
@@ -66,7 +67,7 @@ class Watch:
             "steps": len(self.given),
             "seconds_per_step": wall / len(waits),
             "waiting_share": sum(waits) / wall,
-            "compiles_of_the_step": self.calls.update._cache_size(),
+            "compiles_of_the_step": self.delivery.update._cache_size(),
         }
 
 
@@ -79,12 +80,12 @@ def measure(name: str, steps: int, home: str) -> dict:
         config.data.root = f"{home}/data"
         config.update_from_flattened_dict(overrides)
     watch, evaluate, report = Watch(), train.evaluate.run, train.report.run
-    train.prefetch, train.make_calls = watch.watched_prefetch, watch.watched_calls
+    assembly.prefetch, assembly.make_delivery = watch.watched_prefetch, watch.watched_delivery
     train.evaluate.run = train.report.run = lambda *a, **k: None
     try:
         folder = train.run(config, f"{home}/{name}", progress=False)
     finally:
-        train.prefetch, train.make_calls = watch.prefetch, watch.make_calls
+        assembly.prefetch, assembly.make_delivery = watch.prefetch, watch.make_delivery
         train.evaluate.run, train.report.run = evaluate, report
     found = json.loads(folder.microbatch.read_text())
     return {

@@ -23,7 +23,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from jaxfair import files
-from jaxfair.audit.bench import Bench, assemble, reference
+from jaxfair.audit.bench import Bench, reference, under_audit
 from jaxfair.audit.faults import self_test
 from jaxfair.audit.trials import Size, canary_scores, examine
 from jaxfair.config import (
@@ -32,9 +32,8 @@ from jaxfair.config import (
     settings_from_config,
 )
 from jaxfair.data.dataset import Dataset, open_dataset
+from jaxfair.engine.assembly import join
 from jaxfair.engine.features import training_fields
-from jaxfair.engine.feed import make_population
-from jaxfair.engine.mesh import make_mesh, put_replicated
 from jaxfair.engine.optim import make_optimizer
 from jaxfair.errors import InputError
 from jaxfair.phantom.write import PhantomConfig
@@ -45,7 +44,7 @@ from jaxfair.privacy.detectors import CanaryScores
 from jaxfair.privacy.plan import PrivacyPlan, make_plan
 from jaxfair.privacy.secret import Secret, insecure_secret, os_secret
 from jaxfair.run.log import progress_bar
-from jaxfair.start import first_variables
+from jaxfair.start import first_variables, population_of
 
 __all__ = ["main", "run"]
 
@@ -84,10 +83,10 @@ def run(
     claim = _claim(settings)
     bench = _bench(settings, claim, _small_data(settings, out, progress))
     with progress_bar(2 * claim.steps, what="audit", hidden=not progress) as bar:
-        step, coins = assemble(bench), np.random.default_rng(seed)
+        tried, coins = under_audit(bench), np.random.default_rng(seed)
         verdicts, scores = examine(
             bench,
-            step,
+            tried,
             _secret(seed),
             reference(bench),
             size,
@@ -95,9 +94,9 @@ def run(
             probe=True,
             tick=bar.update,
         )
-        plain = bench._replace(plan=_plain(settings, claim))
+        plain = bench._replace(assembly=bench.assembly.with_parts(plan=_plain(settings, claim)))
         power = canary_scores(
-            plain, assemble(plain), _secret(seed), size.canaries, coins=coins, tick=bar.update
+            plain, under_audit(plain), _secret(seed), size.canaries, coins=coins, tick=bar.update
         )
     result = {
         "config": config.name,
@@ -190,24 +189,23 @@ def _small_data(settings: Settings, out: pathlib.Path, progress: bool) -> Datase
 
 
 def _bench(settings: Settings, claim: PrivacyPlan, dataset: Dataset) -> Bench:
-    method, params, frozen = first_variables(settings)
-    mesh = make_mesh()
-    frozen = put_replicated(mesh, frozen)
-    ids, units = dataset.units(settings.dp.unit or dataset.unit)
-    rows = np.concatenate(units)
+    method, *variables = first_variables(settings)
+    made = join(
+        claim,
+        method,
+        make_optimizer(settings.optim),
+        spec=dataset.spec,
+        variables=tuple(variables),
+        microbatch=_MICROBATCH,
+    )
+    population = population_of(settings, dataset)
+    rows = population.all_rows
     return Bench(
         claim=claim,
-        plan=claim,
-        method=method,
-        params=params,
-        frozen=frozen,
-        spec=dataset.spec,
-        fields=training_fields(method, frozen, dataset, rows, progress=False),
-        units=units,
-        population=make_population(ids, units),
-        optimizer=make_optimizer(settings.optim),
-        mesh=mesh,
-        microbatch=_MICROBATCH,
+        assembly=made,
+        fields=training_fields(made.method, made.frozen, dataset.fields, rows, progress=False),
+        units=population.rows,
+        population=population,
     )
 
 

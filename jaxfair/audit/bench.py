@@ -5,6 +5,7 @@ are added from outside: an optimiser that keeps the noisy mean it was given, and
 knows guests, rows whose gradient is a chosen number on one chosen entry of the parameters.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -13,10 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxfair.data.loader import Fields, gather
-from jaxfair.engine.feed import Feed, Population
-from jaxfair.engine.mesh import put_batch, put_replicated
-from jaxfair.engine.step import Randomness, Step, TrainState, make_step
+from jaxfair.data.loader import Fields
+from jaxfair.engine.assembly import Assembly, join
+from jaxfair.engine.chunk import Chunk, Randomness, unit_keys
+from jaxfair.engine.feed import Feed
+from jaxfair.engine.population import Population
+from jaxfair.engine.step import Step, TrainState
 from jaxfair.methods.base import Example, Method, PyTree
 from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.privacy.secret import Secret
@@ -27,13 +30,12 @@ __all__ = [
     "Bench",
     "Guest",
     "Released",
-    "assemble",
-    "chunk_of_rows",
     "feed_of",
     "largest_leaf",
     "noisy_sum",
     "play",
     "reference",
+    "under_audit",
     "with_guests",
 ]
 
@@ -61,89 +63,80 @@ class Bench(NamedTuple):
 
     Attributes:
       claim: the plan that the statement speaks of.
-      plan: the plan that is carried out; equal to the claim, unless a fault is planted.
-      method, params, frozen, optimizer, mesh, microbatch: as `train` has them.
-      spec: shape and dtype of a raw example.
+      assembly: the training as it is carried out; its plan is the claim, unless a fault is
+        planted.
       fields: readers of the prepared examples, by row.
       units: rows of each unit that the claim protects.
       population: the units that the feed draws.
-      make_step, make_feed: the factories.
+      feed_kind: Feed, or a broken one of the same form.
+      broken: Step -> Step; does nothing, unless a fault is planted.
     """
 
     claim: PrivacyPlan
-    plan: PrivacyPlan
-    method: Method
-    params: PyTree
-    frozen: PyTree
-    spec: dict[str, Any]
+    assembly: Assembly
     fields: Fields
     units: list[np.ndarray]
     population: Population
-    optimizer: optax.GradientTransformation
-    mesh: Any
-    microbatch: int
-    make_step: Callable[..., Step] = make_step
-    make_feed: Callable[..., Feed] = Feed
+    feed_kind: type[Feed] = Feed
+    broken: Callable[[Step], Step] = lambda step: step
+
+    @property
+    def method(self) -> Method:
+        return self.assembly.method
+
+    @property
+    def params(self) -> PyTree:
+        return self.assembly.params
 
     @property
     def num_rows(self) -> int:
         return 1 + max(int(rows.max()) for rows in self.units)
-
-    @property
-    def chunk_size(self) -> int:
-        return self.microbatch * self.mesh.size
-
-    def begin(self, step: Step) -> TrainState:
-        """Returns the state before the first step; an update takes it over (donation)."""
-        params = jax.tree.map(np.array, self.params)
-        return put_replicated(self.mesh, step.init(put_replicated(self.mesh, params)))
 
 
 class Released(NamedTuple):
     """One step: the parameters before it, its chunks and keys, and the noisy sum after it."""
 
     params: PyTree
-    chunks: list[PyTree]
+    chunks: list[Chunk]
     randomness: Randomness
     noisy_sum: PyTree
 
 
-def assemble(bench: Bench) -> Step:
-    """Returns the step of a bench; compiled at its first update, then for any draw."""
-    return bench.make_step(
-        with_guests(bench.method),
-        bench.plan,
-        _recording(bench.optimizer),
-        bench.mesh,
-        microbatch=bench.microbatch,
+def under_audit(bench: Bench) -> Assembly:
+    """Returns the training of a bench with guests, and with every noisy mean kept."""
+    made = bench.assembly
+    watched = join(
+        made.plan,
+        with_guests(made.method),
+        _recording(made.optimizer),
+        spec=made.spec,
+        variables=(made.params, made.frozen),
+        microbatch=made.microbatch,
+        mesh=made.mesh,
     )
+    return dataclasses.replace(watched, step=bench.broken(watched.step))
 
 
 def feed_of(bench: Bench, secret: Secret, guests: Sequence[Guest] = ()) -> Feed:
     """Returns the feed of a bench, its population extended by one unit for each guest."""
     first, known = bench.num_rows, bench.population
-    rows = [*known.rows, *(np.array([first + i]) for i in range(len(guests)))]
-    ids = np.concatenate([known.ids, np.arange(len(guests), dtype=np.uint32) + 2**31])
-    return bench.make_feed(
-        secret=secret,
-        population=Population(rows, ids),
-        fields=_fields(bench, guests),
-        mesh=bench.mesh,
-        sampling_prob=bench.plan.sampling_prob,
-        num_leaves=len(jax.tree.leaves(bench.params)),
-        chunk_size=bench.chunk_size,
+    extended = known._replace(
+        rows=[*known.rows, *(np.array([first + i]) for i in range(len(guests)))],
+        ids=np.concatenate([known.ids, np.arange(len(guests), dtype=np.uint32) + 2**31]),
+        groups=np.concatenate([known.groups, np.full(len(guests), -1)]),
     )
+    return bench.feed_kind(*bench.assembly.feed(secret, extended, _fields(bench, guests)))
 
 
-def play(bench: Bench, step: Step, feed: Feed, count: int) -> Iterator[Released]:
+def play(bench: Bench, tried: Assembly, feed: Feed, count: int) -> Iterator[Released]:
     """Trains `count` steps from the beginning and yields what each of them released."""
-    state = bench.begin(step)
+    state = tried.begin()
     for number in range(count):
         params = jax.tree.map(np.array, state.params)
         chunks = []
         for chunk, randomness, is_last in feed.chunks(number, 1):
             chunks.append(chunk)
-            state, _ = step.update(state, bench.frozen, chunk, randomness, is_last)
+            state, _ = tried.update(state, chunk, randomness, is_last=is_last)
         yield Released(params, chunks, randomness, noisy_sum(bench, state))
 
 
@@ -153,13 +146,6 @@ def noisy_sum(bench: Bench, state: TrainState) -> PyTree:
     return jax.tree.map(lambda a: np.array(a) * np.float32(bench.claim.expected_batch_size), mean)
 
 
-def chunk_of_rows(bench: Bench, feed: Feed, rows: Sequence[int]) -> PyTree:
-    """Returns one chunk that holds these rows, -1 standing for padding."""
-    padded = np.full(bench.chunk_size, -1, np.int64)
-    padded[: len(rows)] = rows
-    return put_batch(bench.mesh, gather(feed.fields, padded, padded.astype(np.uint32)))
-
-
 def reference(bench: Bench) -> Callable[[Released], PyTree]:
     """Returns a function from a released step to its clipped sum, in the plain way.
 
@@ -167,16 +153,14 @@ def reference(bench: Bench) -> Callable[[Released], PyTree]:
     """
     method = with_guests(bench.method)
 
-    def chunk_sum(params: PyTree, frozen: PyTree, chunk: PyTree, words: Any) -> PyTree:
-        step_key = jax.random.wrap_key_data(words, impl="threefry2x32")
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, chunk["unit_id"])
+    def chunk_sum(params: PyTree, frozen: PyTree, chunk: Chunk, words: Any) -> PyTree:
+        keys, real = unit_keys(words, chunk.unit_id), ~chunk.is_padding
         loss_fn = lambda p, example, key: method.loss(p, frozen, example, key)[0]
         bound = bench.claim.l2_clip_norm
-        real = ~chunk["is_padding"]
-        return clipping.clipped_sum(loss_fn, params, chunk, keys, real, l2_clip_norm=bound)
+        return clipping.clipped_sum(loss_fn, params, chunk.examples, keys, real, l2_clip_norm=bound)
 
     compiled = jax.jit(chunk_sum)
-    frozen = jax.device_get(bench.frozen)
+    frozen = jax.device_get(bench.assembly.frozen)
 
     def clipped_sum(released: Released) -> PyTree:
         words = released.randomness.examples

@@ -15,12 +15,14 @@ import numpy as np
 import optax
 from jax.sharding import AxisType
 
-from jaxfair.audit.bench import Bench, assemble, reference
+from jaxfair.audit.bench import Bench, reference, under_audit
 from jaxfair.audit.trials import Size, examine
 from jaxfair.data.loader import Fields
-from jaxfair.engine.feed import Feed, make_population
+from jaxfair.engine.assembly import join
+from jaxfair.engine.feed import Feed
 from jaxfair.engine.mesh import AXIS
-from jaxfair.engine.step import Step, make_step
+from jaxfair.engine.population import make_population
+from jaxfair.engine.step import Step
 from jaxfair.methods.base import Method, PyTree
 from jaxfair.methods.fae import FAEConfig, make_fae
 from jaxfair.privacy import noise
@@ -70,14 +72,14 @@ def self_test(
       faults: names of FAULTS; None for all.
     """
     clean = small_bench()
-    step, clipped_sum = assemble(clean), reference(clean)
+    tried, clipped_sum = under_audit(clean), reference(clean)
     names = list(FAULTS) if faults is None else list(faults)
     with progress_bar(
         len(names) + clean_runs, what="self-test", unit="run", hidden=not progress
     ) as bar:
 
         def alarms(bench: Bench, number: int) -> dict[str, str]:
-            own = step if same_step(bench, clean) else assemble(bench)
+            own = tried if same_step(bench, clean) else under_audit(bench)
             key = os_secret() if seed is None else insecure_secret(seed + number)
             coins = np.random.default_rng(None if seed is None else seed + number)
             verdicts, _ = examine(bench, own, key, clipped_sum, size, coins=coins)
@@ -109,7 +111,7 @@ def _fault_row(name: str, alarms: dict[str, str]) -> dict[str, Any]:
 
 def same_step(bench: Bench, clean: Bench) -> bool:
     """Whether both benches have one step, so that it is compiled once."""
-    parts = lambda b: (b.plan, b.method, b.make_step)
+    parts = lambda b: (b.assembly.plan, b.assembly.method, b.broken)
     return parts(bench) == parts(clean)
 
 
@@ -132,19 +134,21 @@ def small_bench(method: Method | None = None, *, steps: int = 20, devices: int =
     )
     cpus = jax.devices("cpu")[:devices]
     mesh = jax.make_mesh((len(cpus),), (AXIS,), axis_types=(AxisType.Auto,), devices=cpus)
+    assembly = join(
+        plan,
+        method,
+        optax.adam(1e-3),
+        spec=spec,
+        variables=(params, frozen),
+        microbatch=32,
+        mesh=mesh,
+    )
     return Bench(
         claim=plan,
-        plan=plan,
-        method=method,
-        params=params,
-        frozen=frozen,
-        spec=spec,
+        assembly=assembly,
         fields=_made_fields(method, frozen, int(ends[-1])),
         units=units,
         population=make_population([str(i) for i in range(UNITS)], units),
-        optimizer=optax.adam(1e-3),
-        mesh=mesh,
-        microbatch=32,
     )
 
 
@@ -203,20 +207,25 @@ class _Shuffled(Feed):
 
     def draw(self, number):
         count = len(self.population.rows)
-        size = max(1, round(self.sampling_prob * count))
+        size = max(1, round(self.plan.sampling_prob * count))
         epoch, place = divmod(number, count // size)
         order = np.random.default_rng(epoch).permutation(count)
         return np.sort(order[place * size : (place + 1) * size])
 
 
+def _with(bench: Bench, **changes: Any) -> Bench:
+    """A bench whose training has other parts than it claims."""
+    return bench._replace(assembly=bench.assembly.with_parts(**changes))
+
+
 def _with_plan(kind: type[PrivacyPlan]) -> Callable[[Bench], Bench]:
     fields = lambda plan: {f.name: getattr(plan, f.name) for f in dataclasses.fields(plan)}
-    return lambda bench: bench._replace(plan=kind(**fields(bench.plan)))
+    return lambda bench: _with(bench, plan=kind(**fields(bench.claim)))
 
 
 def _half_noise(bench: Bench) -> Bench:
-    half = dataclasses.replace(bench.plan, noise_multiplier=bench.plan.noise_multiplier / 2)
-    return bench._replace(plan=half)
+    half = bench.claim.noise_multiplier / 2
+    return _with(bench, plan=dataclasses.replace(bench.claim, noise_multiplier=half))
 
 
 def _image_as_unit(bench: Bench) -> Bench:
@@ -243,18 +252,16 @@ def _coupled_loss(bench: Bench) -> Bench:
         own, aux = inner(params, frozen, example, key)
         return jax.lax.stop_gradient(_weight(jax.lax.stop_gradient(own))) * own, aux
 
-    return bench._replace(method=bench.method._replace(loss=loss))
+    return _with(bench, method=bench.method._replace(loss=loss))
 
 
 def _norm_statistics(bench: Bench) -> Bench:
     """A norm layer's running mean, kept among the parameters and updated without noise."""
 
-    def broken(method: Method, plan: PrivacyPlan, *args: Any, **kwargs: Any) -> Step:
-        step = make_step(method, plan, *args, **kwargs)
-
+    def broken(step: Step) -> Step:
         def update(state, frozen, chunk, randomness, is_last):
-            values = next(v for v in chunk.values() if v.ndim > 1)
-            real = (~chunk["is_padding"]).reshape(-1, *[1] * (values.ndim - 1))
+            values = next(v for v in chunk.examples.values() if v.ndim > 1)
+            real = (~chunk.is_padding).reshape(-1, *[1] * (values.ndim - 1))
             mean = jnp.sum(jnp.where(real, values, 0)) / jnp.maximum(jnp.sum(real), 1)
             state, released = step.update(state, frozen, chunk, randomness, is_last)
             moved = jax.tree.map(lambda p: p + 1e-3 * mean.astype(p.dtype), state.params)
@@ -262,20 +269,20 @@ def _norm_statistics(bench: Bench) -> Bench:
 
         return Step(step.init, update)
 
-    return bench._replace(make_step=broken)
+    return bench._replace(broken=broken)
 
 
 FAULTS: dict[str, Fault] = {
     "no clipping": Fault("canary bound", _with_plan(_Unclipped)),
     "half the noise": Fault("canary bound", _half_noise),
     "NaN leak": Fault("canary bound", _with_plan(_NaNLeak)),
-    "key reuse": Fault("structural", lambda bench: bench._replace(make_feed=_OneKey)),
+    "key reuse": Fault("structural", lambda bench: bench._replace(feed_kind=_OneKey)),
     "normaliser by realised size": Fault("structural", _with_plan(_RealisedSize)),
     "batch-coupled loss": Fault("structural", _coupled_loss),
     "un-noised norm statistics": Fault("structural", _norm_statistics),
     "noise added per device": Fault("noise law", _with_plan(_NoisePerDevice)),
     "shuffled batches accounted as Poisson": Fault(
-        "sampling law", lambda bench: bench._replace(make_feed=_Shuffled)
+        "sampling law", lambda bench: bench._replace(feed_kind=_Shuffled)
     ),
     "patient counted per image": Fault("sampling law", _image_as_unit),
 }

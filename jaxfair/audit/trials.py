@@ -11,14 +11,14 @@ from jaxfair.audit.bench import (
     Bench,
     Guest,
     Released,
-    chunk_of_rows,
     feed_of,
     largest_leaf,
     noisy_sum,
     play,
 )
-from jaxfair.engine.feed import Feed, Population
-from jaxfair.engine.step import Step
+from jaxfair.engine.assembly import Assembly
+from jaxfair.engine.chunk import Randomness
+from jaxfair.engine.feed import Feed
 from jaxfair.errors import InputError
 from jaxfair.methods.base import PyTree
 from jaxfair.privacy import detectors, isolation
@@ -62,7 +62,7 @@ Tick = Callable[[], object]
 
 def examine(
     bench: Bench,
-    step: Step,
+    tried: Assembly,
     secret: Secret,
     clipped_sum: Callable[[Released], PyTree],
     size: Size,
@@ -74,17 +74,17 @@ def examine(
     """Runs all four detectors; returns their verdicts, and the scores of the canaries.
 
     Args:
-      step: of `assemble(bench)`, shared by examinations that differ in their secret.
+      tried: `under_audit(bench)`, shared by examinations that differ in their secret.
       clipped_sum: of `reference(bench)`.
       coins: decides which canaries are in, and where they stand.
       probe: run the isolation check's probes even where the equations prove it.
       tick: called after each step of training.
     """
     claim = bench.claim
-    findings = _structural_findings(bench, step, secret, probe)
-    scores, residuals = _trained(bench, step, secret, clipped_sum, size, coins, tick)
+    findings = _structural_findings(bench, tried, secret, probe)
+    scores, residuals = _trained(bench, tried, secret, clipped_sum, size, coins, tick)
     draws = _drawn_units(bench, secret, size.draws)
-    spoilt = _spoilt_releases(bench, step, secret, size.spoilt)
+    spoilt = _spoilt_releases(bench, tried, secret, size.spoilt)
     verdicts = [
         detectors.structural(findings),
         detectors.noise_law(residuals, claim.noise_stddev()),
@@ -97,17 +97,17 @@ def examine(
 
 
 def canary_scores(
-    bench: Bench, step: Step, secret: Secret, canaries: int, *, coins: np.random.Generator,
+    bench: Bench, tried: Assembly, secret: Secret, canaries: int, *, coins: np.random.Generator,
     tick: Tick = lambda: None,
 ) -> CanaryScores:  # fmt: skip
     """Trains all steps of the claim with canaries and returns their scores, nothing else."""
     size = Size(canaries=canaries, noise_steps=0)
-    return _trained(bench, step, secret, lambda _: None, size, coins, tick)[0]
+    return _trained(bench, tried, secret, lambda _: None, size, coins, tick)[0]
 
 
 def _trained(
     bench: Bench,
-    step: Step,
+    tried: Assembly,
     secret: Secret,
     clipped_sum: Callable[[Released], PyTree],
     size: Size,
@@ -127,7 +127,7 @@ def _trained(
     guests = [Guest(int(entry), PULL * claim.l2_clip_norm, 0) for entry in entries[is_in]]
     sums, ratios = np.zeros(size.canaries), np.zeros(size.canaries)
     residuals: list[PyTree] = []
-    for released in play(bench, step, feed_of(bench, secret, guests), claim.steps):
+    for released in play(bench, tried, feed_of(bench, secret, guests), claim.steps):
         if len(residuals) < size.noise_steps:
             clipped = clipped_sum(released)
             residuals.append(jax.tree.map(np.subtract, released.noisy_sum, clipped))
@@ -145,20 +145,25 @@ def _log_ratio(seen: np.ndarray, q: float, sigma: float) -> np.ndarray:
     return np.logaddexp(np.log1p(-q), drawn) if q < 1 else drawn
 
 
-def _structural_findings(bench: Bench, step: Step, secret: Secret, probe: bool) -> list[str]:
-    method, parts = bench.method, (bench.params, bench.frozen, bench.spec)
+def _structural_findings(bench: Bench, tried: Assembly, secret: Secret, probe: bool) -> list[str]:
+    made = bench.assembly
+    method, parts = bench.method, (made.params, made.frozen, made.spec)
     try:
         isolation.check(method.name, method.loss, method.prepare, *parts, probe=probe)
     except InputError as error:
         return [str(error)]
-    return _key_findings(bench, secret) + _replay_findings(bench, step, secret)
+    return _key_findings(bench, secret) + _replay_findings(bench, tried, secret)
 
 
 def _key_findings(bench: Bench, secret: Secret, steps: int = 16) -> list[str]:
     """Are all keys distinct, and the same whoever takes part?"""
     feed = feed_of(bench, secret)
     known = feed.population
-    fewer = feed._replace(population=Population(known.rows[:-1], known.ids[:-1]))
+    rest = slice(len(known.rows) - 1)
+    without_one = known._replace(
+        rows=known.rows[rest], ids=known.ids[rest], groups=known.groups[rest]
+    )
+    fewer = feed._replace(population=without_one)
     keys = [feed.randomness(number) for number in range(steps)]
     findings = detectors.repeated_keys(
         {
@@ -172,14 +177,14 @@ def _key_findings(bench: Bench, secret: Secret, steps: int = 16) -> list[str]:
     return findings
 
 
-def _replay_findings(bench: Bench, step: Step, secret: Secret) -> list[str]:
+def _replay_findings(bench: Bench, tried: Assembly, secret: Secret) -> list[str]:
     """One step on D and on D without x, keys being equal: what may differ, and by how much?"""
     clip, content = bench.claim.l2_clip_norm, int(bench.units[0][0])
     silent, spoilt, loud = Guest(0, 0.0, content), Guest(-1, 0.0, SPOILT), Guest(0, 1e6 * clip, 0)
     feed = feed_of(bench, secret, [silent, spoilt, loud])
     first, keys = bench.num_rows, feed.randomness(0)
     others = _other_rows(bench)
-    release = lambda row, keys=keys: _one_step(bench, step, feed, [*others, row], keys)
+    release = lambda row, keys=keys: _one_step(bench, tried, feed, [*others, row], keys)
     without, again = release(-1), release(-1)
     slack = _UNSTEADY if detectors.differences(without, again) else 0.0
     findings = []
@@ -196,18 +201,18 @@ def _replay_findings(bench: Bench, step: Step, secret: Secret) -> list[str]:
 
 
 def _one_step(
-    bench: Bench, step: Step, feed: Feed, rows: Sequence[int], keys: object
+    bench: Bench, tried: Assembly, feed: Feed, rows: Sequence[int], keys: Randomness
 ) -> tuple[PyTree, PyTree, PyTree]:
     """(state, released, noisy sum) after the one step whose draw is `rows`."""
-    chunk = chunk_of_rows(bench, feed, rows)
-    state, released = step.update(bench.begin(step), bench.frozen, chunk, keys, True)
+    chunk = tried.chunk(feed.fields, rows)
+    state, released = tried.update(tried.begin(), chunk, keys)
     return jax.device_get(state), jax.device_get(released), noisy_sum(bench, state)
 
 
 def _other_rows(bench: Bench) -> list[int]:
     """One row for each unit but the first, as many as a chunk holds beside one more person."""
-    rows = [int(rows[0]) for rows in bench.units[1 : bench.chunk_size]]
-    return rows + [-1] * (bench.chunk_size - 1 - len(rows))
+    rows = [int(rows[0]) for rows in bench.units[1 : bench.assembly.chunk_size]]
+    return rows + [-1] * (bench.assembly.chunk_size - 1 - len(rows))
 
 
 def _drawn_units(bench: Bench, secret: Secret, steps: int) -> list[np.ndarray]:
@@ -216,31 +221,31 @@ def _drawn_units(bench: Bench, secret: Secret, steps: int) -> list[np.ndarray]:
     for unit, rows in enumerate(bench.units):
         unit_of_row[rows] = unit
     feed = feed_of(bench, secret)._replace(
-        fields={"row": lambda rows: rows.astype(np.int32)}, chunk_size=64 * bench.mesh.size
+        fields={"row": lambda rows: rows.astype(np.int32)}, chunk_size=64 * bench.assembly.mesh.size
     )
     draws: list[list[np.ndarray]] = [[]]
     for chunk, _, is_last in feed.chunks(0, steps):
-        rows = np.asarray(chunk["row"])[~np.asarray(chunk["is_padding"])]
+        rows = np.asarray(chunk.examples["row"])[~np.asarray(chunk.is_padding)]
         draws[-1].append(unit_of_row[rows])
         draws += [[]] if is_last else []
     return [np.concatenate(parts) for parts in draws[:-1]]
 
 
 def _spoilt_releases(
-    bench: Bench, step: Step, secret: Secret, count: int
+    bench: Bench, tried: Assembly, secret: Secret, count: int
 ) -> tuple[int, int, int, int]:
     """How many of `count` noisy sums are not finite with a NaN example, and without one."""
     feed = feed_of(bench, secret, [Guest(-1, 0.0, SPOILT)])
     others, found = _other_rows(bench), [0, 0]
-    chunks = [chunk_of_rows(bench, feed, [*others, row]) for row in (-1, bench.num_rows)]
-    state = bench.begin(step)
+    chunks = [tried.chunk(feed.fields, [*others, row]) for row in (-1, bench.num_rows)]
+    state = tried.begin()
     for number in range(2 * count):
         spoilt = number % 2
         keys = feed.randomness(number)
-        state, _ = step.update(state, bench.frozen, chunks[spoilt], keys, True)
+        state, _ = tried.update(state, chunks[spoilt], keys)
         if not all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state.opt_state[1])):
             found[spoilt] += 1
-            state = bench.begin(step)
+            state = tried.begin()
         if number == 2 * _FUTILE and not found[1]:
             return 0, _FUTILE, found[0], _FUTILE
     return found[1], count, found[0], count

@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxfair import files
 from jaxfair.run import log
-from jaxfair.run.folder import code_digest
+from jaxfair.run.fingerprint import digest_of_code
 
 __all__ = ["environment", "machine", "write"]
 
@@ -33,7 +33,7 @@ def write(path: str | os.PathLike[str], content: Mapping[str, Any]) -> dict[str,
 
 def environment(devices: list[str]) -> dict[str, Any]:
     """Returns `log.environment` with the machine, its malloc and the package's digest."""
-    known = log.environment(devices) | {"machine": machine(), "code": code_digest()}
+    known = log.environment(devices) | {"machine": machine(), "code": digest_of_code()}
     known["malloc"] = os.environ.get("GLIBC_TUNABLES", "")
     return {name: value for name, value in known.items() if name != "command"}
 

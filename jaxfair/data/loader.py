@@ -1,4 +1,4 @@
-"""From drawn indices to padded batches, gathered on another thread.
+"""From drawn indices to padded examples, read ahead on another thread.
 
 The loader is handed indices; it has never heard of sampling or privacy.
 """
@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-__all__ = ["Fields", "gather", "prefetch"]
+__all__ = ["Fields", "prefetch", "read_rows"]
 
 Fields = Mapping[str, Callable[[np.ndarray], np.ndarray]]
 """Name of an array of one example -> reader of rows: (n,) int -> (n, ...)."""
@@ -18,21 +18,17 @@ Fields = Mapping[str, Callable[[np.ndarray], np.ndarray]]
 Item = TypeVar("Item")
 
 
-def gather(fields: Fields, rows: np.ndarray, ids: np.ndarray) -> dict[str, np.ndarray]:
-    """Reads one batch.
+def read_rows(fields: Fields, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Reads examples by row.
 
     Args:
       fields: readers by name.
       rows: (b,) int, the row of each example; -1 stands for padding.
-      ids: (b,) uint32, the unit of each example; anything where `rows` is -1.
 
-    Returns (b, ...) arrays by name, zero in padding rows, with `is_padding` (b,) bool and
-    `unit_id` (b,) uint32.
+    Returns (b, ...) arrays by name, zero in padding rows.
     """
     is_padding = rows < 0
-    batch = {name: _padded(read(rows[~is_padding]), is_padding) for name, read in fields.items()}
-    unit_id = np.where(is_padding, 0, ids).astype(np.uint32)
-    return batch | {"is_padding": is_padding, "unit_id": unit_id}
+    return {name: _padded(read(rows[~is_padding]), is_padding) for name, read in fields.items()}
 
 
 def prefetch(items: Iterable[Item], depth: int = 2) -> Iterator[Item]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from jaxfair.data.dataset import Dataset
 from jaxfair.data.loader import Fields
 from jaxfair.methods.base import Example, Method, PyTree
 from jaxfair.run.log import progress_bar
@@ -38,28 +37,29 @@ class Cached:
 
 
 def training_fields(
-    method: Method, frozen: PyTree, dataset: Dataset, rows: np.ndarray, *, progress: bool = True
+    method: Method, frozen: PyTree, fields: Fields, rows: np.ndarray, *, progress: bool = True
 ) -> Fields:
     """Returns readers of the examples of `rows`, prepared if the Method prepares.
 
     Args:
+      fields: readers of raw examples by row.
       rows: (n,) store rows, each once; the readers take any of them.
 
     A Method without `prepare` reads raw examples from the store as they are needed. Otherwise
     every prepared array is held in memory, (n, ...) in the dtype that the Method chose.
     """
     if method.prepare is None:
-        return dataset.fields
-    place = np.full(len(dataset.manifest), -1, np.int64)
+        return fields
+    place = np.full(1 + int(rows.max(initial=-1)), -1, np.int64)
     place[rows] = np.arange(len(rows))
-    cached = _prepared(method.prepare, frozen, dataset, rows, progress)
+    cached = _prepared(method.prepare, frozen, fields, rows, progress)
     return {name: Cached(values, place) for name, values in cached.items()}
 
 
 def _prepared(
     prepare: Callable[..., Example],
     frozen: PyTree,
-    dataset: Dataset,
+    fields: Fields,
     rows: np.ndarray,
     progress: bool,
 ) -> dict[str, np.ndarray]:
@@ -67,12 +67,11 @@ def _prepared(
     cached: dict[str, np.ndarray] = {}
     with progress_bar(len(rows), what="features", unit="image", hidden=not progress) as bar:
         for start in range(0, len(rows), _BATCH):
-            part = rows[start : start + _BATCH]
-            whole = np.resize(part, _BATCH)
-            raw = {name: read(whole) for name, read in dataset.fields.items()}
+            few = rows[start : start + _BATCH]
+            raw = {name: read(np.resize(few, _BATCH)) for name, read in fields.items()}
             for name, values in prepare(frozen, raw).items():
                 if name not in cached:
                     cached[name] = np.empty((len(rows), *values.shape[1:]), values.dtype)
-                cached[name][start : start + len(part)] = values[: len(part)]
-            bar.update(len(part))
+                cached[name][start : start + len(few)] = values[: len(few)]
+            bar.update(len(few))
     return cached

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
-import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -21,10 +20,10 @@ __all__ = [
     "is_first_host",
     "join_hosts",
     "leave_hosts",
-    "local_part",
+    "local_rows",
     "make_mesh",
-    "put_batch",
     "put_replicated",
+    "put_sharded",
 ]
 
 T = TypeVar("T")
@@ -90,18 +89,17 @@ def first_then_others(act: Callable[[], T]) -> T:
     return act()
 
 
-def local_part(mesh: Mesh, size: int) -> slice:
+def local_rows(mesh: Mesh, size: int) -> slice:
     """Returns which of the `size` rows of a chunk belong to the devices of this host."""
     here = [d.process_index == jax.process_index() for d in mesh.devices.flat]
     rows = size // mesh.size
     return slice(here.index(True) * rows, (here.index(True) + sum(here)) * rows)
 
 
-def put_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    """Spreads this host's rows, (local b, ...), over its devices; see `local_part`."""
+def put_sharded(mesh: Mesh, tree: Any) -> Any:
+    """Spreads this host's rows, (local rows, ...), over its devices; see `local_rows`."""
     sharding = NamedSharding(mesh, PartitionSpec(AXIS))
-    put = jax.make_array_from_process_local_data
-    return {name: put(sharding, values) for name, values in batch.items()}
+    return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(sharding, rows), tree)
 
 
 def put_replicated(mesh: Mesh, tree: Any) -> Any:

@@ -8,83 +8,35 @@ import time
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
-from jax import ShapeDtypeStruct as Struct
-from jax.sharding import Mesh
 
-from jaxfair.engine.mesh import AXIS, put_replicated
-from jaxfair.engine.step import Randomness, Step
-from jaxfair.methods.base import Method, PyTree
-from jaxfair.privacy import noise
+from jaxfair.engine.assembly import Assembly
 
-__all__ = ["CANDIDATES", "fastest", "made_up_call"]
+__all__ = ["CANDIDATES", "fastest"]
 
 CANDIDATES = (8, 16, 32, 64, 128)
 _REPEATS = 3
 
 
-def fastest(
-    make: Callable[[int], Step],
-    method: Method,
-    mesh: Mesh,
-    params: PyTree,
-    frozen: PyTree,
-    spec: dict[str, Struct],
-    *,
-    expected_batch_size: int,
-) -> int:
-    """Returns the microbatch with the most examples per second.
-
-    Args:
-      make: `(microbatch) -> Step`.
-      spec: of one raw example.
-      expected_batch_size: larger microbatches than a device's share of it are not tried,
-        since they would mostly hold padding.
+def fastest(assembly: Assembly) -> int:
+    """Returns the microbatch with which a training sums the most examples per second.
 
     Sizes are tried from small to large until one does not fit or is slower than the best.
+    Larger ones than a device's share of the expected batch are not tried, since they would
+    mostly hold padding.
     """
-    share = -(-expected_batch_size // mesh.size)
+    share = -(-assembly.plan.expected_batch_size // assembly.mesh.size)
     best, best_rate = CANDIDATES[0], 0.0
     for size in CANDIDATES:
         if size > max(share, CANDIDATES[0]):
             break
         try:
-            rate = size / _seconds(
-                made_up_call(make(size), method, mesh, params, frozen, spec, size)
-            )
+            rate = size / _seconds(assembly.with_microbatch(size).made_up_update())
         except jax.errors.JaxRuntimeError:  # it does not fit
             break
         if rate < best_rate:
             break
         best, best_rate = size, rate
     return best
-
-
-def made_up_call(
-    step: Step,
-    method: Method,
-    mesh: Mesh,
-    params: PyTree,
-    frozen: PyTree,
-    spec: dict[str, Struct],
-    microbatch: int,
-) -> Callable[[], None]:
-    """Returns a function that runs one update on zeros and waits for it."""
-    example = spec if method.prepare is None else jax.eval_shape(method.prepare, frozen, spec)
-    rows = microbatch * mesh.size
-    chunk = {name: jnp.zeros((rows, *s.shape), s.dtype) for name, s in example.items()}
-    chunk |= {"is_padding": jnp.zeros(rows, bool), "unit_id": jnp.zeros(rows, jnp.uint32)}
-    chunk = jax.device_put(chunk, jax.NamedSharding(mesh, jax.P(AXIS)))
-    leaves = len(jax.tree.leaves(params))
-    words = jnp.zeros((leaves, noise.DRAWS_PER_NORMAL, 2), jnp.uint32)
-    held = [put_replicated(mesh, step.init(jax.tree.map(jnp.copy, params)))]  # it is given back
-
-    def call() -> None:
-        randomness = Randomness(jnp.zeros(2, jnp.uint32), words)
-        held[0], _ = step.update(held[0], frozen, chunk, randomness, True)
-        jax.block_until_ready(held[0].step)
-
-    return call
 
 
 def _seconds(call: Callable[[], None]) -> float:

@@ -4,7 +4,8 @@ That holds for averages of the parameters too: they are functions of released pa
 cost no privacy (De et al. 2022, arXiv 2204.13650).
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ __all__ = ["AVERAGES", "OPTIMIZERS", "OptimConfig", "averaged_params", "make_opt
 
 OPTIMIZERS = ("adam", "nadam", "sgd")
 AVERAGES = ("none", "ema", "late")
+OF_A_PART = ("name", "learning_rate", "decay_steps", "momentum")
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,9 @@ class OptimConfig:
         exponential average ("ema") or their mean ("late").
       average_from: steps before this one do not count in an average.
       ema_decay: weight of the past in "ema", in [0, 1).
+      parts: parts of the parameters with an optimiser of their own: the path at which a part
+        begins, as "head" or "encoder/conv1", and what differs there of `name`,
+        `learning_rate`, `decay_steps` and `momentum`. The longest path that fits counts.
 
     Raises InputError for a value outside these.
     """
@@ -44,14 +49,15 @@ class OptimConfig:
     average: str = "none"
     average_from: int = 0
     ema_decay: float = 0.99
+    parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for field, known in (("name", OPTIMIZERS), ("average", AVERAGES)):
-            value = getattr(self, field)
+        for name, known in (("name", OPTIMIZERS), ("average", AVERAGES)):
+            value = getattr(self, name)
             if value not in known:
                 names, hint = ", ".join(known), nearest(value, known)
-                raise InputError(f"optim.{field} is {value!r}; known are {names}.{hint}")
-        for holds, field, rule in (
+                raise InputError(f"optim.{name} is {value!r}; known are {names}.{hint}")
+        for holds, name, rule in (
             (self.learning_rate > 0, "learning_rate", "positive"),
             (self.decay_steps >= 0, "decay_steps", "0 or more"),
             (0 <= self.momentum < 1, "momentum", "in [0, 1)"),
@@ -59,22 +65,67 @@ class OptimConfig:
             (self.average_from >= 0, "average_from", "0 or more"),
         ):
             if not holds:
-                raise InputError(f"optim.{field} is {getattr(self, field)}; it must be {rule}.")
+                raise InputError(f"optim.{name} is {getattr(self, name)}; it must be {rule}.")
+        for path, changes in self.parts.items():
+            for name in changes:
+                if name not in OF_A_PART:
+                    raise InputError(
+                        f"optim.parts.{path} sets {name!r}; a part has {', '.join(OF_A_PART)}."
+                        f"{nearest(name, OF_A_PART)}"
+                    )
+            self.of_part(path)
+
+    def of_part(self, path: str) -> "OptimConfig":
+        """Returns the optimiser of one part, or with "" of all the rest."""
+        changes = self.parts.get(path, {})
+        try:
+            return replace(self, **{"parts": {}, **changes})
+        except InputError as error:
+            raise InputError(f"optim.parts.{path}: {error}") from error
 
 
 def make_optimizer(config: OptimConfig) -> optax.GradientTransformation:
     """Returns the optax transformation; epsilon of Adam stands outside the root, as in torch."""
-    if config.name == "sgd":
-        optimizer = optax.sgd(config.learning_rate, momentum=config.momentum)
-    else:
-        optimizer = {"adam": optax.adam, "nadam": nadam}[config.name](config.learning_rate)
-    if config.decay_steps:
-        share = optax.cosine_decay_schedule(1.0, config.decay_steps)
-        optimizer = optax.chain(optimizer, optax.scale_by_schedule(share))
+    optimizer = _of_parts(config) if config.parts else _of_all(config)
     if config.average == "none":
         return optimizer
     decay = config.ema_decay if config.average == "ema" else None
     return optax.chain(optimizer, _averaging(config.average_from, decay))
+
+
+def _of_all(config: OptimConfig) -> optax.GradientTransformation:
+    if config.name == "sgd":
+        optimizer = optax.sgd(config.learning_rate, momentum=config.momentum)
+    else:
+        optimizer = {"adam": optax.adam, "nadam": nadam}[config.name](config.learning_rate)
+    if not config.decay_steps:
+        return optimizer
+    share = optax.cosine_decay_schedule(1.0, config.decay_steps)
+    return optax.chain(optimizer, optax.scale_by_schedule(share))
+
+
+def _of_parts(config: OptimConfig) -> optax.GradientTransformation:
+    """One optimiser a part; each leaf belongs to the longest path that it begins with."""
+    paths = sorted(config.parts, key=len, reverse=True)
+
+    def label(path: Any, leaf: Any) -> str:
+        name = "/".join(str(getattr(key, "key", getattr(key, "idx", key))) for key in path)
+        return next((p for p in paths if f"{name}/".startswith(f"{p.strip('/')}/")), "")
+
+    def labels(params: Any) -> Any:
+        found = jax.tree_util.tree_map_with_path(label, params)
+        for path in set(paths) - set(jax.tree.leaves(found)):
+            known = ", ".join(sorted({str(p[0].key) for p, _ in _leaves_of(params)}))
+            raise InputError(
+                f"optim.parts.{path} is no part of the parameters; they begin with {known}."
+            )
+        return found
+
+    return optax.multi_transform({p: _of_all(config.of_part(p)) for p in ["", *paths]}, labels)
+
+
+def _leaves_of(params: Any) -> Any:
+    return jax.tree_util.tree_leaves_with_path(params)
 
 
 def averaged_params(params: Any, opt_state: Any) -> Any:

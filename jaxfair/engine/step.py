@@ -24,20 +24,14 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, PartitionSpec
 
+from jaxfair.engine.chunk import Chunk, Randomness, unit_keys, zeros
 from jaxfair.engine.mesh import AXIS
 from jaxfair.errors import InputError
 from jaxfair.methods.base import Method, PyTree
-from jaxfair.privacy import isolation, noise
+from jaxfair.privacy import noise
 from jaxfair.privacy.plan import PrivacyPlan
 
-__all__ = [
-    "DEFAULT_MICROBATCH",
-    "Randomness",
-    "Step",
-    "TrainState",
-    "check_isolation",
-    "make_step",
-]
+__all__ = ["DEFAULT_MICROBATCH", "Step", "TrainState", "make_step", "refuse_coupling"]
 
 DEFAULT_MICROBATCH = 32
 """Examples per device whose gradients are held at once, where the config leaves it open."""
@@ -59,41 +53,16 @@ class TrainState(NamedTuple):
     step: jax.Array
 
 
-class Randomness(NamedTuple):
-    """Key material of one step, derived from the run's secret.
-
-    Attributes:
-      examples: uint32 (2,), keys what is random within an example (dropout).
-      noise: uint32 (num_leaves, draws, 2), see `noise.noise_key_data`.
-    """
-
-    examples: Any
-    noise: Any
-
-
 class Step(NamedTuple):
     """Attributes:
     init: `(params) -> TrainState` with zeroed counters.
     update: `(state, frozen, chunk, randomness, is_last) -> (state, released)`; jitted,
-      compiled once for any draw, gives the state's memory back. `chunk` has leaves of
-      shape (chunk_size, ...) with `is_padding` bool and `unit_id` uint32; `released` holds
-      functions of the noisy mean and the parameters, zero until `is_last`.
+      compiled once for any draw, gives the state's memory back. `released` holds functions
+      of the noisy mean and the parameters, zero until `is_last`.
     """
 
     init: Callable[[PyTree], TrainState]
     update: Any
-
-
-def check_isolation(
-    method: Method, plan: PrivacyPlan, params: PyTree, frozen: PyTree, spec: PyTree
-) -> None:
-    """Refuses a private plan for a Method in which one example reaches another's loss.
-
-    The equations of the loss and of `prepare` are read, and probed with made-up examples
-    where reading does not settle it; no data is touched. Raises InputError.
-    """
-    if plan.private:
-        isolation.check(method.name, method.loss, method.prepare, params, frozen, spec)
 
 
 def make_step(
@@ -108,16 +77,13 @@ def make_step(
 
     Args:
       microbatch: examples per device whose gradients are held at once; a chunk with more
-        rows per device is summed in a loop. It changes memory and speed, nothing else.
+        rows per device is summed in a loop. It changes memory and speed, nothing else (a
+        `batch_loss`, of a plain run, sees one microbatch at a time).
 
-    Raises InputError if the plan is private and the Method couples the examples of a batch.
+    Raises InputError if the plan is private and the Method couples the examples of a batch, or
+    at the first call with a chunk that does not divide.
     """
-    if plan.private and method.couples_examples:
-        raise InputError(
-            f"Method {method.name!r} couples the examples of a batch, so one patient's data "
-            "reaches other patients' gradients and clipping bounds nothing: train it with "
-            "dp.enabled=False, or choose a Method whose loss is a sum over examples."
-        )
+    refuse_coupling(method, plan)
     sum_chunk = _sharded_sum(method, plan, mesh, microbatch)
 
     def init(params: PyTree) -> TrainState:
@@ -125,7 +91,7 @@ def make_step(
         return TrainState(params, optimizer.init(params), zeros, jnp.zeros((), jnp.int32))
 
     def update(
-        state: TrainState, frozen: PyTree, chunk: PyTree, randomness: Randomness, is_last: jax.Array
+        state: TrainState, frozen: PyTree, chunk: Chunk, randomness: Randomness, is_last: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         chunk_sum = sum_chunk(state.params, frozen, chunk, randomness.examples)
         total = jax.tree.map(jnp.add, state.clipped_sum, chunk_sum)
@@ -136,19 +102,32 @@ def make_step(
     return Step(init, jax.jit(update, donate_argnums=0))
 
 
+def refuse_coupling(method: Method, plan: PrivacyPlan) -> None:
+    """Raises InputError for a private plan and a Method that says it couples examples."""
+    if plan.private and (method.couples_examples or method.batch_loss is not None):
+        how = "has a batch_loss" if method.batch_loss is not None else "couples_examples is True"
+        raise InputError(
+            f"Method {method.name!r} couples the examples of a batch ({how}), so one patient's "
+            "data reaches other patients' gradients and clipping bounds nothing: train it with "
+            "dp.enabled=False, or choose a Method whose loss is a sum over examples."
+        )
+
+
 def _sharded_sum(method: Method, plan: PrivacyPlan, mesh: Mesh, microbatch: int) -> Callable:
     """Returns `(params, frozen, chunk, key_words) -> clipped_sum` over all devices."""
 
-    def local_sum(params: PyTree, frozen: PyTree, chunk: PyTree, words: jax.Array) -> PyTree:
+    def local_sum(params: PyTree, frozen: PyTree, chunk: Chunk, words: jax.Array) -> PyTree:
         loss_fn = lambda p, example, key: method.loss(p, frozen, example, key)[0]
-        step_key = jax.random.wrap_key_data(words, impl="threefry2x32")
 
-        def part_sum(part: PyTree) -> PyTree:
-            keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, part["unit_id"])
-            mask = ~part["is_padding"]
-            return plan.sum_grads(loss_fn, params, part, keys, mask)
+        def microbatch_sum(rows: Chunk) -> PyTree:
+            keys, mask = unit_keys(words, rows.unit_id), ~rows.is_padding
+            total = plan.sum_grads(loss_fn, params, rows.examples, keys, mask)
+            if method.batch_loss is None:
+                return total
+            coupled = _batch_grads(method, params, frozen, rows.examples, mask, keys)
+            return jax.tree.map(jnp.add, total, coupled)
 
-        return jax.lax.psum(_sum_over_parts(part_sum, chunk, microbatch), AXIS)
+        return jax.lax.psum(_sum_over_microbatches(microbatch_sum, chunk, microbatch), AXIS)
 
     spec = PartitionSpec
     sharded = jax.shard_map(
@@ -159,10 +138,16 @@ def _sharded_sum(method: Method, plan: PrivacyPlan, mesh: Mesh, microbatch: int)
         check_vma=False,
     )
 
-    def checked(*arguments: Any) -> PyTree:
+    def checked(params: PyTree, frozen: PyTree, chunk: Chunk, words: jax.Array) -> PyTree:
+        rows = chunk.is_padding.shape[0]
+        if rows % mesh.size:
+            raise InputError(
+                f"A chunk of {rows} rows does not spread evenly over {mesh.size} devices; give "
+                "chunks of a multiple of microbatch x devices."
+            )
         try:
             with nn.intercept_methods(_refuse_batch_statistics):
-                return sharded(*arguments)
+                return sharded(params, frozen, chunk, words)
         except (_BatchStatistics, flax.errors.ModifyScopeVariableError) as error:
             raise InputError(
                 f"Method {method.name!r} updates statistics while it trains (a BatchNorm, most "
@@ -190,15 +175,29 @@ def _refuse_batch_statistics(next_fun: Callable, args: Any, kwargs: Any, context
     return next_fun(*args, **kwargs)
 
 
-def _sum_over_parts(part_sum: Callable, chunk: PyTree, microbatch: int) -> PyTree:
-    rows = chunk["is_padding"].shape[0]
+def _batch_grads(
+    method: Method, params: PyTree, frozen: PyTree, examples: PyTree, mask: jax.Array, keys: Any
+) -> PyTree:
+    """The gradient of a plain Method's `batch_loss`, weighted by how many rows are real."""
+    batch_loss: Any = method.batch_loss
+    weighted = lambda p: jnp.sum(mask) * batch_loss(p, frozen, examples, mask, keys)
+    return jax.tree.map(lambda g: g.astype(jnp.float32), jax.grad(weighted)(params))
+
+
+def _sum_over_microbatches(microbatch_sum: Callable, chunk: Chunk, microbatch: int) -> PyTree:
+    rows = chunk.is_padding.shape[0]
     if rows <= microbatch:
-        return part_sum(chunk)
-    parts = jax.tree.map(lambda a: a.reshape(-1, microbatch, *a.shape[1:]), chunk)
-    first = jax.tree.map(lambda a: a[0], parts)
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(part_sum, first))
-    add = lambda total, part: (jax.tree.map(jnp.add, total, part_sum(part)), None)
-    return jax.lax.scan(add, zeros, parts)[0]
+        return microbatch_sum(chunk)
+    if rows % microbatch:
+        raise InputError(
+            f"A chunk has {rows} rows on each device, which microbatches of {microbatch} do not "
+            "divide; give chunks of a multiple of microbatch x devices."
+        )
+    cut = jax.tree.map(lambda a: a.reshape(-1, microbatch, *a.shape[1:]), chunk)
+    first = jax.tree.map(lambda a: a[0], cut)
+    nothing = zeros(jax.eval_shape(microbatch_sum, first))
+    add = lambda total, rows: (jax.tree.map(jnp.add, total, microbatch_sum(rows)), None)
+    return jax.lax.scan(add, nothing, cut)[0]
 
 
 def _finish(

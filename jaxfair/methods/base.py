@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-__all__ = ["Example", "Method", "PyTree"]
+import jax.numpy as jnp
+
+__all__ = ["Example", "Method", "PyTree", "Stage", "method_from_loss", "no_loss"]
 
 PyTree = Any
 Example = dict[str, Any]
@@ -22,13 +24,18 @@ class Method(NamedTuple):
       init: `(key, spec) -> (params, frozen)`. `spec` maps the names of a raw example to
         `jax.ShapeDtypeStruct`s. `params` is trained, `frozen` never is.
       loss: `(params, frozen, example, key) -> (float32 scalar, aux)` for one example
-        without a batch axis. `aux` is per-example and never leaves a private step.
+        without a batch axis. `aux` is per-example and never leaves a private step; `no_loss`
+        where there is a `batch_loss` instead.
       score: `(params, frozen, batch) -> {task: (b,) float32}`, deterministic; it may add
         `"maps": (b, h, w)`. The batch holds raw and prepared arrays together.
       prepare: `(frozen, raw example) -> example`, computed once per image and cached, or
         None if the raw example is trained on as it is.
       couples_examples: True if the loss of one example depends on others in the batch;
         such a Method cannot be trained privately.
+      batch_loss: `(params, frozen, batch, mask, keys) -> float32 scalar`, a mean over the rows
+        of one microbatch whose `mask` (b,) is True, added to the mean of `loss`. It couples
+        examples, so it is for plain training only and refused under privacy; None for none.
+      stages: what is trained after this, one after the other; see `Stage`.
     """
 
     name: str
@@ -38,3 +45,44 @@ class Method(NamedTuple):
     score: Callable[..., dict[str, Any]]
     prepare: Callable[..., Example] | None = None
     couples_examples: bool = False
+    batch_loss: Callable[..., Any] | None = None
+    stages: "tuple[Stage, ...]" = ()
+
+
+class Stage(NamedTuple):
+    """A further stretch of a training: another network, with parts of the one before.
+
+    All stages of a run share one ledger, one secret and one count of steps. The model of the
+    run is that of its last stage.
+
+    Attributes:
+      method: what this stage trains; its own `stages` are not looked at.
+      begin: `(params, frozen, key, spec) -> (params, frozen)`, from what the stage before
+        ended with to what this one begins with.
+      share: of all steps of the run, in (0, 1); the first Method trains what is left.
+    """
+
+    method: Method
+    begin: Callable[..., tuple[PyTree, PyTree]]
+    share: float
+
+
+def no_loss(params: PyTree, frozen: PyTree, example: Example, key: Any) -> tuple[Any, dict]:
+    """The loss of a Method that has a `batch_loss` and nothing else: zero."""
+    return jnp.zeros(()), {}
+
+
+def method_from_loss(
+    loss_fn: Callable[[PyTree, Any, Any], Any], params: PyTree, *, name: str = "loss"
+) -> Method:
+    """Returns a Method of nothing but a loss and its first parameters.
+
+    Args:
+      loss_fn: `(params, example, key) -> scalar` for one example without a batch axis.
+      params: pytree of floating-point arrays.
+    """
+
+    def loss(params: PyTree, frozen: PyTree, example: Example, key: Any) -> tuple[Any, dict]:
+        return loss_fn(params, example, key), {}
+
+    return Method(name, (), lambda key, spec: (params, {}), loss, lambda *arguments: {})

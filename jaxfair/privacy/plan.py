@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxfair.errors import InputError
-from jaxfair.privacy import accounting
+from jaxfair.privacy import accounting, sampling
 from jaxfair.privacy.accounting import Event
 from jaxfair.privacy.config import PrivacyConfig
 from jaxfair.privacy.ledger import Entry, Ledger
@@ -82,6 +83,11 @@ class PrivacyPlan:
     def noise_stddev(self) -> float:
         """Returns the standard deviation of the noise on every entry of the sum."""
         return self.noise_multiplier * self.sensitivity()
+
+    def draw(self, secret: Secret, step: int, groups: np.ndarray) -> np.ndarray:
+        """Returns the sorted indices of the units drawn for `step`; `groups` has one code each."""
+        q = self.sampling_prob
+        return sampling.poisson_draw(secret, step, num_units=len(groups), sampling_prob=q)
 
     def event(self, steps: int) -> Event:
         """Returns the accounting event of `steps` steps of this plan."""

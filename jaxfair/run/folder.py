@@ -1,18 +1,18 @@
 """What lies where in a run folder, and whose run it is."""
 
-import hashlib
+import contextlib
+import fcntl
 import json
 import pathlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from jaxfair import files
 from jaxfair.errors import InputError
-from jaxfair.privacy.secret import Secret
 
-__all__ = ["RunFolder", "code_digest"]
+__all__ = ["RunFolder"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class RunFolder:
     checkpoints = property(lambda self: self.path / "checkpoints")
     secret = property(lambda self: self.path / "secret")
     fingerprint = property(lambda self: self.path / "fingerprint.json")
+    lock = property(lambda self: self.path / "lock")
     microbatch = property(lambda self: self.path / "microbatch.json")
     data_card = property(lambda self: self.path / "data_card.json")
     model = property(lambda self: self.path / "model.json")
@@ -38,6 +39,10 @@ class RunFolder:
     fairness = property(lambda self: self.path / "fairness.csv")
     maps = property(lambda self: self.path / "maps")
     report = property(lambda self: self.path / "report.md")
+
+    def checkpoints_of(self, stage: int) -> pathlib.Path:
+        """Returns where the checkpoints of a stage lie; those of the first in `checkpoints`."""
+        return self.path / f"checkpoints-{stage}" if stage else self.checkpoints
 
     def claim(self, config: Mapping[str, Any]) -> None:
         """Takes the folder for `config`; refuses one that belongs to another config."""
@@ -65,37 +70,27 @@ class RunFolder:
         """Whether the run has its report."""
         return self.trained() and self.report.exists()
 
-    def check_fingerprint(self, secret: Secret, parts: Mapping[str, str]) -> None:
-        """Refuses to replay a run whose data, code, versions or devices are not the same.
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the folder for one writer; the lock of a process that died is gone with it.
 
-        Only an equal run replays its steps bit by bit, and only such a replay may go
-        uncharged (protocol P6). What is stored are HMACs, which tell outsiders nothing.
+        Raises InputError if another process trains here.
         """
-        ours = {name: secret.tag(name, value) for name, value in parts.items()}
-        if not self.fingerprint.exists():
-            return files.write_json(self.fingerprint, ours)
-        theirs = json.loads(self.fingerprint.read_text())
-        changed = [name for name in ours if theirs.get(name) != ours[name]]
-        if changed:
-            raise InputError(
-                f"{self.path} cannot be replayed, because this changed since it began: "
-                f"{', '.join(changed)}. Put it back to resume, or give --recharge to continue "
-                "with a fresh secret and pay for the steps since the last checkpoint again."
-            )
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.lock, "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise InputError(
+                    f"Another process is training in {self.path}; wait for it, stop it, or "
+                    "choose another --workdir."
+                ) from error
+            yield
 
     def forget_secret(self) -> None:
         """Removes the secret and the fingerprint that it made."""
         shutil.rmtree(self.secret, ignore_errors=True)
         self.fingerprint.unlink(missing_ok=True)
-
-
-def code_digest() -> str:
-    """Returns the SHA-256 over the sources of the package."""
-    root = pathlib.Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
 
 
 def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], at: str = "") -> list[str]:

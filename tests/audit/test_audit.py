@@ -8,8 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxfair import audit
+from jaxfair.audit import __main__ as audit
 from jaxfair.audit import faults, trials
+from jaxfair.audit.bench import (
+    SPOILT,
+    Guest,
+    feed_of,
+    largest_leaf,
+    play,
+    reference,
+    under_audit,
+    with_guests,
+)
 from jaxfair.audit.faults import FAULTS
 from jaxfair.audit.trials import Size
 from jaxfair.errors import InputError
@@ -41,7 +51,7 @@ def dense_method():
 @functools.cache
 def clean():
     bench = faults.small_bench(dense_method())
-    return bench, bench.assemble(bench), bench.reference(bench)
+    return bench, under_audit(bench), reference(bench)
 
 
 def examined(bench, step, seed=0, size=SMALL):
@@ -62,7 +72,7 @@ def test_a_clean_training_is_quiet():
 def test_each_planted_fault_is_caught_by_its_detector(name):
     fault, (bench, step, _) = FAULTS[name], clean()
     broken = fault.plant(bench)
-    own = step if faults.same_step(broken, bench) else bench.assemble(broken)
+    own = step if faults.same_step(broken, bench) else under_audit(broken)
     verdicts = examined(broken, own)
     assert verdicts[fault.detector].alarm, verdicts
 
@@ -73,24 +83,24 @@ def test_there_are_ten_faults_and_every_detector_has_one():
 
 
 def test_the_recorded_sum_is_the_clipped_sum_plus_noise_of_the_plan():
-    bench, step, reference = clean()
-    feed = bench.feed_of(bench, insecure_secret(3))
-    released = next(bench.play(bench, step, feed, 1))
-    rest = jax.tree.map(np.subtract, released.noisy_sum, reference(released))
+    bench, step, truth = clean()
+    feed = feed_of(bench, insecure_secret(3))
+    released = next(play(bench, step, feed, 1))
+    rest = jax.tree.map(np.subtract, released.noisy_sum, truth(released))
     flat = np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(rest)])
     assert np.std(flat) == pytest.approx(bench.claim.noise_stddev(), rel=0.05)
 
 
 def test_guests_have_the_gradient_they_were_given_and_no_other():
     bench, _, _ = clean()
-    method = bench.with_guests(bench.method)
-    guests = [bench.Guest(5, 3.0, 0), bench.Guest(-1, 0.0, bench.SPOILT)]
-    fields = bench.feed_of(bench, insecure_secret(0), guests).fields
+    method = with_guests(bench.method)
+    guests = [Guest(5, 3.0, 0), Guest(-1, 0.0, SPOILT)]
+    fields = feed_of(bench, insecure_secret(0), guests).fields
     rows = np.array([0, bench.num_rows, bench.num_rows + 1])
     batch = {name: np.asarray(read(rows)) for name, read in fields.items()}
     loss = lambda params, example: method.loss(params, {}, example, jax.random.key(0))[0]
     grads = jax.vmap(jax.grad(loss), (None, 0))(bench.params, batch)
-    place = bench.largest_leaf(bench.params)
+    place = largest_leaf(bench.params)
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(grads)]
     pulled = leaves[place][1].ravel()
     assert pulled[5] == 3.0 and np.count_nonzero(pulled) == 1

@@ -1,25 +1,22 @@
-"""Batches are what the indices say, padding is zero, and the thread passes errors on."""
+"""Examples are what the indices say, padding is zero, and the thread passes errors on."""
 
 import numpy as np
 import pytest
 
-from jaxfair.data.loader import gather, prefetch
+from jaxfair.data.loader import prefetch, read_rows
 
 TABLE = np.arange(20, dtype=np.float32).reshape(10, 2)
 FIELDS = {"x": lambda rows: TABLE[rows]}
 
 
-def test_rows_are_gathered_in_order_and_padding_is_zero():
-    batch = gather(FIELDS, np.array([3, 0, -1]), np.array([7, 8, 9]))
-    np.testing.assert_array_equal(batch["x"], [[6, 7], [0, 1], [0, 0]])
-    np.testing.assert_array_equal(batch["is_padding"], [False, False, True])
-    np.testing.assert_array_equal(batch["unit_id"], [7, 8, 0])
-    assert batch["unit_id"].dtype == np.uint32
+def test_rows_are_read_in_order_and_padding_is_zero():
+    examples = read_rows(FIELDS, np.array([3, 0, -1]))
+    np.testing.assert_array_equal(examples["x"], [[6, 7], [0, 1], [0, 0]])
 
 
-def test_a_batch_of_padding_keeps_its_shape():
-    batch = gather(FIELDS, np.full(4, -1), np.zeros(4))
-    assert batch["x"].shape == (4, 2) and not batch["x"].any()
+def test_padding_alone_keeps_the_shape():
+    examples = read_rows(FIELDS, np.full(4, -1))
+    assert examples["x"].shape == (4, 2) and not examples["x"].any()
 
 
 def test_prefetch_keeps_the_order():

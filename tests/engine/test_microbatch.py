@@ -1,17 +1,20 @@
 """The microbatch search: on made-up data, once, and never larger than a draw has use for."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
-from jaxfair import train
-from jaxfair.engine import microbatch
+from jaxfair.engine import books, microbatch
+from jaxfair.engine.assembly import assemble
+from jaxfair.engine.books import Options
 from jaxfair.engine.mesh import make_mesh
+from jaxfair.engine.optim import OptimConfig, make_optimizer
 from jaxfair.methods.base import Method
-from tests.small import small_config
+from jaxfair.privacy.plan import PrivacyConfig, make_plan
+from jaxfair.run.folder import RunFolder
 
 SPEC = {"image": jax.ShapeDtypeStruct((4, 4, 1), np.float32)}
 
@@ -20,22 +23,22 @@ def search(monkeypatch, seconds, expected=1000):
     """Runs the search with made-up timings: {size: seconds, or an exception}."""
     tried = []
 
-    def made_up_call(step, *rest):
-        tried.append(step)
-        return step
+    class Made:
+        """An assembly of which only the microbatch is known."""
+
+        plan = SimpleNamespace(expected_batch_size=expected)
+        mesh = make_mesh(1)
+
+        def with_microbatch(self, size):
+            return SimpleNamespace(made_up_update=lambda: tried.append(size) or size)
 
     def timed(size):
         if isinstance(seconds[size], Exception):
             raise seconds[size]
         return seconds[size]
 
-    monkeypatch.setattr(microbatch, "made_up_call", made_up_call)
     monkeypatch.setattr(microbatch, "_seconds", timed)
-    method = Method("toy", (), None, None, None)
-    found = microbatch.fastest(
-        lambda size: size, method, make_mesh(1), {}, {}, SPEC, expected_batch_size=expected
-    )
-    return found, tried
+    return microbatch.fastest(Made()), tried
 
 
 def test_the_size_with_the_most_examples_a_second_wins(monkeypatch):
@@ -53,40 +56,35 @@ def test_sizes_beyond_the_expected_batch_are_not_tried(monkeypatch):
     assert (found, tried) == (16, [8, 16])
 
 
-def test_a_made_up_call_runs_the_real_step():
-    from jaxfair.engine.optim import OptimConfig, make_optimizer
-    from jaxfair.engine.step import make_step
-    from jaxfair.privacy.plan import PrivacyConfig, make_plan
-
+def assembly_of(devices=2):
     def loss(params, frozen, example, key):
         return jnp.sum(example["image"] * params["w"]), {}
 
-    method = Method("toy", ("toy",), None, loss, None)
     plan = make_plan(PrivacyConfig(), steps=2, expected_batch_size=4, public_size=40)
-    mesh = make_mesh(2)
-    step = make_step(method, plan, make_optimizer(OptimConfig()), mesh, microbatch=4)
-    params = {"w": jnp.ones((4, 4, 1))}
-    call = microbatch.made_up_call(step, method, mesh, params, {}, SPEC, 4)
-    call()
-    call()
-    assert step.update._cache_size() == 1
-
-
-@pytest.fixture
-def searched(monkeypatch, tmp_path):
-    """A run folder in which the search has found 24, and how often it searched."""
-    searches = []
-    monkeypatch.setattr(train, "fastest_microbatch", lambda *a, **k: searches.append(1) or 24)
-    config = small_config(tmp_path, dp__microbatch=0)
-    folder = train.RunFolder(tmp_path / "run")
-    size = lambda: train._microbatch(
-        train.settings_from_config(config), folder, make_mesh(1), None, None, {}, {}
+    variables = ({"w": jnp.ones((4, 4, 1))}, {})
+    return assemble(
+        plan,
+        Method("toy", ("toy",), None, loss, None),
+        make_optimizer(OptimConfig()),
+        spec=SPEC,
+        variables=variables,
+        microbatch=4,
+        mesh=make_mesh(devices),
     )
-    return size, searches, folder
 
 
-def test_what_was_found_is_kept_and_read_back(searched):
-    size, searches, folder = searched
-    assert size() == size() == 24
-    assert len(searches) == 1
+def test_a_made_up_update_runs_the_real_step():
+    made = assembly_of()
+    call = made.made_up_update()
+    call()
+    call()
+    assert made.step.update._cache_size() == 1
+
+
+def test_what_was_found_is_kept_and_read_back(monkeypatch, tmp_path):
+    searches = []
+    monkeypatch.setattr(books, "fastest", lambda made: searches.append(1) or 24)
+    folder = RunFolder(tmp_path)
+    sizes = [books._chosen_microbatch(assembly_of(), folder, Options()) for _ in range(2)]
+    assert sizes == [24, 24] and len(searches) == 1
     assert json.loads(folder.microbatch.read_text()) == {"microbatch": 24}

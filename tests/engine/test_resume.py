@@ -11,13 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxfair import files, job, start, train
-from jaxfair.engine import feed
+from jaxfair import files, start, train
+from jaxfair.engine import assembly, books, feed, trainer
+from jaxfair.engine.optim import make_optimizer
+from jaxfair.engine.trainer import Trainer
 from jaxfair.errors import InputError
 from jaxfair.methods.base import Method
+from jaxfair.privacy import isolation
 from jaxfair.privacy import ledger as ledger_room
 from jaxfair.privacy import secret as secret_room
-from jaxfair.run import checkpoint
+from jaxfair.run import checkpoint, fingerprint
 from tests import test_walk
 from tests.small import small_config
 
@@ -54,7 +57,7 @@ def toy_method(*_):
 
     def loss(params, frozen, example, key):
         kept = jax.random.bernoulli(key, 0.8, (16,))
-        return jnp.tanh(jnp.sum(example["image"].ravel() * kept * params["w"]) + params["b"]), {}
+        return jnp.tanh(jnp.sum(example["image"].ravel()[:16] * kept * params["w"]) + params["b"]), {}
 
     return Method("toy", ("toy",), init, loss, lambda *a: {})
 
@@ -70,12 +73,9 @@ def toy(monkeypatch, tmp_path):
     config = small_config(tmp_path, dp__epsilon=2.0, train__steps=STEPS)
     config.data.public_size = UNITS
     settings = train.settings_from_config(config)
-    plan, optimizer = train.plan_from_settings(settings), train.make_optimizer(settings.optim)
-    step = train.make_step(
-        toy_method(), plan, optimizer, train.make_mesh(1), microbatch=settings.dp.microbatch
-    )
-    monkeypatch.setattr(train, "make_step", lambda *args, **kwargs: step)  # compiled once
-    monkeypatch.setattr(train, "check_isolation", lambda *args: None)
+    step = start.assembly_of(settings, train.make_mesh(1)).step
+    monkeypatch.setattr(assembly, "make_step", lambda *args, **kwargs: step)  # compiled once
+    monkeypatch.setattr(isolation, "check", lambda *args: None)
 
     def run(name, **kwargs):
         return train.run(config, tmp_path / name, num_devices=1, progress=False, **kwargs)
@@ -107,9 +107,9 @@ def fault_points(monkeypatch, kill_at):
         (checkpoint, "_seal_path"),
         (checkpoint, "_file_hashes"),
         (feed.Feed, "randomness"),
-        (train, "pay"),
-        (train, "_kept"),
-        (job, "_statement"),
+        (Trainer, "_pay"),
+        (trainer, "kept"),
+        (Trainer, "statement"),
     ):
         monkeypatch.setattr(room, name, killing(getattr(room, name)))
     return counter
@@ -118,7 +118,7 @@ def fault_points(monkeypatch, kill_at):
 def last_params(folder):
     params, _ = toy_method().init(jax.random.key(0), None)
     settings = train.settings_from_config(small_config(folder.path))
-    like = checkpoint.Checkpoint(params, train.make_optimizer(settings.optim).init(params), 0)
+    like = checkpoint.Checkpoint(params, make_optimizer(settings.optim).init(params), 0)
     book = ledger_room.Ledger(folder.ledger, budget=8.0, delta=1e-5)
     return checkpoint.restore(folder.checkpoints, like, book)
 
@@ -214,14 +214,14 @@ def test_a_research_seed_cannot_be_recharged(tmp_path):
 
 def test_a_run_started_with_other_code_is_refused(toy, monkeypatch):
     interrupted(toy, monkeypatch, "old")
-    monkeypatch.setattr(job, "code_digest", lambda: "other")
+    monkeypatch.setattr(fingerprint, "digest_of_code", lambda: "other")
     with pytest.raises(InputError, match="changed since it began: code"):
         toy("old")
 
 
 def test_a_run_whose_microbatch_changed_is_refused(toy, monkeypatch):
     interrupted(toy, monkeypatch, "sought")
-    monkeypatch.setattr(train, "_microbatch", lambda *args: 4)
+    monkeypatch.setattr(books, "_chosen_microbatch", lambda *args: 4)
     with pytest.raises(InputError, match="changed since it began: clipping"):
         toy("sought")
 

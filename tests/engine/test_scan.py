@@ -1,12 +1,10 @@
-"""Several chunks per call: the numbers of one chunk per call, compiled once."""
+"""Many chunks at once: the numbers of one chunk at a time, compiled once."""
 
-import jax
 import numpy as np
 import optax
 import pytest
 
-from jaxfair import train
-from jaxfair.engine import scan
+from jaxfair.engine import scan, trainer
 from jaxfair.engine.features import Cached
 from tests.engine.test_resume import assert_same, kill_and_resume, outcome, toy  # noqa: F401
 from tests.privacy.toy import (
@@ -17,6 +15,7 @@ from tests.privacy.toy import (
     flat64,
     method_of,
     plan_of,
+    with_prob,
 )
 
 POPULATION = examples_of(np.linspace(0.01, 8.0, 40))
@@ -30,13 +29,13 @@ def cached(feed):
     return feed._replace(fields={n: Cached(v, np.argsort(order)) for n, v in values.items()})
 
 
-def scanned(bench, feed, length, blocks=((0, STEPS),)):
-    """Trains blocks of steps; returns the calls, the state and what the last call released."""
-    calls, state = scan.make_scanned_calls(bench.step, feed, bench.frozen, length), bench.start()
-    for first, count in blocks:
-        for arguments in calls.arguments(first, count):
-            state, released = calls.update(state, calls.frozen, *arguments)
-    return calls, state, released
+def scanned(bench, feed, length, stretches=((0, STEPS),)):
+    """Trains stretches of steps; returns the delivery, the state and what was released last."""
+    way, state = scan.make_scanned_delivery(bench.step, feed, bench.frozen, length), bench.start()
+    for first, count in stretches:
+        for arguments in way.arguments(first, count):
+            state, released = way.update(state, way.frozen, *arguments)
+    return way, state, released
 
 
 def bench_of(devices=1, clipping="fast"):
@@ -48,35 +47,35 @@ def bench_of(devices=1, clipping="fast"):
 
 @pytest.mark.parametrize("clipping", ["vmap", "fast"])
 @pytest.mark.parametrize("devices", [1, 2, 8])
-def test_the_state_is_that_of_one_chunk_per_call(devices, clipping):
+def test_the_state_is_that_of_one_chunk_at_a_time(devices, clipping):
     bench = bench_of(devices, clipping)
     feed = cached(bench.feed(POPULATION))
     truth, seen = bench.train(feed, steps=STEPS)
-    calls, state, released = scanned(bench, feed, length=4)
+    way, state, released = scanned(bench, feed, length=4)
     assert int(state.step) == STEPS
     for ours, theirs in zip(state, truth, strict=True):
         np.testing.assert_allclose(flat64(ours), flat64(theirs), rtol=1e-6, atol=1e-6)
     for name, value in seen[-1].items():
         np.testing.assert_allclose(released[name], value, rtol=1e-6)
-    assert calls.update._cache_size() == 1
+    assert way.update._cache_size() == 1
 
 
-def test_blocks_that_end_within_a_call_change_nothing():
+def test_where_a_stretch_of_steps_ends_changes_nothing():
     bench = bench_of()
     feed = cached(bench.feed(POPULATION))
     whole = scanned(bench, feed, length=4)[1]
-    calls, parts, _ = scanned(bench, feed, length=4, blocks=((0, 3), (3, 1), (4, 5)))
-    np.testing.assert_array_equal(flat64(parts), flat64(whole))
-    assert calls.update._cache_size() == 1
+    way, cut, _ = scanned(bench, feed, length=4, stretches=((0, 3), (3, 1), (4, 5)))
+    np.testing.assert_array_equal(flat64(cut), flat64(whole))
+    assert way.update._cache_size() == 1
 
 
-def test_a_draw_may_reach_over_several_calls_and_be_empty():
+def test_a_draw_may_reach_over_several_stacks_and_be_empty():
     bench = bench_of()
     everyone = cached(bench.feed(POPULATION, prob=1.0))
-    nobody = everyone._replace(sampling_prob=0.0)
+    nobody = with_prob(everyone, 0.0)
     for feed in (everyone, nobody):
         truth, seen = bench.train(feed, steps=2)
-        _, state, released = scanned(bench, feed, length=2, blocks=((0, 2),))
+        _, state, released = scanned(bench, feed, length=2, stretches=((0, 2),))
         np.testing.assert_allclose(flat64(state), flat64(truth), rtol=1e-6, atol=1e-6)
         np.testing.assert_allclose(
             released["noisy_mean_norm"], seen[-1]["noisy_mean_norm"], rtol=1e-6
@@ -87,34 +86,35 @@ def test_the_way_is_chosen_by_backend_and_by_what_is_cached(monkeypatch):
     bench = bench_of()
     plain = bench.feed(POPULATION)
     feed = cached(plain)
-    assert scan.make_calls(bench.step, feed, bench.frozen).update is bench.step.update
+    assert scan.make_delivery(bench.step, feed, bench.frozen).update is bench.step.update
     monkeypatch.setattr(scan, "SCANNED", ("cpu",))
-    assert scan.make_calls(bench.step, feed, bench.frozen).update is not bench.step.update
-    assert scan.make_calls(bench.step, plain, bench.frozen).update is bench.step.update
+    assert scan.make_delivery(bench.step, feed, bench.frozen).update is not bench.step.update
+    assert scan.make_delivery(bench.step, plain, bench.frozen).update is bench.step.update
     monkeypatch.setattr(scan, "STORE_BYTES", 10)
-    assert scan.make_calls(bench.step, feed, bench.frozen).update is bench.step.update
+    assert scan.make_delivery(bench.step, feed, bench.frozen).update is bench.step.update
 
 
 def test_skipped_chunks_cost_no_training():
     bench = bench_of()
     feed = cached(bench.feed(POPULATION))
-    (block,) = next(iter(scan.make_scanned_calls(bench.step, feed, {}, 64).arguments(0, 1)))
-    assert int(np.sum(block["is_real"])) < 8
-    assert not np.any(np.asarray(block["is_last"])[~np.asarray(block["is_real"])])
-    assert jax.tree.leaves(block)[0].shape[0] == 64
+    ((chunks, is_real),) = next(
+        iter(scan.make_scanned_delivery(bench.step, feed, {}, 64).arguments(0, 1))
+    )
+    assert int(np.sum(is_real)) < 8
+    assert chunks.rows.shape == (64, 8) and is_real.shape == (64,)
 
 
 @pytest.fixture
 def scanned_toy(toy, monkeypatch):  # noqa: F811
-    """The toy runs of test_resume, with their images cached and several chunks per call."""
+    """The toy runs of test_resume, with their images cached and many chunks at once."""
 
-    def fields(method, frozen, dataset, rows, **kwargs):
+    def cached_fields(method, frozen, fields, rows, **kwargs):
         place = np.argsort(rows)
-        return {name: Cached(read(rows), place) for name, read in dataset.fields.items()}
+        return {name: Cached(read(rows), place) for name, read in fields.items()}
 
     monkeypatch.setattr(scan, "SCANNED", ("cpu",))
-    monkeypatch.setattr(scan, "CHUNKS_PER_CALL", 3)
-    monkeypatch.setattr(train, "training_fields", fields)
+    monkeypatch.setattr(scan, "CHUNKS_AT_ONCE", 3)
+    monkeypatch.setattr(trainer, "training_fields", cached_fields)
     return toy
 
 

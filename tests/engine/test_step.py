@@ -24,6 +24,7 @@ from tests.privacy.toy import (
     looped,
     method_of,
     plan_of,
+    with_prob,
 )
 
 SCALES = [0.01, 0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 30.0, 0.3, 0.7, 5.0]
@@ -81,8 +82,8 @@ def test_fifty_poisson_draws_compile_once(devices):
     feed = bench.feed(examples_of(np.ones(100)))
     sizes = [len(feed.draw(n)) for n in range(48)]
     state, _ = bench.train(feed, steps=48)
-    state, _ = bench.train(feed._replace(sampling_prob=0.0), first=48, state=state)
-    state, _ = bench.train(feed._replace(sampling_prob=1.0), first=49, state=state)
+    state, _ = bench.train(with_prob(feed, 0.0), first=48, state=state)
+    state, _ = bench.train(with_prob(feed, 1.0), first=49, state=state)
     assert min(sizes) < 8 < max(sizes)
     assert bench.step.update._cache_size() == 1
     assert int(state.step) == 50

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,11 +11,11 @@ from scipy import stats
 
 from jaxfair.data import manifest
 from jaxfair.data.dataset import Dataset
-from jaxfair.engine import feed as feeds
+from jaxfair.engine import population
 from jaxfair.errors import InputError
 from jaxfair.privacy import plan as plans
 from jaxfair.privacy.plan import PrivacyConfig
-from tests.privacy.toy import Bench, C, examples_of, flat64, looped, plan_of
+from tests.privacy.toy import Bench, C, examples_of, flat64, looped, plan_of, with_prob
 
 UNITS, PROB, STEPS = 20, 0.3, 1500
 
@@ -29,16 +30,16 @@ def inclusion(source, steps=STEPS):
 
 def public_record(count, folder):
     """Everything about a short run on `count` patients that an outsider may see."""
-    population = feeds.make_population(
+    people = population.make_population(
         [f"p{i}" for i in range(count)], [np.array([i]) for i in range(count)]
     )
     plan = plans.make_plan(
         PrivacyConfig(epsilon=0.4, clipping="vmap"), steps=4, expected_batch_size=5, public_size=50
     )
     bench, ledger = Bench(plan=plan), plan.open_ledger(folder / f"{count}.jsonl")
-    source = bench.feed(examples_of(np.ones(count)))._replace(population=population)
+    source = bench.feed(examples_of(np.ones(count)))._replace(population=people)
     plan.charge(ledger, stage="train", population="p", draws="tag", first_step=0, steps=4)
-    chunks = [{n: a.shape for n, a in c.items()} for c, _, _ in source.chunks(0, 4)]
+    chunks = [jax.tree.map(np.shape, c) for c, _, _ in source.chunks(0, 4)]
     state, seen = bench.train(source, steps=4)
     shapes = {str(chunk) for chunk in chunks}
     return (plan, ledger.entries, plan.statement(ledger, int(state.step)), shapes, len(seen))
@@ -65,7 +66,7 @@ def test_edge_12_every_patient_is_drawn_at_the_accounted_rate():
     rows = np.split(np.arange(60), [1, 3, 6, 10, 15, 25, 40])
     bench = Bench(plan=plan_of(1.0, prob=PROB))
     source = bench.feed(examples_of(np.ones(60)), rows=rows)
-    assert bench.plan.event(1).sampling_prob == source.sampling_prob
+    assert bench.plan.event(1).sampling_prob == source.plan.sampling_prob
     for count in inclusion(source).sum(axis=0):
         assert stats.binomtest(int(count), STEPS, PROB).pvalue > 1e-6
 
@@ -90,7 +91,7 @@ def test_edge_13_a_person_listed_twice_is_one_unit():
     assert ids == ["a", "b", "c"]
     source = Bench().feed(examples_of(np.ones(6)), rows=rows, names=ids)
     (chunk, _, _), *_ = source.chunks(0, 1)
-    drawn = np.asarray(chunk["unit_id"])[~np.asarray(chunk["is_padding"])]
+    drawn = np.asarray(chunk.unit_id)[~np.asarray(chunk.is_padding)]
     assert len(drawn) == len(set(drawn)) == 3
     copied = pd.concat([upsampled.manifest, upsampled.manifest[:1]])
     with pytest.raises(InputError, match="more than once"):
@@ -136,8 +137,8 @@ def test_edge_30_odd_records_and_odd_draws_change_no_shape_and_raise_nothing():
     source = bench.feed(examples_of(scales))
     assert len({len(source.draw(n)) for n in range(8)}) > 3
     state, _ = bench.train(source, steps=8)
-    state, _ = bench.train(source._replace(sampling_prob=1.0), first=8, state=state)
-    state, _ = bench.train(source._replace(sampling_prob=0.0), first=9, state=state)
+    state, _ = bench.train(with_prob(source, 1.0), first=8, state=state)
+    state, _ = bench.train(with_prob(source, 0.0), first=9, state=state)
     assert bench.step.update._cache_size() == 1
     assert np.isfinite(flat64(state.opt_state)).all()
 

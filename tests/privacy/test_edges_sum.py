@@ -175,10 +175,9 @@ def test_edge_32_padding_reads_nobody_and_counts_for_nobody():
     truth = bench.noisy_sum(examples)
     chunk, randomness, _ = next(source.chunks(0, 1))
     assert sorted(set(read)) == [0, 1, 2]
-    hostile = jnp.where(np.arange(8) < 3, chunk["scale"], jnp.nan)
-    state, _ = bench.step.update(
-        bench.start(), bench.frozen, chunk | {"scale": hostile}, randomness, True
-    )
+    hostile = jnp.where(np.arange(8) < 3, chunk.examples["scale"], jnp.nan)
+    spoilt = chunk._replace(examples=chunk.examples | {"scale": hostile})
+    state, _ = bench.assembly.update(bench.start(), spoilt, randomness)
     np.testing.assert_array_equal(flat64(state.opt_state) * 4, truth)
     np.testing.assert_allclose(truth, looped(bench, examples), atol=1e-5)
 

@@ -11,15 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxfair.engine import feed
-from jaxfair.engine import step as step_module
-from jaxfair.engine.mesh import make_mesh, put_replicated
+from jaxfair.engine.assembly import join
+from jaxfair.engine.mesh import make_mesh
+from jaxfair.engine.population import make_population
 from jaxfair.methods.base import Method
 from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.privacy.secret import insecure_secret
 
 C = 0.5
 SECRET = insecure_secret(11)
+SPEC = {
+    "x": jax.ShapeDtypeStruct((36,), np.float32),
+    "scale": jax.ShapeDtypeStruct((), np.float32),
+}
 WILD = [0.0, 1e-30, 1e-10, 1.0, 1e10, 1e30, 3e38, np.nan, np.inf, -np.inf]
 
 
@@ -108,14 +112,20 @@ class Bench:
 
     def __post_init__(self):
         self.mesh = make_mesh(self.devices)
-        self.params, self.frozen = self.method.init(None, None)
-        self.step = step_module.make_step(
-            self.method, self.plan, self.optimizer, self.mesh, microbatch=self.microbatch
+        self.assembly = join(
+            self.plan,
+            self.method,
+            self.optimizer,
+            spec=SPEC,
+            variables=self.method.init(None, None),
+            microbatch=self.microbatch,
+            mesh=self.mesh,
         )
+        self.params, self.frozen = self.assembly.params, self.assembly.frozen
+        self.step = self.assembly.step
 
     def start(self):
-        fresh = jax.tree.map(jnp.array, self.params)
-        return put_replicated(self.mesh, self.step.init(fresh))
+        return self.assembly.begin()
 
     def feed(self, examples, *, rows=None, names=None, prob=None, secret=SECRET):
         """The feed of a population with these examples, one per unit unless `rows` say else."""
@@ -123,37 +133,35 @@ class Bench:
         rows = [np.array([i]) for i in range(count)] if rows is None else rows
         names = [f"unit {i}" for i in range(len(rows))] if names is None else names
         fields = {name: (lambda at, a=a: a[at]) for name, a in examples.items()}
-        return feed.Feed(
-            secret=secret,
-            population=feed.make_population(names, rows),
-            fields=fields,
-            mesh=self.mesh,
-            sampling_prob=self.plan.sampling_prob if prob is None else prob,
-            num_leaves=len(jax.tree.leaves(self.params)),
-            chunk_size=self.chunk,
-        )
+        made = self.assembly.feed(secret, make_population(names, rows), fields)
+        made = made._replace(chunk_size=self.chunk)
+        return made if prob is None else with_prob(made, prob)
 
     def train(self, source, *, first=0, steps=1, state=None):
         """Runs steps of a feed; returns (state, one dict of released values per step)."""
-        state, frozen = state or self.start(), put_replicated(self.mesh, self.frozen)
-        seen = []
+        state, seen = state or self.start(), []
         for chunk, randomness, is_last in source.chunks(first, steps):
-            state, released = self.step.update(state, frozen, chunk, randomness, is_last)
+            state, released = self.assembly.update(state, chunk, randomness, is_last=is_last)
             if is_last:
                 seen.append({name: np.asarray(v) for name, v in released.items()})
         return state, seen
 
     def clipped_sum(self, examples, **feeding):
         """The flat float64 clipped sum of one draw, in float32 whatever the parameters are."""
-        state, frozen = self.start(), put_replicated(self.mesh, self.frozen)
+        state = self.start()
         for chunk, randomness, _ in self.feed(examples, **feeding).chunks(0, 1):
-            state, _ = self.step.update(state, frozen, chunk, randomness, False)
+            state, _ = self.assembly.update(state, chunk, randomness, is_last=False)
         return flat64(state.clipped_sum)
 
     def noisy_sum(self, examples, **feeding):
         """The flat float64 noisy sum of one step; with sigma 0 it is the clipped sum."""
         state, _ = self.train(self.feed(examples, **feeding))
         return flat64(state.opt_state) * self.plan.expected_batch_size
+
+
+def with_prob(feed, prob):
+    """The feed with another sampling probability, 0 included, which no plan can have."""
+    return feed._replace(plan=dataclasses.replace(feed.plan, sampling_prob=prob))
 
 
 def without(examples, place):

@@ -8,13 +8,13 @@ import numpy as np
 import optax
 
 from jaxfair.data.dataset import Dataset
-from jaxfair.engine import feed, step
+from jaxfair.engine import population, step
 from jaxfair.engine.feed import Feed
 from jaxfair.privacy import noise, plan, sampling
 from jaxfair.privacy import secret as secrets_room
 from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.privacy.secret import insecure_secret, os_secret
-from jaxfair.run.folder import RunFolder
+from jaxfair.run import fingerprint
 from tests.privacy.mutations.putting import replaced, wrapped
 
 
@@ -23,15 +23,18 @@ def fault_02_delta_and_rate_follow_from_the_size_of_the_private_table():
     """Opacus: sample rate and normaliser from len(dataset)."""
     sizes = []
 
-    def make_population(original, ids, rows):
+    def make_population(original, ids, rows, **facts):
         sizes.append(len(ids))
-        return original(ids, rows)
+        return original(ids, rows, **facts)
 
     def make_plan(original, config, *, steps, expected_batch_size, public_size):
         fields = {"steps": steps, "expected_batch_size": expected_batch_size}
         return original(config, public_size=sizes[-1], **fields)
 
-    with wrapped(feed, "make_population", make_population), wrapped(plan, "make_plan", make_plan):
+    with (
+        wrapped(population, "make_population", make_population),
+        wrapped(plan, "make_plan", make_plan),
+    ):
         yield
 
 
@@ -51,7 +54,7 @@ def fault_12_patients_with_more_images_are_drawn_more_often():
 
     def draw(self, number):
         counts = np.array([len(rows) for rows in self.population.rows])
-        probs = np.minimum(1, self.sampling_prob * counts / counts.mean())
+        probs = np.minimum(1, self.plan.sampling_prob * counts / counts.mean())
         return np.flatnonzero(np.random.default_rng(number).random(len(counts)) < probs)
 
     return replaced(Feed, "draw", draw)
@@ -90,11 +93,12 @@ def fault_22_an_empty_draw_is_skipped():
 def fault_24_each_image_of_a_patient_is_a_unit():
     """Record-level clipping and sampling, quoted per patient (tayebiarasteh/DP_CXR)."""
 
-    def make_population(original, ids, rows):
+    def make_population(original, ids, rows, **facts):
         each = [(f"{name}/{row}", row) for name, own in zip(ids, rows) for row in own]
-        return original([name for name, _ in each], [np.array([row]) for _, row in each])
+        rows = [np.array([row]) for _, row in each]
+        return original([name for name, _ in each], rows, **facts)
 
-    return wrapped(feed, "make_population", make_population)
+    return wrapped(population, "make_population", make_population)
 
 
 def fault_30_the_shape_of_a_chunk_depends_on_the_draw():
@@ -153,7 +157,7 @@ def fault_19_a_resumed_run_draws_a_new_secret():
 
 def fault_20_the_noise_does_not_depend_on_the_data():
     """A second run with the same seed after the data was put right."""
-    return replaced(RunFolder, "check_fingerprint", lambda self, secret, parts: None)
+    return replaced(fingerprint, "check", lambda *arguments, **options: None)
 
 
 def fault_21_every_device_adds_the_noise():

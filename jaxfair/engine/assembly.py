@@ -1,0 +1,250 @@
+"""A Method and a plan, joined: checked, with the one compiled step and everything it needs.
+
+Whoever trains, tries, measures or attacks a training does it through an Assembly. Nobody else
+derives keys, makes chunks or calls the step.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from jaxfair.data.loader import Fields, prefetch
+from jaxfair.engine.chunk import (
+    Chunk,
+    Randomness,
+    abstract_chunk,
+    abstract_randomness,
+    gather,
+    zeros,
+)
+from jaxfair.engine.feed import Feed
+from jaxfair.engine.mesh import make_mesh, put_replicated, put_sharded
+from jaxfair.engine.population import Population
+from jaxfair.engine.scan import make_delivery
+from jaxfair.engine.step import Step, TrainState, make_step, refuse_coupling
+from jaxfair.errors import InputError
+from jaxfair.methods.base import Method, PyTree
+from jaxfair.privacy import isolation
+from jaxfair.privacy.plan import PrivacyPlan
+from jaxfair.privacy.secret import Secret
+
+__all__ = ["Assembly", "assemble", "join"]
+
+Spec = Mapping[str, jax.ShapeDtypeStruct]
+Released = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Assembly:
+    """One training without its data: what is learned, how it is kept private, on which devices.
+
+    Attributes:
+      method, plan, optimizer, mesh: as they were given.
+      params, frozen: what training begins with, on all devices.
+      spec: shape and dtype of each array of a raw example.
+      microbatch: examples per device whose gradients are held at once.
+      step: the compiled step.
+    """
+
+    method: Method
+    plan: PrivacyPlan
+    optimizer: optax.GradientTransformation
+    mesh: Mesh
+    params: PyTree
+    frozen: PyTree
+    spec: Spec
+    microbatch: int
+    step: Step
+
+    @property
+    def chunk_size(self) -> int:
+        """Rows of a chunk, over all devices."""
+        return self.microbatch * self.mesh.size
+
+    @property
+    def num_leaves(self) -> int:
+        """How many leaves the parameters have."""
+        return len(jax.tree.leaves(self.params))
+
+    @property
+    def example(self) -> Spec:
+        """Shape and dtype of each array of an example as the loss gets it."""
+        if self.method.prepare is None:
+            return self.spec
+        return jax.eval_shape(self.method.prepare, self.frozen, dict(self.spec))
+
+    def with_parts(self, **changes: Any) -> "Assembly":
+        """Returns the training with other parts, and a step of its own that is made of them."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)} | changes
+        del fields["step"]
+        variables = (fields.pop("params"), fields.pop("frozen"))
+        return join(**fields, variables=variables)
+
+    def with_variables(self, params: PyTree, frozen: PyTree) -> "Assembly":
+        """Returns the training with the same step and other variables to begin with."""
+        params, frozen = put_replicated(self.mesh, (params, frozen))
+        return dataclasses.replace(self, params=params, frozen=frozen)
+
+    def with_microbatch(self, microbatch: int) -> "Assembly":
+        """Returns the same training with this microbatch; another one has a step of its own."""
+        return self if microbatch == self.microbatch else self.with_parts(microbatch=microbatch)
+
+    def begin(self) -> TrainState:
+        """Returns the state before the first step; training takes it over (donation)."""
+        fresh = jax.tree.map(jnp.copy, self.params)
+        return put_replicated(self.mesh, self.step.init(fresh))
+
+    def feed(self, secret: Secret, population: Population, fields: Fields) -> Feed:
+        """Returns what the steps of this training are given.
+
+        Args:
+          fields: readers of examples as the loss gets them, by row.
+        """
+        return Feed(
+            secret=secret,
+            plan=self.plan,
+            population=population,
+            fields=fields,
+            mesh=self.mesh,
+            num_leaves=self.num_leaves,
+            chunk_size=self.chunk_size,
+        )
+
+    def train(
+        self, state: TrainState, feed: Feed, first: int, count: int
+    ) -> Iterator[tuple[TrainState, Released]]:
+        """Trains steps `first` to `first + count - 1`; yields as the devices are given work.
+
+        The last (state, released) is that of the last step; an earlier one may lie between
+        two steps. A state that was yielded is gone when the next one comes (donation).
+        """
+        delivery = make_delivery(self.step, feed, self.frozen)
+        for arguments in prefetch(delivery.arguments(first, count)):
+            state, released = delivery.update(state, delivery.frozen, *arguments)
+            yield state, released
+
+    def chunk(self, fields: Fields, rows: Sequence[int]) -> Chunk:
+        """Returns one chunk of these store rows on the devices, -1 and what is left as padding.
+
+        Raises InputError for more rows than a chunk has.
+        """
+        if len(rows) > self.chunk_size:
+            raise InputError(f"{len(rows)} rows do not fit into a chunk of {self.chunk_size}.")
+        padded = np.full(self.chunk_size, -1, np.int64)
+        padded[: len(rows)] = rows
+        return put_sharded(self.mesh, gather(fields, padded, padded.astype(np.uint32)))
+
+    def update(
+        self, state: TrainState, chunk: Chunk, randomness: Randomness, *, is_last: bool = True
+    ) -> tuple[TrainState, Released]:
+        """Calls the step once, with a chunk that was made by hand; takes `state` over."""
+        return self.step.update(state, self.frozen, chunk, randomness, is_last)
+
+    def made_up_update(self) -> Callable[[], None]:
+        """Returns a function that runs one update on zeros and waits for it."""
+        chunk = zeros(abstract_chunk(self.example, self.chunk_size))
+        chunk = jax.device_put(chunk, jax.NamedSharding(self.mesh, jax.P(*self.mesh.axis_names)))
+        keys, held = zeros(abstract_randomness(self.num_leaves)), [self.begin()]
+
+        def call() -> None:
+            held[0], _ = self.update(held[0], chunk, keys)
+            jax.block_until_ready(held[0].step)
+
+        return call
+
+    def compiled(self) -> Any:
+        """Returns the compiled step, from shapes alone; nothing is run."""
+        chunk = abstract_chunk(self.example, self.chunk_size)
+        keys = abstract_randomness(self.num_leaves)
+        state = jax.eval_shape(self.step.init, self.params)
+        return self.step.update.lower(state, self.frozen, chunk, keys, True).compile()
+
+
+def assemble(
+    plan: PrivacyPlan,
+    method: Method,
+    optimizer: optax.GradientTransformation,
+    *,
+    spec: Spec,
+    variables: tuple[PyTree, PyTree],
+    microbatch: int,
+    mesh: Mesh | None = None,
+) -> Assembly:
+    """Joins a Method and a plan; touches no data.
+
+    Args:
+      spec: shape and dtype of each array of a raw example.
+      variables: (params, frozen) that training begins with.
+      microbatch: examples per device whose gradients are held at once.
+      mesh: the devices; None for all.
+
+    Raises InputError for a private plan where one example reaches another's loss (said by the
+    Method, read from the equations of its loss and of `prepare`, or found by a probe with
+    made-up examples), and for a loss that is not one number.
+    """
+    refuse_coupling(method, plan)
+    _check_params(method.name, variables[0])
+    _check_loss(method, *variables, spec)
+    if plan.private:
+        isolation.check(method.name, method.loss, method.prepare, *variables, spec)
+    return join(
+        plan, method, optimizer, spec=spec, variables=variables, microbatch=microbatch, mesh=mesh
+    )
+
+
+def join(
+    plan: PrivacyPlan,
+    method: Method,
+    optimizer: optax.GradientTransformation,
+    *,
+    spec: Spec,
+    variables: tuple[PyTree, PyTree],
+    microbatch: int,
+    mesh: Mesh | None = None,
+) -> Assembly:
+    """`assemble` without its checks, for those who look for what the checks would miss."""
+    mesh = mesh or make_mesh()
+    return Assembly(
+        method=method,
+        plan=plan,
+        optimizer=optimizer,
+        mesh=mesh,
+        params=put_replicated(mesh, variables[0]),
+        frozen=put_replicated(mesh, variables[1]),
+        spec=spec,
+        microbatch=microbatch,
+        step=make_step(method, plan, optimizer, mesh, microbatch=microbatch),
+    )
+
+
+def _check_params(name: str, params: PyTree) -> None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        kind = getattr(leaf, "dtype", type(leaf).__name__)
+        if not (hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)):
+            raise InputError(
+                f"The parameters of {name!r} hold a {kind} at {jax.tree_util.keystr(path)}; they "
+                "must be arrays of floating-point numbers (close over the rest, as "
+                "equinox.partition or nnx.split part it off)."
+            )
+
+
+def _check_loss(method: Method, params: PyTree, frozen: PyTree, spec: Spec) -> None:
+    """Refuses a loss that is not one floating-point number."""
+    example = dict(spec)
+    if method.prepare is not None:
+        example = jax.eval_shape(method.prepare, frozen, example)
+    try:
+        value = jax.eval_shape(method.loss, params, frozen, example, jax.random.key(0))[0]
+    except NameError:  # an axis of the mesh, which the isolation check speaks of
+        return
+    if value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
+        raise InputError(
+            f"The loss of {method.name!r} gives {value.dtype}{list(value.shape)} for one "
+            "example; it must give one floating-point number (sum or average what it has)."
+        )

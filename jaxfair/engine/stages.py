@@ -1,0 +1,113 @@
+"""The stages of a training: where each begins, and how far a run folder has come.
+
+Every stage has checkpoints of its own, so that what a later one froze is found again: it is a
+function of the last checkpoint of the stage before.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from jaxfair.engine.assembly import Assembly, join
+from jaxfair.engine.mesh import put_replicated
+from jaxfair.engine.step import TrainState
+from jaxfair.errors import InputError
+from jaxfair.methods.base import Method
+from jaxfair.privacy.ledger import Ledger
+from jaxfair.run import checkpoint
+from jaxfair.run.checkpoint import Checkpoint
+from jaxfair.run.folder import RunFolder
+
+__all__ = ["ends_of", "enter", "kept", "restore", "stages_of"]
+
+
+def ends_of(method: Method, steps: int) -> list[int]:
+    """Returns the step at which each stage of a training of `steps` steps is over.
+
+    >>> from jaxfair.methods.base import Stage
+    >>> method = Method("a", (), None, None, None)
+    >>> later = Stage(method, None, share=0.25)
+    >>> ends_of(method._replace(stages=(later, later)), 100)
+    [50, 75, 100]
+
+    Raises InputError where shares leave a stage without a step.
+    """
+    shares = [stage.share for stage in method.stages]
+    shares = [1 - sum(shares), *shares]
+    ends = [round(steps * sum(shares[: i + 1])) for i in range(len(shares))]
+    if any(end <= begin for begin, end in zip([0, *ends], ends)):
+        raise InputError(
+            f"The stages of {method.name!r} have shares {shares} of {steps} steps, which leaves "
+            "one without a step; give shares in (0, 1) that add up to less than 1, or more steps."
+        )
+    return ends
+
+
+def stages_of(assembly: Assembly, make: Callable[..., Assembly] = join) -> list[Assembly]:
+    """Returns an assembly for each stage, each with the variables it would begin with now.
+
+    They are made from the first variables of the run, so that shapes and checks are known
+    before anything is trained; `enter` gives a stage those that it really begins with.
+
+    Args:
+      make: `join`, or `assemble` to check each stage.
+    """
+    found = [assembly]
+    for stage in assembly.method.stages:
+        before = found[-1]
+        key = jax.random.key(len(found))
+        variables = stage.begin(before.params, before.frozen, key, dict(assembly.spec))
+        found.append(
+            make(
+                assembly.plan,
+                stage.method,
+                assembly.optimizer,
+                spec=assembly.spec,
+                variables=variables,
+                microbatch=assembly.microbatch,
+                mesh=assembly.mesh,
+            )
+        )
+    return found
+
+
+def enter(stages: Sequence[Assembly], number: int, before: Assembly, state: TrainState) -> Assembly:
+    """Returns stage `number`, with the variables made of those that the stage before ended with."""
+    begin = stages[0].method.stages[number - 1].begin
+    key, here = jax.random.key(number), stages[number]
+    return here.with_variables(*begin(state.params, before.frozen, key, dict(here.spec)))
+
+
+def restore(
+    stages: Sequence[Assembly], folder: RunFolder, ledger: Ledger
+) -> tuple[int, Assembly, TrainState]:
+    """Returns how far a run folder has come: the stage's number, the stage and its state.
+
+    A stage that is over hands on to the next. Where nothing is saved, it is the beginning.
+    """
+    ends = ends_of(stages[0].method, stages[0].plan.steps)
+    number, here = 0, stages[0]
+    state = _restored(here, folder, 0, ledger) or here.begin()
+    while int(state.step) >= ends[number] and number + 1 < len(stages):
+        number += 1
+        here = enter(stages, number, here, state)
+        begun = here.begin()._replace(step=state.step)
+        state = _restored(here, folder, number, ledger) or begun
+    return number, here, state
+
+
+def kept(state: TrainState) -> Checkpoint:
+    """Returns what is saved of a state: all but the sum of a draw under way."""
+    return Checkpoint(state.params, state.opt_state, int(state.step))
+
+
+def _restored(
+    assembly: Assembly, folder: RunFolder, number: int, ledger: Ledger
+) -> TrainState | None:
+    state = assembly.begin()
+    found = checkpoint.restore(folder.checkpoints_of(number), kept(state), ledger)
+    if found is None:
+        return None
+    step = put_replicated(assembly.mesh, jnp.asarray(found.step, state.step.dtype))
+    return state._replace(params=found.params, opt_state=found.opt_state, step=step)

@@ -1,0 +1,289 @@
+"""One training, opened in a folder: it pays before it draws, and resumes or refuses.
+
+    trainer = engine.open(plan, loss_fn, optimizer, population, fields, folder, params=params)
+    with trainer:
+        for released in trainer.steps():
+            print(released.step, released.epsilon)
+
+Sampling probability, batch size, noise and steps come from the plan alone. A trainer that is
+left without an error writes privacy.json and forgets its secret; one that dies is opened again
+by the same call, and replays.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+import tqdm
+from jax.sharding import Mesh
+
+from jaxfair import files
+from jaxfair.data.loader import Fields
+from jaxfair.engine.assembly import Assembly, Spec, assemble
+from jaxfair.engine.books import Books, Options, open_books
+from jaxfair.engine.features import training_fields
+from jaxfair.engine.feed import Feed
+from jaxfair.engine.mesh import first_then_others, is_first_host
+from jaxfair.engine.population import Population
+from jaxfair.engine.stages import ends_of, enter, kept, restore, stages_of
+from jaxfair.engine.step import DEFAULT_MICROBATCH
+from jaxfair.methods.base import Method, PyTree, method_from_loss
+from jaxfair.privacy.ledger import BudgetExceeded
+from jaxfair.privacy.plan import PrivacyPlan
+from jaxfair.privacy.statement import COVERED
+from jaxfair.run import checkpoint
+from jaxfair.run.folder import RunFolder
+from jaxfair.run.log import Board, MetricsLog, progress_bar
+
+__all__ = ["Options", "Released", "Trainer", "open", "open_assembly"]
+
+
+class Released(NamedTuple):
+    """What has left a training, after some step.
+
+    Attributes:
+      step: draws completed.
+      params: the parameters, a copy of its own.
+      epsilon: what has been paid so far; None without privacy.
+      metrics: functions of the noisy mean and the parameters, by name.
+    """
+
+    step: int
+    params: PyTree
+    epsilon: float | None
+    metrics: dict[str, float]
+
+
+def open(
+    plan: PrivacyPlan,
+    loss: Method | Callable[[PyTree, Any, Any], Any],
+    optimizer: optax.GradientTransformation,
+    population: Population,
+    fields: Fields,
+    folder: str | os.PathLike[str],
+    *,
+    spec: Spec,
+    params: PyTree = None,
+    config: Mapping[str, Any] | None = None,
+    options: Options | None = None,
+    mesh: Mesh | None = None,
+) -> "Trainer":
+    """Opens a training in `folder`: a new one, or one that was interrupted there.
+
+    Args:
+      plan: from `jaxfair.privacy.make_plan`; with `enabled=False` it is a plain run.
+      loss: `(params, example, key) -> scalar` of one example without a batch axis, or a Method.
+      optimizer: sees noisy means only.
+      population: who may be drawn.
+      fields: name -> reader of rows, (n,) int -> (n, ...), of the raw examples.
+      folder: ledger, checkpoints, metrics and privacy.json go there.
+      spec: shape and dtype of each array of a raw example.
+      params: first parameters of a loss; a Method makes its own from `options.seed`.
+      config: public settings, written to config.json; another training's folder is refused.
+      mesh: the devices; None for all.
+
+    Raises InputError, in one sentence, where the loss couples examples or is no number, the
+    folder is of another config, in use or finished, or the run cannot be replayed.
+    """
+    options = options or Options()
+    method = loss if isinstance(loss, Method) else method_from_loss(loss, params)
+    variables = method.init(jax.random.key(options.seed), dict(spec))
+    size = options.microbatch or DEFAULT_MICROBATCH
+    assembly = assemble(
+        plan, method, optimizer, spec=spec, variables=variables, microbatch=size, mesh=mesh
+    )
+    config = config or _config_of(plan, method, options)
+    return open_assembly(assembly, population, fields, folder, config=config, options=options)
+
+
+def open_assembly(
+    assembly: Assembly,
+    population: Population,
+    fields: Fields,
+    folder: str | os.PathLike[str],
+    *,
+    config: Mapping[str, Any],
+    options: Options | None = None,
+) -> "Trainer":
+    """Opens the training of an assembly; arguments and errors as of `open`."""
+    options = options or Options()
+    stages, path = stages_of(assembly, assemble), RunFolder(pathlib.Path(folder))
+    books = open_books(assembly, population, path, config, options)
+    try:
+        return Trainer(stages, population, fields, path, books, options)
+    except BaseException:
+        books.leave()
+        raise
+
+
+class Trainer:
+    """A training that is open. Made by `open`; see there.
+
+    Attributes:
+      plan: what it promises.
+      folder: where it lies.
+      assembly: what is trained now (of several stages, the one under way), and its step.
+      state: parameters, optimiser and count of steps, as they lie on the devices.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Assembly],
+        population: Population,
+        fields: Fields,
+        folder: RunFolder,
+        books: Books,
+        options: Options,
+    ) -> None:
+        """Restores what the folder holds."""
+        self.plan, self.folder = stages[0].plan, folder
+        self._stages = [stage.with_microbatch(books.microbatch) for stage in stages]
+        self._population, self._fields, self._books = population, fields, books
+        self._options, self._show = options, options.progress and is_first_host()
+        self._stage, self.assembly, self.state = restore(self._stages, folder, books.ledger)
+
+    @property
+    def step(self) -> int:
+        """Draws completed."""
+        return int(self.state.step)
+
+    def steps(self) -> Iterator[Released]:
+        """Pays for `save_every` steps, trains and saves them, and yields; until all are done.
+
+        It ends early where the next steps would overspend the budget. What it yields is all
+        that leaves a private run; what was spent when its consumer stops is in the ledger.
+        """
+        begun = self.step
+        bar = progress_bar(self.plan.steps, initial=begun, what="training", hidden=not self._show)
+        with contextlib.closing(self._open_log(begun)) as log, bar, _stops_at_the_budget():
+            for number, end in enumerate(ends_of(self._stages[0].method, self.plan.steps)):
+                if number > self._stage:
+                    self._enter(number)
+                if self.step < end:
+                    yield from self._train_until(end, log, bar)
+
+    def params(self) -> PyTree:
+        """Returns a copy of the parameters; what is trained further gives its memory back."""
+        return jax.tree.map(jnp.copy, self.state.params)
+
+    def run(self) -> dict[str, Any]:
+        """Trains to the end and closes; returns the statement."""
+        with self:
+            for _ in self.steps():
+                pass
+        return json.loads(self.folder.privacy.read_text())
+
+    def statement(self) -> dict[str, Any]:
+        """Returns privacy.json as it stands now: what is promised, to whom, and by what."""
+        people, private, source = self._population, self.plan.private, self._books.secret.source
+        grade = {"os": "private", "insecure_seed": "research"}[source] if private else "none"
+        return self.plan.statement(self._books.ledger, self.step) | {
+            "unit": people.unit,
+            "covered": COVERED.format(unit=people.unit),
+            "population": people.name,
+            "data": people.data,
+            "selection": people.selection,
+            "noise_source": source if private else None,
+            "grade": grade,
+            "seed": self._options.seed,
+            "config_digest": files.json_digest(json.loads(self.folder.config.read_text())),
+        }
+
+    def close(self) -> None:
+        """Ends the training: writes privacy.json, which says so, and forgets the secret."""
+        if is_first_host():
+            files.write_json(self.folder.privacy, self.statement())
+            self.folder.forget_secret()
+        self._books.leave()
+
+    def __enter__(self) -> "Trainer":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Closes, unless an error or an interrupt is to be followed by a resume."""
+        if kind is None:
+            first_then_others(self.close)
+        else:
+            self._books.leave()
+
+    def _train_until(self, end: int, log: MetricsLog, bar: tqdm.tqdm) -> Iterator[Released]:
+        """Trains the stage under way up to step `end`."""
+        every, feed = self._options.save_every, self._feed()
+        for first in range(self.step, end, every):
+            count = min(every, end - first)
+            epsilon = self._pay(first, count)
+            bar.set_postfix_str(self.plan.progress(epsilon))
+            for state, metrics in self.assembly.train(self.state, feed, first, count):
+                self.state, newest = state, metrics
+                bar.update(self.step - bar.n)
+            public = {name: float(value) for name, value in newest.items()}
+            log.write(self.step, epsilon=epsilon, **public)
+            where = self.folder.checkpoints_of(self._stage)
+            checkpoint.save(where, kept(self.state), self._books.ledger)
+            yield Released(self.step, self.params(), epsilon, public)
+
+    def _enter(self, number: int) -> None:
+        self.assembly = enter(self._stages, number, self.assembly, self.state)
+        self._stage, step = number, self.state.step
+        self.state = self.assembly.begin()._replace(step=step)
+
+    def _feed(self) -> Feed:
+        """Returns the feed of the stage under way, its features computed."""
+        rows, method = self._population.all_rows, self.assembly.method
+        fields = training_fields(
+            method, self.assembly.frozen, self._fields, rows, progress=self._show
+        )
+        return self.assembly.feed(self._books.secret, self._population, fields)
+
+    def _pay(self, first: int, count: int) -> float | None:
+        """Pays for `count` draws from `first` on; returns epsilon spent, None without privacy."""
+        return self.plan.charge(
+            self._books.ledger,
+            stage=f"train {self._stage + 1}" if self._stage else "train",
+            population=self._population.name,
+            draws=self._books.secret.tag("draws", ""),
+            first_step=first,
+            steps=count,
+        )
+
+    def _open_log(self, begun: int) -> MetricsLog:
+        writes, board = is_first_host(), None
+        if writes and self._options.board:
+            board = Board(self.folder.board, private=self.plan.private, after_step=begun)
+        return MetricsLog(self.folder.metrics, after_step=begun, writes=writes, board=board)
+
+
+def _config_of(plan: PrivacyPlan, method: Method, options: Options) -> dict[str, Any]:
+    """The public settings of a training that has no config file, as config.json holds them."""
+    promise = {
+        "enabled": plan.private,
+        "epsilon": plan.budget if plan.private else None,
+        "delta": plan.delta,
+        "l2_clip_norm": plan.l2_clip_norm if plan.private else None,
+        "clipping": plan.clipping,
+        "tuning_runs": plan.tuning_runs,
+        "insecure_seed": options.insecure_seed,
+    }
+    return {
+        "name": method.name,
+        "seed": options.seed,
+        "data": {"public_size": plan.public_size},
+        "dp": promise,
+        "train": {"steps": plan.steps, "expected_batch_size": plan.expected_batch_size},
+    }
+
+
+@contextlib.contextmanager
+def _stops_at_the_budget() -> Iterator[None]:
+    """Ends what is within where the next steps would overspend, and says so."""
+    try:
+        yield
+    except BudgetExceeded as error:
+        print(error, file=sys.stderr)
