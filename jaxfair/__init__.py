@@ -1,1 +1,5 @@
-"""Private, fair and fast training of medical-imaging models in JAX."""
+"""jaxfair: train models on patient images that provably protect every patient."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

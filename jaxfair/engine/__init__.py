@@ -1,0 +1,5 @@
+"""The engine: one private training, from a loss or a Method to parameters and a statement."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -57,7 +57,9 @@ def toy_method(*_):
 
     def loss(params, frozen, example, key):
         kept = jax.random.bernoulli(key, 0.8, (16,))
-        return jnp.tanh(jnp.sum(example["image"].ravel()[:16] * kept * params["w"]) + params["b"]), {}
+        return jnp.tanh(
+            jnp.sum(example["image"].ravel()[:16] * kept * params["w"]) + params["b"]
+        ), {}
 
     return Method("toy", ("toy",), init, loss, lambda *a: {})
 
