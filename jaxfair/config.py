@@ -96,7 +96,7 @@ def settings_from_config(config: ConfigDict) -> Settings:
         raise InputError(
             f"method.name is {method_name!r}; known methods are {', '.join(METHODS)}.{hint}"
         )
-    method_class = METHODS[method_name][0]
+    method_class = METHODS[method_name].config
     checked_data = _build(DataConfig, tree["data"], "data")
     if "labels" in [field.name for field in dataclasses.fields(method_class)]:
         method.setdefault("labels", checked_data.tasks)

@@ -19,7 +19,7 @@ from jaxfair.engine.stages import restore, stages_of
 from jaxfair.engine.step import DEFAULT_MICROBATCH, TrainState
 from jaxfair.errors import InputError
 from jaxfair.methods.base import Method, PyTree
-from jaxfair.methods.catalog import DESCRIPTIONS
+from jaxfair.methods.catalog import METHODS
 from jaxfair.run.folder import RunFolder
 
 __all__ = [
@@ -107,7 +107,7 @@ def description(settings: Settings) -> dict[str, Any]:
     After `train.start_from` these are the words of the run before, whose weights they were.
     """
     if settings.train.start_from is None:
-        return dict(DESCRIPTIONS[settings.method_name](settings.method))
+        return dict(METHODS[settings.method_name].describe(settings.method))
     folder = RunFolder(pathlib.Path(settings.train.start_from))
     before, claim = _settings_of(folder), json.loads(folder.privacy.read_text())
     told = description(before)

@@ -61,7 +61,7 @@ def make_workload(work: Any, *, rows: int, precision: str) -> Workload:
 
 
 def _method(work: Any) -> Any:
-    return make_method(work.method, METHODS[work.method][0](**work.options.to_dict()))
+    return make_method(work.method, METHODS[work.method].config(**work.options.to_dict()))
 
 
 def _batch(work: Any, method: Any, frozen: PyTree, rows: int) -> PyTree:

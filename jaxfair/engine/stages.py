@@ -53,6 +53,7 @@ def stages_of(assembly: Assembly, make: Callable[..., Assembly] = join) -> list[
     Args:
       make: `join`, or `assemble` to check each stage.
     """
+    ends_of(assembly.method, assembly.plan.steps)  # refuses shares that leave no steps
     found = [assembly]
     for stage in assembly.method.stages:
         before = found[-1]

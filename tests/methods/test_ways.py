@@ -27,7 +27,7 @@ def ways_of(method, example, params, frozen):
 def test_every_kernel_of_a_classifier_is_recognised(name):
     backbone, shape = NETWORKS[name]
     fields = {"ndim": len(shape) - 1, "channels": 1, "backbone": backbone}
-    method = make_method("classifier", METHODS["classifier"][0](labels=("a", "b"), **fields))
+    method = make_method("classifier", METHODS["classifier"].config(labels=("a", "b"), **fields))
     spec = {"image": jax.ShapeDtypeStruct(shape, jnp.float32)}
     params, frozen = jax.eval_shape(lambda key: method.init(key, spec), jax.random.key(0))
     frozen = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), frozen)
@@ -37,7 +37,7 @@ def test_every_kernel_of_a_classifier_is_recognised(name):
 
 
 def test_every_kernel_of_the_autoencoder_is_recognised():
-    method = make_method("fae", METHODS["fae"][0](hidden_dims=(8, 8)))
+    method = make_method("fae", METHODS["fae"].config(hidden_dims=(8, 8)))
     spec = {"image": jax.ShapeDtypeStruct((64, 64, 1), jnp.float32)}
     params, frozen = made(method, spec)
     example = jax.eval_shape(method.prepare, frozen, spec)

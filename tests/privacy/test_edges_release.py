@@ -140,12 +140,12 @@ def test_edge_25_a_method_is_built_from_public_values_only():
     assert full.spec == less.spec
     assert all(isinstance(value, jax.ShapeDtypeStruct) for value in full.spec.values())
     plain = {"int", "float", "str", "bool", "None", "tuple", "..."}
-    for config, _ in METHODS.values():
+    for config, *_ in METHODS.values():
         for field in dataclasses.fields(config):
             named = typing.get_type_hints(config)[field.name]
             words = set(re.findall(r"[\w.]+", str(named).replace("<class '", "").replace("'>", "")))
             assert words <= plain, f"{config.__name__}.{field.name} holds a {named}"
-    assert METHODS["classifier"][0](labels=("any",)).class_weights == ()
+    assert METHODS["classifier"].config(labels=("any",)).class_weights == ()
 
 
 def test_edge_29_exact_losses_norms_and_shares_are_not_released():

@@ -1,0 +1,228 @@
+"""Stages, batch losses and parts with their own optimiser: what later Methods stand on."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxfair import engine
+from jaxfair.engine import stages
+from jaxfair.engine.assembly import join
+from jaxfair.engine.chunk import abstract_randomness, zeros
+from jaxfair.engine.optim import OptimConfig, make_optimizer
+from jaxfair.errors import InputError
+from jaxfair.methods.base import Method, Stage, no_loss
+from jaxfair.privacy import ledger as ledgers
+from jaxfair.privacy.plan import PrivacyConfig, make_plan
+from jaxfair.privacy.verify import verify_run
+from jaxfair.run import checkpoint
+from jaxfair.run.folder import RunFolder
+
+N = 60
+X = np.random.default_rng(0).normal(size=(N, 4)).astype(np.float32)
+SPEC = {"x": jax.ShapeDtypeStruct((4,), np.float32)}
+FIELDS = {"x": X.__getitem__}
+
+
+def encoder_loss(params, frozen, example, key):
+    return jnp.sum((params["encoder"] @ example["x"] - example["x"][:2]) ** 2), {}
+
+
+def head_loss(params, frozen, example, key):
+    code = jnp.tanh(frozen["encoder"] @ example["x"])
+    return (params["head"] @ code - example["x"][3]) ** 2, {}
+
+
+def first_variables(key, spec):
+    return {"encoder": jnp.ones((2, 4)) / 4}, {}
+
+
+def head_on_the_encoder(params, frozen, key, spec):
+    return {"head": jnp.zeros(2)}, {"encoder": params["encoder"]}
+
+
+HEAD = Method("head", (), None, head_loss, None)
+TWO = Method(
+    "two", (), first_variables, encoder_loss, None, stages=(Stage(HEAD, head_on_the_encoder, 0.5),)
+)
+
+
+def plan_of(steps=8, **fields):
+    config = PrivacyConfig(**{"epsilon": 6.0, "l2_clip_norm": 1.0} | fields)
+    return make_plan(config, steps=steps, expected_batch_size=12, public_size=N)
+
+
+def open_two(folder, method=TWO, plan=None, **options):
+    options = engine.Options(
+        **{"save_every": 3, "microbatch": 8, "insecure_seed": 2, "progress": False} | options
+    )
+    people = engine.population_from_ids(range(N), unit="image")
+    made = engine.open(
+        plan or plan_of(), method, optax.adam(0.05), people, FIELDS, folder, spec=SPEC,
+        options=options, mesh=engine.make_mesh(2),
+    )  # fmt: skip
+    return made
+
+
+def test_two_stages_share_one_ledger_and_one_count_of_steps(tmp_path):
+    trainer = open_two(tmp_path / "run")
+    with trainer:
+        seen = [(r.step, sorted(r.params)) for r in trainer.steps()]
+    assert seen == [(3, ["encoder"]), (4, ["encoder"]), (7, ["head"]), (8, ["head"])]
+    entries, _ = ledgers.read_entries(tmp_path / "run" / "ledger.jsonl")
+    assert [(e.stage, e.first_step, e.steps) for e in entries] == [
+        ("train", 0, 3), ("train", 3, 1), ("train 2", 4, 3), ("train 2", 7, 1),
+    ]  # fmt: skip
+    assert len({entry.draws for entry in entries}) == 1
+    told = json.loads((tmp_path / "run" / "privacy.json").read_text())
+    assert told["steps"] == 8 and told["epsilon"] <= 6.0
+    assert verify_run(tmp_path / "run") == []
+
+
+def test_the_later_stage_stands_on_what_the_first_one_ended_with(tmp_path):
+    trainer = open_two(tmp_path / "run")
+    with trainer:
+        ends = {r.step: r.params for r in trainer.steps()}
+    frozen = trainer.assembly.frozen["encoder"]
+    np.testing.assert_array_equal(frozen, ends[4]["encoder"])
+    assert not np.array_equal(frozen, first_variables(None, None)[0]["encoder"])
+
+
+def test_the_last_stage_is_found_again_with_what_was_frozen(tmp_path):
+    trainer = open_two(tmp_path / "run")
+    with trainer:
+        *_, last = trainer.steps()
+    fresh = join(
+        plan_of(), TWO, optax.adam(0.05), spec=SPEC, variables=first_variables(None, None),
+        microbatch=8, mesh=engine.make_mesh(1),
+    )  # fmt: skip
+    ledger = fresh.plan.open_ledger(tmp_path / "run" / "ledger.jsonl", writes=False)
+    folder = RunFolder(tmp_path / "run")
+    number, here, state = stages.restore(stages.stages_of(fresh), folder, ledger)
+    assert number == 1 and int(state.step) == 8
+    np.testing.assert_array_equal(state.params["head"], last.params["head"])
+    np.testing.assert_array_equal(here.frozen["encoder"], trainer.assembly.frozen["encoder"])
+
+
+@pytest.mark.parametrize("saves", [1, 2, 3, 4])
+def test_a_run_killed_in_any_stage_ends_bit_equal(tmp_path, monkeypatch, saves):
+    whole = open_two(tmp_path / "whole")
+    whole.run()
+    count, save = [0], checkpoint.save
+
+    def stop(*arguments):
+        save(*arguments)
+        count[0] += 1
+        if count[0] == saves:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", stop)
+        with pytest.raises(KeyboardInterrupt):
+            open_two(tmp_path / "cut").run()
+    resumed = open_two(tmp_path / "cut")
+    resumed.run()
+    np.testing.assert_array_equal(resumed.params()["head"], whole.params()["head"])
+    ours, theirs = ((tmp_path / n / "ledger.jsonl").read_bytes() for n in ("cut", "whole"))
+    assert ours == theirs
+
+
+def test_a_later_stage_that_couples_examples_is_refused_before_anything_is_trained(tmp_path):
+    def over_devices(params, frozen, example, key):
+        return jax.lax.pmean(jnp.sum(params["head"] * example["x"][:2]), "data"), {}
+
+    bad = TWO._replace(stages=(TWO.stages[0]._replace(method=HEAD._replace(loss=over_devices)),))
+    with pytest.raises(InputError, match="'head' talks to other examples"):
+        open_two(tmp_path / "run", bad)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, 1.5, 0.01])
+def test_a_stage_without_a_step_is_refused(tmp_path, share):
+    bad = TWO._replace(stages=(TWO.stages[0]._replace(share=share),))
+    with pytest.raises(InputError, match="leaves one without a step"):
+        open_two(tmp_path / "run", bad)
+    assert not (tmp_path / "run").exists()
+
+
+def spread(params, frozen, batch, mask, keys):
+    """Mean over the batch of the squared distance to the batch's own mean: it couples examples."""
+    codes = batch["x"] @ params["encoder"].T
+    count = jnp.maximum(jnp.sum(mask), 1)
+    center = jnp.sum(jnp.where(mask[:, None], codes, 0), axis=0) / count
+    return jnp.sum(jnp.where(mask, jnp.sum((codes - center) ** 2, axis=1), 0)) / count
+
+
+def coupled(loss=no_loss):
+    return Method("spread", (), first_variables, loss, None, batch_loss=spread)
+
+
+def test_a_batch_loss_is_refused_by_name_under_privacy(tmp_path):
+    with pytest.raises(InputError, match=r"'spread' couples .* \(has a batch_loss\)") as caught:
+        open_two(tmp_path / "run", coupled())
+    assert "dp.enabled=False" in str(caught.value) and not (tmp_path / "run").exists()
+
+
+def gradient_of_one_draw(method):
+    """The plain sum of a draw of everybody in one chunk, by the step."""
+    plan = make_plan(PrivacyConfig(enabled=False), steps=1, expected_batch_size=N, public_size=N)
+    keep = optax.GradientTransformation(
+        lambda p: jax.tree.map(jnp.zeros_like, p),
+        lambda g, state, params=None: (jax.tree.map(jnp.zeros_like, g), g),
+    )
+    made = join(
+        plan, method, keep, spec=SPEC, variables=first_variables(None, None), microbatch=64,
+        mesh=engine.make_mesh(1),
+    )  # fmt: skip
+    keys = zeros(abstract_randomness(made.num_leaves))
+    state, _ = made.update(made.begin(), made.chunk(FIELDS, range(N)), keys)
+    return np.asarray(state.opt_state["encoder"]) * N
+
+
+def test_a_batch_loss_trains_beside_or_instead_of_a_loss_and_padding_is_nobody():
+    params = first_variables(None, None)[0]
+    batch, mask = {"x": jnp.asarray(X)}, jnp.ones(N, bool)
+    wanted = jax.grad(lambda p: spread(p, {}, batch, mask, None))(params)["encoder"]
+    instead, beside = (gradient_of_one_draw(coupled(loss)) for loss in (no_loss, encoder_loss))
+    np.testing.assert_allclose(instead, N * wanted, rtol=1e-4)
+    own = gradient_of_one_draw(Method("own", (), first_variables, encoder_loss, None))
+    np.testing.assert_allclose(beside, own + N * wanted, rtol=1e-4)
+
+
+PARAMS = {"encoder": {"conv": jnp.ones(3), "norm": jnp.ones(2)}, "head": jnp.ones(2)}
+
+
+def moved(**fields):
+    optimizer = make_optimizer(OptimConfig("sgd", learning_rate=1.0, momentum=0.0, **fields))
+    ones = jax.tree.map(jnp.ones_like, PARAMS)
+    updates, _ = optimizer.update(ones, optimizer.init(PARAMS), PARAMS)
+    return jax.tree.map(lambda u: -float(u[0]), updates)
+
+
+def test_each_part_of_the_parameters_has_its_own_optimiser():
+    parts = {"encoder": {"learning_rate": 0.5}, "encoder/norm": {"learning_rate": 0.25}}
+    assert moved(parts=parts) == {"encoder": {"conv": 0.5, "norm": 0.25}, "head": 1.0}
+
+
+def test_an_average_is_kept_over_all_parts():
+    parts = {"head": {"name": "adam", "learning_rate": 0.5}}
+    found = moved(parts=parts, average="late")
+    assert found["encoder"] == {"conv": 1.0, "norm": 1.0}
+    assert found["head"] == pytest.approx(0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("parts", "sentence"),
+    [
+        ({"hea": {"learning_rate": 1.0}}, "optim.parts.hea is no part of the parameters"),
+        ({"head": {"rate": 1.0}}, "sets 'rate'; a part has name, learning_rate"),
+        ({"head": {"learning_rate": -1.0}}, "optim.parts.head: optim.learning_rate is -1.0"),
+    ],
+)
+def test_a_wrong_part_ends_in_one_sentence(parts, sentence):
+    with pytest.raises(InputError) as caught:
+        moved(parts=parts)
+    assert sentence in str(caught.value) and "\n" not in str(caught.value)
