@@ -1,4 +1,4 @@
 from .engine.fit import Fit as Fit
 from .engine.fit import fit_private as fit_private
 from .engine.fit import open_fit as open_fit
-from .engine.selfcheck import selfcheck as selfcheck
+from .engine.check import selfcheck as selfcheck

@@ -8,8 +8,8 @@ from .mesh import make_mesh as make_mesh
 from .population import Population as Population
 from .population import make_population as make_population
 from .population import population_from_ids as population_from_ids
-from .selfcheck import SelfCheck as SelfCheck
-from .selfcheck import selfcheck as selfcheck
+from .check import SelfCheck as SelfCheck
+from .check import selfcheck as selfcheck
 from .trainer import Released as Released
 from .trainer import Trainer as Trainer
 from .trainer import open as open
