@@ -1,4 +1,10 @@
-"""Trains one config: `python -m jaxfair.train --config configs/rsna_fae.py`.
+"""Trains one config, evaluates it and writes the report.
+
+    jaxfair train --config rsna_fae:phantom
+    jaxfair train --config configs/rsna_fae.py --config.data.root=DIR --config.dp.epsilon=4
+
+A name is one of the configs that ship (`jaxfair configs`), else a file. The same command on
+the same `--workdir` resumes a run.
 
 The order: check the config and find the noise (no data is touched), claim the folder, open
 the data, build the step, begin or replay; then for every block of steps pay first, train
@@ -18,17 +24,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxfair import dryrun, evaluate, files, report
-from jaxfair.config import (
-    Settings,
-    parse_command,
-    plan_from_settings,
-    settings_from_config,
-)
+from jaxfair.cli import Command, Flag, Line, execute
+from jaxfair.config import Settings, plan_from_settings, sections, settings_from_config
 from jaxfair.data.dataset import open_dataset
 from jaxfair.data.loader import prefetch
 from jaxfair.engine.features import training_fields
@@ -45,7 +46,6 @@ from jaxfair.engine.microbatch import fastest as fastest_microbatch
 from jaxfair.engine.optim import make_optimizer
 from jaxfair.engine.scan import Calls, make_calls
 from jaxfair.engine.step import DEFAULT_MICROBATCH, Step, TrainState, check_isolation, make_step
-from jaxfair.errors import InputError
 from jaxfair.job import Job, close_job, open_job, pay
 from jaxfair.methods.base import Method
 from jaxfair.privacy.ledger import BudgetExceeded
@@ -56,7 +56,7 @@ from jaxfair.run.folder import RunFolder
 from jaxfair.run.log import Board, MetricsLog, progress_bar
 from jaxfair.start import first_variables
 
-__all__ = ["main", "run"]
+__all__ = ["COMMAND", "main", "run"]
 
 
 def run(
@@ -200,57 +200,57 @@ def _kept(state: TrainState) -> Checkpoint:
     return Checkpoint(state.params, state.opt_state, int(state.step))
 
 
-def _define_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_string(
-        "workdir", None, "folder of the run; an unfinished one is resumed", flag_values=values
-    )
-    flags.DEFINE_integer("devices", None, "how many devices to use", flag_values=values)
-    flags.DEFINE_string(
-        "coordinator", None, "HOST:PORT of the first of several hosts, or auto", flag_values=values
-    )
-    flags.DEFINE_integer("hosts", None, "how many hosts there are", flag_values=values)
-    flags.DEFINE_integer("host", None, "which host this is, from 0", flag_values=values)
-    flags.DEFINE_bool("with-images", False, "allow images in the report", flag_values=values)
-    flags.DEFINE_bool("dry-run", False, "print the plan and touch no data", flag_values=values)
-    flags.DEFINE_bool(
-        "recharge", False, "resume with a fresh secret and pay again", flag_values=values
-    )
+COMMAND = Command(
+    name="train",
+    about=__doc__,
+    flags=(
+        Flag("workdir", str, None, "folder of the run; an unfinished one is resumed"),
+        Flag("devices", int, None, "how many devices to use; left out: all"),
+        Flag("coordinator", str, None, "HOST:PORT of the first of several hosts, or auto"),
+        Flag("hosts", int, None, "how many hosts there are"),
+        Flag("host", int, None, "which host this is, from 0"),
+        Flag("with-images", bool, False, "allow images of patients in the report"),
+        Flag("dry-run", bool, False, "print the plan and touch no data"),
+        Flag("recharge", bool, False, "resume with a fresh secret and pay again"),
+    ),
+    sections=sections,
+)
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns its exit status: 0, 2 for refused input, 130 if interrupted."""
     _keep_compilations()
-    try:
-        config, values = parse_command(argv, _define_flags)
-        if values["coordinator"].value:
-            hosts, host = values["hosts"].value, values["host"].value
-            join_hosts(values["coordinator"].value, hosts, host)
-        if values["dry-run"].value:
-            print(dryrun.describe(config, num_devices=values["devices"].value))
-            return 0
-        return _run_command(config, values, list(argv))
-    except InputError as error:
-        print(error, file=sys.stderr, flush=True)
+    status = execute(COMMAND, argv, lambda line: _act(line, list(argv)))
+    if status == 2:
         leave_hosts(2)
-        return 2
+    return status
 
 
-def _run_command(config: ConfigDict, values: flags.FlagValues, argv: list[str]) -> int:
-    workdir = values["workdir"].value or _default_workdir(config)
+def _act(line: Line, argv: list[str]) -> int:
+    name = settings_from_config(line.config).name
+    if line.flags["coordinator"]:
+        join_hosts(line.flags["coordinator"], line.flags["hosts"], line.flags["host"])
+    if line.flags["dry-run"]:
+        print(dryrun.describe(line.config, num_devices=line.flags["devices"]))
+        return 0
+    workdir = line.flags["workdir"] or _default_workdir(name)
     if RunFolder(pathlib.Path(workdir)).finished():
         print(f"{workdir} holds a finished run; its report is {workdir}/report.md.")
         return 0
-    named = values["workdir"].present
-    again = [*argv[1:]] if named else [*argv[1:], f"--workdir={workdir}"]
+    again = argv[1:] if "workdir" in line.given else [*argv[1:], f"--workdir={workdir}"]
+    return _train_or_say_how_to_resume(line, workdir, again)
+
+
+def _train_or_say_how_to_resume(line: Line, workdir: str, again: list[str]) -> int:
     resume = shlex.join(["python", "-m", "jaxfair.train", *again])
     print(f"To resume this run: {resume}")
     try:
         folder = run(
-            config,
+            line.config,
             workdir,
-            num_devices=values["devices"].value,
-            with_images=bool(values["with-images"].value),
-            recharge=bool(values["recharge"].value),
+            num_devices=line.flags["devices"],
+            with_images=line.flags["with-images"],
+            recharge=line.flags["recharge"],
         )
     except KeyboardInterrupt:
         print(f"\nInterrupted. To resume this run: {resume}", file=sys.stderr)
@@ -269,9 +269,9 @@ def _keep_compilations() -> None:
         jax.config.update("jax_compilation_cache_dir", f"{cache}/jaxfair/xla")
 
 
-def _default_workdir(config: ConfigDict) -> str:
+def _default_workdir(name: str) -> str:
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    return f"runs/{config.name}-{now}"
+    return f"runs/{name}-{now}"
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ AVERAGES = ("none", "ema", "late")
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """`config.optim`.
+    """The optimiser, its learning rate, and which parameters are evaluated.
 
     Attributes:
       name: one of OPTIMIZERS; Adam and NAdam have beta (0.9, 0.999), epsilon 1e-8.
