@@ -1,3 +1,4 @@
+from .__main__ import main as main
 from .__main__ import run as run
 from .__main__ import tables as tables
 from .single import Run as Run
