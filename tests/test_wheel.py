@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -109,17 +110,37 @@ def test_the_wheel_names_a_shipped_config_near_a_wrong_name(unzipped, tmp_path):
     assert done.returncode == 2 and "Did you mean 'rsna_fae'?" in done.stderr
 
 
-@pytest.mark.slow
-def test_the_wheel_installed_in_an_empty_environment_trains_the_phantom(wheel, tmp_path):
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
-    programs, home = tmp_path / "venv" / "bin", tmp_path / "empty"
-    home.mkdir()
-    install = [programs / "python", "-m", "pip", "install", "--quiet", wheel]
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """The programs of a fresh environment that holds the wheel and its dependencies from PyPI."""
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    install = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", wheel]
     subprocess.run(install, check=True, env=plain_environment())
-    steps = "--config.train.steps=2"
-    line = [programs / "jaxfair", "train", *LINE, *SMALL, steps, "--workdir=run"]
-    done = subprocess.run(line, capture_output=True, text=True, env=plain_environment(), cwd=home)
+    return folder / "bin"
+
+
+def in_empty_folder(program, *argv, cwd):
+    line, env = [program, *argv], plain_environment()
+    return subprocess.run(line, capture_output=True, text=True, env=env, cwd=cwd)
+
+
+@pytest.mark.slow
+def test_the_wheel_installed_in_an_empty_environment_trains_the_phantom(installed, tmp_path):
+    short = [*SMALL, "--config.train.steps=2", "--workdir=run"]
+    done = in_empty_folder(installed / "jaxfair", "train", *LINE, *short, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Report: run/report.md" in done.stdout and (home / "run" / "privacy.json").is_file()
-    line = [programs / "jaxfair", "account", "--verify=run"]
-    assert subprocess.run(line, env=plain_environment(), cwd=home).returncode == 0
+    assert "Report: run/report.md" in done.stdout and (tmp_path / "run/privacy.json").is_file()
+    done = in_empty_folder(installed / "jaxfair", "account", "--verify=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_the_example_of_the_readme_runs_in_an_empty_environment(installed, tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    examples = [block for block in blocks if "fit_private" in block]
+    if not examples:
+        pytest.skip("the README has no example of fit_private")
+    for example in examples:
+        done = in_empty_folder(installed / "python", "-c", example, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
