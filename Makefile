@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test test-all check format clean mutations fairness-study phantom-study bench bench-peers
+.PHONY: setup demo test test-all check format clean dist docs mutations fairness-study phantom-study bench bench-peers
 
 # A step frees its buffers when it ends; taken anew from the system in pages of 4 KiB they cost
 # a sixth of its processor time (glibc on Linux; peers are measured with it too).
@@ -12,7 +12,7 @@ demo bench bench-peers: export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 
 setup: $(READY)
 
-$(READY): requirements.txt pyproject.toml
+$(READY): requirements.txt pyproject.toml setup.py
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --upgrade pip
 	$(RUN) -m pip install --quiet --editable ".[dev,oracles]"
@@ -21,7 +21,7 @@ $(READY): requirements.txt pyproject.toml
 demo: setup
 	$(RUN) -m jaxfair.train --config configs/rsna_fae.py:phantom --workdir runs/demo/private
 	$(RUN) -m jaxfair.train --config configs/rsna_fae.py:phantom --config.dp.enabled=False --workdir runs/demo/plain
-	$(RUN) -m jaxfair.report.__main__ runs/demo/private runs/demo/plain --out runs/demo/report
+	$(RUN) -m jaxfair.report runs/demo/private runs/demo/plain --out runs/demo/report
 
 test: setup
 	$(RUN) -m pytest -n 2
@@ -34,6 +34,14 @@ check: setup
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
 	$(MAKE) test
+
+# An sdist and a wheel in dist/. setuptools reads what a build before left, so that goes first.
+dist: setup
+	rm -rf build dist jaxfair.egg-info
+	$(RUN) -m build --no-isolation
+
+docs: setup
+	$(RUN) -m pdoc jaxfair -o docs/api
 
 mutations: setup
 	$(RUN) -m tests.privacy.mutations
@@ -64,4 +72,4 @@ format: setup
 	$(RUN) -m ruff check --fix .
 
 clean:
-	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf runs build dist docs/api .pytest_cache .mypy_cache .ruff_cache .hypothesis

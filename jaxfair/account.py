@@ -1,7 +1,7 @@
 """Prices a config before it runs, and checks a run after it.
 
-    python -m jaxfair.account --config configs/rsna_fae.py
-    python -m jaxfair.account --verify RUN
+    jaxfair account --config rsna_fae
+    jaxfair account --verify RUN
 
 The verifier finds mistakes, not forgery: it recomputes every number that follows from
 others and compares the rest with what the config and the ledger say.
@@ -11,16 +11,16 @@ import pathlib
 import sys
 from collections.abc import Iterable, Sequence
 
-from absl import flags
 from ml_collections import ConfigDict
 
-from jaxfair.config import parse_command, plan_from_settings, settings_from_config
+from jaxfair.cli import Command, Flag, Line, execute
+from jaxfair.config import plan_from_settings, sections, settings_from_config
 from jaxfair.errors import InputError
 from jaxfair.privacy import accounting
 from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.privacy.verify import verify_run
 
-__all__ = ["main", "price", "verify"]
+__all__ = ["COMMAND", "main", "price", "verify"]
 
 _EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0)
 _GROUPS = (1, 2, 3, 5)
@@ -81,28 +81,31 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("  ".join(c.rjust(w) for c, w in zip(line, widths)) for line in lines)
 
 
-def _define_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("verify", None, "run folder to check", flag_values=values)
+COMMAND = Command(
+    name="account",
+    about=__doc__,
+    flags=(Flag("verify", str, None, "run folder to check"),),
+    sections=sections,
+    needs_config=False,
+)
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; exit status 0, 1 for a run that does not verify, 2 for refused input."""
-    try:
-        if not any(argument.startswith(("--config", "-config")) for argument in argv):
-            values = flags.FlagValues()
-            _define_flags(values)
-            values(list(argv))
-            return _verify_command(values["verify"].value)
-        print(price(parse_command(argv)[0]))
-        return 0
-    except (InputError, flags.Error) as error:
-        print(error, file=sys.stderr)
-        return 2
+    return execute(COMMAND, argv, _act)
 
 
-def _verify_command(workdir: str | None) -> int:
-    if workdir is None:
+def _act(line: Line) -> int:
+    workdir = line.flags["verify"]
+    if (line.config is None) == (workdir is None):
         raise InputError("Give --config FILE to price a config, or --verify RUN to check a run.")
+    if workdir is not None:
+        return _verify_command(workdir)
+    print(price(line.config))
+    return 0
+
+
+def _verify_command(workdir: str) -> int:
     faults = verify(pathlib.Path(workdir))
     for fault in faults:
         print(f"MISMATCH {fault}", file=sys.stderr)

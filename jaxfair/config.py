@@ -6,18 +6,20 @@ one sentence.
 """
 
 import dataclasses
-import difflib
 import importlib.util
 import json
 import pathlib
-import runpy
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from absl import flags
-from ml_collections import ConfigDict, config_dict, config_flags
+from ml_collections import ConfigDict, config_dict
 
+from jaxfair.cli.command import Command, Line
+from jaxfair.cli.fields import Section, checked, meanings, refuse_unknown
+from jaxfair.cli.parser import parse
+from jaxfair.cli.sections import EXTRACTOR, all_sections
+from jaxfair.cli.sources import load_config
 from jaxfair.data.dataset import DataConfig
 from jaxfair.data.transforms import AugmentConfig, make_augment
 from jaxfair.engine.optim import OptimConfig
@@ -35,13 +37,14 @@ __all__ = [
     "parse_command",
     "plan_from_settings",
     "section",
+    "sections",
     "settings_from_config",
 ]
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """`config.train`.
+    """How long a run trains, in what batches, and from where.
 
     Attributes:
       steps: updates of the whole run.
@@ -70,7 +73,19 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """A whole config, checked. `method` is the config class of METHODS[method_name]."""
+    """A whole config, checked. `method` is the config class of METHODS[method_name].
+
+    Attributes:
+      name: of the experiment; a run's folder is called after it.
+      seed: of the first parameters and of the bootstrap; a public constant, never of the noise.
+      data: which data, prepared and split how.
+      method_name: a key of METHODS.
+      method: its own choices.
+      augment: how examples are changed in training.
+      optim: the optimiser.
+      dp: what is promised to patients.
+      train: how long, and in what batches.
+    """
 
     name: str
     seed: int
@@ -83,21 +98,30 @@ class Settings:
     train: TrainConfig
 
 
+_PLAIN = {"name": str, "seed": int}
+_SECTIONS = {
+    "data": DataConfig,
+    "augment": AugmentConfig,
+    "optim": OptimConfig,
+    "dp": PrivacyConfig,
+    "train": TrainConfig,
+}
+_OPTIONAL = ("augment", "extractor")
+
+
 def settings_from_config(config: ConfigDict) -> Settings:
     """Checks every field of a config. Raises InputError that names the field and the rule."""
-    tree = config.to_dict()
-    known = ("name", "seed", "data", "method", "extractor", "augment", "optim", "dp", "train")
-    _refuse_unknown(tree, known, "config")
+    tree = _checked_tree(config)
     method = dict(tree["method"])
-    method |= {f"extractor_{name}": value for name, value in tree.get("extractor", {}).items()}
-    method_name = method.pop("name")
-    if method_name not in METHODS:
-        hint = nearest(method_name, METHODS)
+    method |= {f"{EXTRACTOR}{name}": value for name, value in tree.get("extractor", {}).items()}
+    method_name = method.pop("name", None)
+    if method_name not in tuple(METHODS):
+        hint = nearest(str(method_name), METHODS)
         raise InputError(
             f"method.name is {method_name!r}; known methods are {', '.join(METHODS)}.{hint}"
         )
     method_class = METHODS[method_name].config
-    checked_data = _build(DataConfig, tree["data"], "data")
+    checked_data = checked(DataConfig, tree["data"], "data")
     if "labels" in [field.name for field in dataclasses.fields(method_class)]:
         method.setdefault("labels", checked_data.tasks)
     settings = Settings(
@@ -105,11 +129,11 @@ def settings_from_config(config: ConfigDict) -> Settings:
         seed=tree["seed"],
         data=checked_data,
         method_name=method_name,
-        method=_build(method_class, method, "method"),
-        augment=_build(AugmentConfig, tree.get("augment", {}), "augment"),
-        optim=_build(OptimConfig, tree["optim"], "optim"),
-        dp=_build(PrivacyConfig, tree["dp"], "dp"),
-        train=_build(TrainConfig, tree["train"], "train"),
+        method=checked(method_class, method, "method"),
+        augment=checked(AugmentConfig, tree.get("augment", {}), "augment"),
+        optim=checked(OptimConfig, tree["optim"], "optim"),
+        dp=checked(PrivacyConfig, tree["dp"], "dp"),
+        train=checked(TrainConfig, tree["train"], "train"),
     )
     if 0 < settings.optim.decay_steps < settings.train.steps:
         raise InputError(
@@ -117,6 +141,29 @@ def settings_from_config(config: ConfigDict) -> Settings:
             f"{settings.train.steps} would spend and learn nothing: use train.steps, or 0."
         )
     return settings
+
+
+def _checked_tree(config: ConfigDict) -> dict[str, Any]:
+    """The config as a tree that has a name, a seed, and every section that a run needs."""
+    tree = config.to_dict()
+    inner = (*_SECTIONS, "method", "extractor")
+    refuse_unknown(tree, (*_PLAIN, *inner), "config")
+    for name, kind in _PLAIN.items():
+        if type(tree.get(name)) is not kind:
+            said = f"is {tree[name]!r}" if name in tree else "is missing"
+            meaning = meanings(Settings)[name]
+            raise InputError(f"config.{name} {said}; it must be {kind.__name__}: {meaning}")
+    for name in inner:
+        if name not in tree and name not in _OPTIONAL:
+            raise InputError(
+                f"The config has no section {name!r}: add config.{name} = ConfigDict() and its "
+                f"fields, which --help lists (known sections are {', '.join(inner)})."
+            )
+        if name in tree and not isinstance(tree[name], Mapping):
+            raise InputError(
+                f"config.{name} is {tree[name]!r}; it must be a section of fields, a ConfigDict."
+            )
+    return tree
 
 
 def section(cls: type, **chosen: Any) -> ConfigDict:
@@ -199,90 +246,25 @@ def _unprotected(folder: pathlib.Path) -> bool:
     return claim["grade"] == "none" and not (drawn and before is None)
 
 
-def parse_command(
-    argv: Sequence[str], define: Any = lambda flag_values: None
-) -> tuple[ConfigDict, flags.FlagValues]:
-    """Reads `--config FILE[:ARG]`, overrides, and the command's own flags.
+def parse_command(argv: Sequence[str]) -> tuple[ConfigDict, Line]:
+    """Returns the config of `--config FILE[:ARG]` with the overrides that follow, and the line.
+
+    For scripts without flags of their own; a command is a `jaxfair.cli.Command`.
 
     Args:
       argv: with the program's name first.
-      define: `(flag_values) -> None`, defines the command's own flags.
     """
-    values = flags.FlagValues()
-    define(values)
-    path, rest = _take_config(list(argv))
-    config = load_config(path)
-    _refuse_unknown_overrides(rest, config)
-    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=rest)
-    try:
-        left = values(rest)
-    except (flags.Error, ValueError, TypeError, SyntaxError) as error:
-        raise InputError(_one_line(f"{error}")) from error
-    if len(left) > 1:
-        raise InputError(f"{left[1]!r} is not an option; options start with --.")
-    return config, values
+    line = parse(Command(name=argv[0], about="", sections=sections), argv)
+    return line.config, line
 
 
-def load_config(path: str) -> ConfigDict:
-    """Returns `get_config(arg)` of `file.py:arg` (arg empty where there is none)."""
-    name, _, argument = path.partition(":")
-    file = pathlib.Path(name)
-    if not file.is_file():
-        siblings = [str(p) for p in sorted(file.parent.glob("*.py"))]
-        raise InputError(f"The config file {name} does not exist.{nearest(name, siblings)}")
-    get_config = runpy.run_path(str(file)).get("get_config")
-    if not callable(get_config):
-        raise InputError(f"{name} has no function get_config(arg), so it is no config file.")
-    try:
-        return get_config(argument)
-    except ValueError as error:
-        raise InputError(f"{name}: {error}") from error
+def sections(config: ConfigDict | None = None) -> list[Section]:
+    """Returns every section and field with its meaning, for `--help`.
 
-
-def _take_config(argv: list[str]) -> tuple[str, list[str]]:
-    for place, argument in enumerate(argv[1:], start=1):
-        if argument in ("--config", "-config") and place + 1 < len(argv):
-            return argv[place + 1], argv[:place] + argv[place + 2 :]
-        if argument.startswith(("--config=", "-config=")):
-            return argument.partition("=")[2], argv[:place] + argv[place + 1 :]
-    raise InputError("Which experiment? Give --config FILE, for instance configs/rsna_fae.py.")
-
-
-def _refuse_unknown_overrides(argv: list[str], config: ConfigDict) -> None:
-    known = {name for name, _ in _leaves(config)}
-    for argument in argv[1:]:
-        if not argument.startswith("--config."):
-            continue
-        name = argument.removeprefix("--config.").partition("=")[0]
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-            raise InputError(f"config.{name} does not exist. Did you mean config.{close[0]}?")
-
-
-def _leaves(config: ConfigDict, prefix: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for name in config:
-        value = config.get_oneway_ref(name).get() if name in config else None
-        is_section = isinstance(value, ConfigDict)
-        found += _leaves(value, f"{prefix}{name}.") if is_section else [(prefix + name, value)]
-    return found
-
-
-def _build(cls: type, fields: Mapping[str, Any], section: str) -> Any:
-    _refuse_unknown(fields, [field.name for field in dataclasses.fields(cls)], section)
-    try:
-        return cls(**fields)
-    except TypeError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"config.{section}: {_one_line(str(error))}.") from error
-
-
-def _refuse_unknown(fields: Mapping[str, Any], known: Sequence[str], section: str) -> None:
-    for name in fields:
-        if name not in known:
-            raise InputError(f"{section}.{name} is not a field.{nearest(name, known)}")
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    Args:
+      config: its values stand beside the fields, and only its method is shown; None shows the
+        defaults, and all methods.
+    """
+    tree = None if config is None else config.to_dict()
+    methods = {name: made[0] for name, made in METHODS.items()}
+    return all_sections(Settings, _PLAIN, _SECTIONS, methods, tree)

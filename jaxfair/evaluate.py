@@ -1,4 +1,6 @@
-"""Scores a trained run: `python -m jaxfair.evaluate --workdir RUN`.
+"""Scores a trained run again and writes its report.
+
+    jaxfair evaluate --workdir RUN
 
 Validation and test images become `predictions.parquet`, one row per image and task; what
 is right of that table (thresholds, groups, intervals) needs neither jax nor this file.
@@ -14,11 +16,11 @@ from typing import Any
 import jax
 import numpy as np
 import pandas as pd
-from absl import flags
 from ml_collections import ConfigDict
 from PIL import Image
 
 from jaxfair import files, report
+from jaxfair.cli import Command, Flag, Line, execute
 from jaxfair.config import settings_from_config
 from jaxfair.data.dataset import Dataset, open_dataset
 from jaxfair.engine.optim import averaged_params
@@ -29,7 +31,7 @@ from jaxfair.run.folder import RunFolder
 from jaxfair.run.log import Board, progress_bar
 from jaxfair.start import description, trained_assembly
 
-__all__ = ["main", "run", "score_rows"]
+__all__ = ["COMMAND", "main", "run", "score_rows"]
 
 _BATCH = 32
 _MAPS = 12
@@ -162,24 +164,36 @@ def _write_maps(
             Image.fromarray(np.uint8(np.round(255 * both))).save(draft)
 
 
+COMMAND = Command(
+    name="evaluate",
+    about=__doc__,
+    flags=(
+        Flag("workdir", str, ".", "folder of the run"),
+        Flag("with-images", bool, False, "write maps of real images"),
+    ),
+)
+
+
 def main(argv: Sequence[str]) -> int:
-    """Evaluates a trained run again; returns the exit status."""
-    values = flags.FlagValues()
-    flags.DEFINE_string("workdir", None, "folder of the run", flag_values=values)
-    flags.DEFINE_bool("with-images", False, "write maps of real images", flag_values=values)
-    try:
-        values(list(argv))
-        folder = RunFolder(pathlib.Path(values["workdir"].value or "."))
-        if not folder.config.exists():
-            raise InputError(f"{folder.path} is no run folder: it has no config.json.")
-        config = ConfigDict(json.loads(folder.config.read_text()))
-        with_images = bool(values["with-images"].value)
-        run(config, folder.path, with_images=with_images)
-        report.run([folder.path], folder.path, with_images=with_images)
-    except (InputError, flags.Error) as error:
-        print(error, file=sys.stderr)
-        return 2
+    """Evaluates a trained run again; returns the exit status: 0, or 2 for refused input."""
+    return execute(COMMAND, argv, _act)
+
+
+def _act(line: Line) -> int:
+    folder = RunFolder(pathlib.Path(line.flags["workdir"]))
+    config = _config_of(folder)
+    run(config, folder.path, with_images=line.flags["with-images"])
+    report.run([folder.path], folder.path, with_images=line.flags["with-images"])
     return 0
+
+
+def _config_of(folder: RunFolder) -> ConfigDict:
+    if not folder.config.exists():
+        raise InputError(f"{folder.path} is no run folder: it has no config.json.")
+    try:
+        return ConfigDict(json.loads(folder.config.read_text()))
+    except ValueError as error:
+        raise InputError(f"{folder.config} cannot be read: {error}.") from error
 
 
 if __name__ == "__main__":

@@ -1,19 +1,20 @@
-"""Decodes a dataset once: python -m jaxfair.prepare --source rsna --root DIR --out DIR.
+"""Decodes the files of a data set once.
 
-Sources whose columns have to be named, and every option of the data, come from a config:
-python -m jaxfair.prepare --config configs/table_resnet.py --config.data.root=DIR
+    jaxfair prepare --source rsna --root DIR --out DIR
+    jaxfair prepare --config table_resnet --config.data.root=DIR
+
+Sources whose columns have to be named, and every option of the data, come from a config.
 """
 
 import sys
 from collections.abc import Sequence
 
-from absl import flags
-
-from jaxfair.config import parse_command, settings_from_config
+from jaxfair.cli import Command, Flag, Line, execute
+from jaxfair.config import sections, settings_from_config
 from jaxfair.data.dataset import DataConfig, Dataset, open_dataset
 from jaxfair.errors import InputError
 
-__all__ = ["main", "run"]
+__all__ = ["COMMAND", "main", "run"]
 
 
 def run(config: DataConfig, *, progress: bool = True) -> Dataset:
@@ -25,57 +26,45 @@ def run(config: DataConfig, *, progress: bool = True) -> Dataset:
     return open_dataset(config, progress=progress)
 
 
+_ALONE = {"source": "source", "root": "root", "out": "prepared", "image_size": "image_size"}
+"""Flags of a line without a config, and their fields of `config.data`."""
+
+COMMAND = Command(
+    name="prepare",
+    about=__doc__,
+    flags=(
+        Flag("source", str, "rsna", "which layout the files have; without a config"),
+        Flag("root", str, None, "folder of the source, else JAXFAIR_DATA; without a config"),
+        Flag("out", str, None, "folder to write, else beside root; without a config"),
+        Flag("image_size", int, 128, "side of the square images; without a config"),
+        Flag("progress", bool, True, "draw a progress bar"),
+    ),
+    sections=sections,
+    needs_config=False,
+)
+
+
 def main(argv: Sequence[str]) -> int:
     """The command; `argv[0]` is the program's name. Returns the exit status, 2 for bad input."""
-    if any(argument.startswith(("--config", "-config")) for argument in argv[1:]):
-        return _from_config(argv)
-    values = _flags()
-    try:
-        rest = values(list(argv))[1:]
-        if values.help:
-            print(f"{__doc__}\n{values.get_help()}")
-            return 0
-        if rest:
-            raise InputError(f"prepare takes no argument {rest[0]!r}; options start with --.")
-        config = DataConfig(
-            source=values.source,
-            root=values.root,
-            prepared=values.out,
-            image_size=values.image_size,
-        )
-        print("\n".join(_summary(config, run(config, progress=values.progress))))
-    except (InputError, flags.Error) as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
-        return 2
+    return execute(COMMAND, argv, _act)
+
+
+def _act(line: Line) -> int:
+    config = _from_flags(line) if line.config is None else _from_config(line)
+    print("\n".join(_summary(config, run(config, progress=line.flags["progress"]))))
     return 0
 
 
-def _from_config(argv: Sequence[str]) -> int:
-    """The command with --config FILE and overrides of it."""
-    try:
-        tree, values = parse_command(argv, _define_progress)
-        config = settings_from_config(tree).data
-        print("\n".join(_summary(config, run(config, progress=values.progress))))
-    except (InputError, flags.Error) as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
-        return 2
-    return 0
+def _from_config(line: Line) -> DataConfig:
+    """The data of --config FILE and overrides of it."""
+    for name, field in _ALONE.items():
+        if name in line.given:
+            raise InputError(f"--{name} is for a line without --config: use --config.data.{field}.")
+    return settings_from_config(line.config).data
 
 
-def _define_progress(values: flags.FlagValues) -> None:
-    flags.DEFINE_bool("progress", True, "draw a progress bar", flag_values=values)
-
-
-def _flags() -> flags.FlagValues:
-    values = flags.FlagValues()
-    _define_progress(values)
-    flags.DEFINE_string("config", None, "a config's data instead of these", flag_values=values)
-    flags.DEFINE_string("source", "rsna", "which layout the files have", flag_values=values)
-    flags.DEFINE_string("root", None, "folder of the source; else JAXFAIR_DATA", flag_values=values)
-    flags.DEFINE_string("out", None, "folder to write; else beside root", flag_values=values)
-    flags.DEFINE_integer("image_size", 128, "side of the square images", flag_values=values)
-    flags.DEFINE_bool("help", False, "show this text", short_name="h", flag_values=values)
-    return values
+def _from_flags(line: Line) -> DataConfig:
+    return DataConfig(**{field: line.flags[name] for name, field in _ALONE.items()})
 
 
 def _summary(config: DataConfig, dataset: Dataset) -> list[str]:

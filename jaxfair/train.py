@@ -1,4 +1,10 @@
-"""Trains one config: `python -m jaxfair.train --config configs/rsna_fae.py`.
+"""Trains one config, evaluates it and writes the report.
+
+    jaxfair train --config rsna_fae:phantom
+    jaxfair train --config configs/rsna_fae.py --config.data.root=DIR --config.dp.epsilon=4
+
+A name is one of the configs that ship (`jaxfair configs`), else a file. The same command on
+the same `--workdir` resumes a run.
 
 The order: check the config, find the noise and check the network (no data is touched), open
 the data, and let the engine train (`engine/trainer.py`: pay first, train after, save); at the
@@ -13,11 +19,11 @@ import sys
 from collections.abc import Sequence
 
 import jax
-from absl import flags
 from ml_collections import ConfigDict
 
 from jaxfair import dryrun, evaluate, report
-from jaxfair.config import Settings, parse_command, settings_from_config
+from jaxfair.cli import Command, Flag, Line, execute
+from jaxfair.config import Settings, sections, settings_from_config
 from jaxfair.data.dataset import open_dataset
 from jaxfair.engine.books import Options
 from jaxfair.engine.mesh import (
@@ -28,11 +34,10 @@ from jaxfair.engine.mesh import (
     make_mesh,
 )
 from jaxfair.engine.trainer import Trainer, open_assembly
-from jaxfair.errors import InputError
 from jaxfair.run.folder import RunFolder
 from jaxfair.start import assembly_of, population_of
 
-__all__ = ["main", "run"]
+__all__ = ["COMMAND", "main", "run"]
 
 
 def run(
@@ -101,57 +106,57 @@ def _options(settings: Settings, recharge: bool, progress: bool) -> Options:
     )
 
 
-def _define_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_string(
-        "workdir", None, "folder of the run; an unfinished one is resumed", flag_values=values
-    )
-    flags.DEFINE_integer("devices", None, "how many devices to use", flag_values=values)
-    flags.DEFINE_string(
-        "coordinator", None, "HOST:PORT of the first of several hosts, or auto", flag_values=values
-    )
-    flags.DEFINE_integer("hosts", None, "how many hosts there are", flag_values=values)
-    flags.DEFINE_integer("host", None, "which host this is, from 0", flag_values=values)
-    flags.DEFINE_bool("with-images", False, "allow images in the report", flag_values=values)
-    flags.DEFINE_bool("dry-run", False, "print the plan and touch no data", flag_values=values)
-    flags.DEFINE_bool(
-        "recharge", False, "resume with a fresh secret and pay again", flag_values=values
-    )
+COMMAND = Command(
+    name="train",
+    about=__doc__,
+    flags=(
+        Flag("workdir", str, None, "folder of the run; an unfinished one is resumed"),
+        Flag("devices", int, None, "how many devices to use; left out: all"),
+        Flag("coordinator", str, None, "HOST:PORT of the first of several hosts, or auto"),
+        Flag("hosts", int, None, "how many hosts there are"),
+        Flag("host", int, None, "which host this is, from 0"),
+        Flag("with-images", bool, False, "allow images of patients in the report"),
+        Flag("dry-run", bool, False, "print the plan and touch no data"),
+        Flag("recharge", bool, False, "resume with a fresh secret and pay again"),
+    ),
+    sections=sections,
+)
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns its exit status: 0, 2 for refused input, 130 if interrupted."""
     _keep_compilations()
-    try:
-        config, values = parse_command(argv, _define_flags)
-        if values["coordinator"].value:
-            hosts, host = values["hosts"].value, values["host"].value
-            join_hosts(values["coordinator"].value, hosts, host)
-        if values["dry-run"].value:
-            print(dryrun.describe(config, num_devices=values["devices"].value))
-            return 0
-        return _run_command(config, values, list(argv))
-    except InputError as error:
-        print(error, file=sys.stderr, flush=True)
+    status = execute(COMMAND, argv, lambda line: _act(line, list(argv)))
+    if status == 2:
         leave_hosts(2)
-        return 2
+    return status
 
 
-def _run_command(config: ConfigDict, values: flags.FlagValues, argv: list[str]) -> int:
-    workdir = values["workdir"].value or _default_workdir(config)
+def _act(line: Line, argv: list[str]) -> int:
+    name = settings_from_config(line.config).name
+    if line.flags["coordinator"]:
+        join_hosts(line.flags["coordinator"], line.flags["hosts"], line.flags["host"])
+    if line.flags["dry-run"]:
+        print(dryrun.describe(line.config, num_devices=line.flags["devices"]))
+        return 0
+    workdir = line.flags["workdir"] or _default_workdir(name)
     if RunFolder(pathlib.Path(workdir)).finished():
         print(f"{workdir} holds a finished run; its report is {workdir}/report.md.")
         return 0
-    named = values["workdir"].present
-    again = [*argv[1:]] if named else [*argv[1:], f"--workdir={workdir}"]
+    again = argv[1:] if "workdir" in line.given else [*argv[1:], f"--workdir={workdir}"]
+    return _train_or_say_how_to_resume(line, workdir, again)
+
+
+def _train_or_say_how_to_resume(line: Line, workdir: str, again: list[str]) -> int:
     resume = shlex.join(["python", "-m", "jaxfair.train", *again])
     print(f"To resume this run: {resume}")
     try:
         folder = run(
-            config,
+            line.config,
             workdir,
-            num_devices=values["devices"].value,
-            with_images=bool(values["with-images"].value),
-            recharge=bool(values["recharge"].value),
+            num_devices=line.flags["devices"],
+            with_images=line.flags["with-images"],
+            recharge=line.flags["recharge"],
         )
     except KeyboardInterrupt:
         print(f"\nInterrupted. To resume this run: {resume}", file=sys.stderr)
@@ -170,9 +175,9 @@ def _keep_compilations() -> None:
         jax.config.update("jax_compilation_cache_dir", f"{cache}/jaxfair/xla")
 
 
-def _default_workdir(config: ConfigDict) -> str:
+def _default_workdir(name: str) -> str:
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    return f"runs/{config.name}-{now}"
+    return f"runs/{name}-{now}"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The door: every wrong config ends in one sentence that names what was meant."""
 
 import pytest
+from ml_collections import ConfigDict
 
 from jaxfair.config import (
     load_config,
@@ -9,6 +10,7 @@ from jaxfair.config import (
     section,
     settings_from_config,
 )
+from jaxfair.data.transforms import AugmentConfig
 from jaxfair.errors import InputError
 from jaxfair.privacy.plan import PrivacyConfig
 from tests.small import CONFIG
@@ -82,6 +84,65 @@ def test_values_out_of_range_are_refused_before_data_is_read(override, sentence)
     assert sentence in refusal(override)
 
 
+def unlocked():
+    """The config, open to what a file can hold and a line cannot."""
+    return ConfigDict(parsed().to_dict())
+
+
+@pytest.mark.parametrize("name", ["data", "method", "optim", "dp", "train"])
+@pytest.mark.parametrize("wrong", ["left out", 3, None, "a word", (1, 2)])
+def test_a_section_that_is_missing_or_no_section_ends_in_one_sentence(name, wrong):
+    config = unlocked()
+    del config[name]
+    if wrong != "left out":
+        config[name] = wrong
+    with pytest.raises(InputError, match=f"no section '{name}'|config.{name} is ") as caught:
+        settings_from_config(config)
+    assert "\n" not in str(caught.value) and "ConfigDict" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "sentence"),
+    [
+        ("name", None, r"config\.name is missing; it must be str: of the experiment"),
+        ("seed", None, r"config\.seed is missing; it must be int"),
+        ("name", 3, r"config\.name is 3; it must be str"),
+        ("seed", "one", r"config\.seed is 'one'; it must be int"),
+        ("seed", True, r"config\.seed is True; it must be int"),
+        ("extractor", 3, r"config\.extractor is 3; it must be a section"),
+        ("augment", 3, r"config\.augment is 3; it must be a section"),
+    ],
+)
+def test_a_name_a_seed_and_optional_sections_are_checked(name, wrong, sentence):
+    config = ConfigDict({n: v for n, v in unlocked().items() if n != name})
+    if wrong is not None:
+        config[name] = wrong
+    with pytest.raises(InputError, match=sentence):
+        settings_from_config(config)
+
+
+def test_sections_with_defaults_alone_may_be_left_out():
+    config = ConfigDict({n: v for n, v in unlocked().items() if n not in ("extractor", "augment")})
+    assert settings_from_config(config).augment == AugmentConfig()
+
+
+@pytest.mark.parametrize("wrong", [None, ["fae"], 3])
+def test_a_method_without_a_known_name_is_refused(wrong):
+    config = unlocked()
+    del config.method["name"]
+    if wrong is not None:
+        config.method.name = wrong
+    with pytest.raises(InputError, match=r"method\.name is .*; known methods are fae"):
+        settings_from_config(config)
+
+
+def test_a_field_without_default_says_what_it_is():
+    config = unlocked()
+    del config.train["steps"]
+    with pytest.raises(InputError, match=r"config\.train\.steps is missing: updates of the whole"):
+        settings_from_config(config)
+
+
 @pytest.mark.parametrize("override", ["--config.dp.epsilon=much", "--config.train.steps=1.5"])
 def test_values_of_the_wrong_type_are_refused(override):
     with pytest.raises(InputError):
@@ -94,7 +155,7 @@ def test_an_unknown_option_is_refused():
 
 
 def test_a_stray_word_is_refused():
-    with pytest.raises(InputError, match="'phantom' is not an option"):
+    with pytest.raises(InputError, match="takes no argument 'phantom'"):
         parse_command(["train", "--config", CONFIG, "phantom"])
 
 

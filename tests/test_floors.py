@@ -24,14 +24,25 @@ ROOMS = {  # room -> what it may import of jaxfair, besides itself and the bedro
     "methods": {"models"},
     "run": {"privacy"},
     "engine": {"data", "methods", "privacy", "run"},
-    "config": {"data", "engine", "methods", "phantom", "privacy"},
+    "cli": set(),
+    "config": {"cli", "data", "engine", "methods", "phantom", "privacy"},
     "start": {"config", "data", "engine", "methods", "phantom", "privacy", "run"},
     "dryrun": {"config", "engine", "methods", "privacy", "start"},
 }
 COMMANDS = {"train", "prepare", "evaluate", "report", "benchmark", "audit", "account"}
 NEVER = {  # module -> rooms where it must not be imported
     "flax": {"privacy", "fairness", "data"},
-    "jax": {"fairness", "report", "phantom", "files", "errors", "schema", "run.log", "run.folder"},
+    "jax": {
+        "cli",
+        "fairness",
+        "report",
+        "phantom",
+        "files",
+        "errors",
+        "schema",
+        "run.log",
+        "run.folder",
+    },
     "pandas": {"privacy"},
 }
 ONLY = {  # module -> the only rooms where it may be imported

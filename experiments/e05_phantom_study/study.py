@@ -17,7 +17,7 @@ import pandas as pd
 from jaxfair import files, train
 from jaxfair.config import load_config
 from jaxfair.fairness.contrasts import group_contrasts
-from jaxfair.report.__main__ import load_run
+from jaxfair.report import load_run
 from jaxfair.run.log import progress_bar
 
 CONFIG = pathlib.Path(__file__).resolve().parents[2] / "configs" / "rsna_fae.py"

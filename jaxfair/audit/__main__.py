@@ -1,4 +1,6 @@
-"""Audits a config: `python -m jaxfair.audit --config configs/rsna_fae.py:phantom`.
+"""Attacks the training of a config with canaries and four detectors.
+
+    jaxfair audit --config rsna_fae:phantom
 
 Trains the config's Method, plan and step for a few steps on a small phantom, with canaries
 among the patients, and prints what an attacker could prove about epsilon beside the claim,
@@ -19,18 +21,14 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import flags
 from ml_collections import ConfigDict
 
 from jaxfair import files
 from jaxfair.audit.bench import Bench, reference, under_audit
 from jaxfair.audit.faults import self_test
 from jaxfair.audit.trials import Size, canary_scores, examine
-from jaxfair.config import (
-    Settings,
-    parse_command,
-    settings_from_config,
-)
+from jaxfair.cli import Command, Flag, Line, execute
+from jaxfair.config import Settings, sections, settings_from_config
 from jaxfair.data.dataset import Dataset, open_dataset
 from jaxfair.engine.assembly import join
 from jaxfair.engine.features import training_fields
@@ -46,7 +44,7 @@ from jaxfair.privacy.secret import Secret, insecure_secret, os_secret
 from jaxfair.run.log import progress_bar
 from jaxfair.start import first_variables, population_of
 
-__all__ = ["main", "run"]
+__all__ = ["COMMAND", "main", "run"]
 
 CLAIM = 2.0
 """The largest epsilon that canaries are sent against: above it they could show too little."""
@@ -242,30 +240,33 @@ def _secret(seed: int | None) -> Secret:
     return os_secret() if seed is None else insecure_secret(seed)
 
 
-def _define_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("out", None, "folder for audit.json", flag_values=values)
-    flags.DEFINE_bool(
-        "planted-faults", False, "plant ten faults and count the found", flag_values=values
-    )
-    flags.DEFINE_integer("canaries", Size().canaries, "how many canaries", flag_values=values)
-    flags.DEFINE_integer("seed", None, "repeat an audit; else fresh", flag_values=values)
+COMMAND = Command(
+    name="audit",
+    about=__doc__,
+    flags=(
+        Flag("out", str, None, "folder for audit.json; else runs/NAME-audit"),
+        Flag("planted-faults", bool, False, "plant ten faults and count the found"),
+        Flag("canaries", int, Size().canaries, "how many canaries"),
+        Flag("seed", int, None, "repeats an audit; left out: fresh randomness"),
+    ),
+    sections=sections,
+)
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns 0 if all is quiet, 1 after an alarm or a miss, 2 if refused."""
     _two_cpu_devices()
-    try:
-        config, values = parse_command(argv, _define_flags)
-        result = run(
-            config,
-            values["out"].value or f"runs/{config.name}-audit",
-            size=Size(canaries=int(values["canaries"].value or Size().canaries)),
-            planted_faults=bool(values["planted-faults"].value),
-            seed=values["seed"].value,
-        )
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 2
+    return execute(COMMAND, argv, _act)
+
+
+def _act(line: Line) -> int:
+    result = run(
+        line.config,
+        line.flags["out"] or f"runs/{settings_from_config(line.config).name}-audit",
+        size=Size(canaries=line.flags["canaries"]),
+        planted_faults=line.flags["planted-faults"],
+        seed=line.flags["seed"],
+    )
     print(describe(result))
     planted = result["planted_faults"]
     missed = planted is not None and planted["caught"] < len(planted["faults"])

@@ -1,4 +1,6 @@
-"""What a private step costs: `python -m jaxfair.benchmark --config FILE.py --out FILE.json`.
+"""Measures what a private step costs.
+
+    jaxfair benchmark --config throughput:quick --out FILE.json
 
 For each model: the sum of gradients without privacy, clipped by vmap, and clipped the fast
 way, in interleaved rounds; beside each speed its relative error against a loop over single
@@ -6,6 +8,7 @@ examples, its memory, its compile time and its share of the machine's matrix-pro
 ceiling. `--devices 1,2` runs one process per count. Batches are made up; no data is read.
 """
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -15,15 +18,16 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from absl import flags
 from ml_collections import ConfigDict
 
 from jaxfair.benchmark import results
+from jaxfair.benchmark.config import BenchmarkConfig, sections
 from jaxfair.benchmark.measure import COLUMNS
-from jaxfair.config import parse_command
+from jaxfair.cli import Command, Flag, Line, execute
+from jaxfair.cli.fields import checked
 from jaxfair.errors import InputError
 
-__all__ = ["main", "run", "table"]
+__all__ = ["COMMAND", "main", "run", "table"]
 
 
 def run(config: ConfigDict, out: str | os.PathLike[str], *, devices: Sequence[int] = (1,)) -> Any:
@@ -77,23 +81,28 @@ def _counts(texts: Sequence[str]) -> list[int]:
     return [int(text) for text in texts]
 
 
-def _define_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("out", None, "file for the result (json)", flag_values=values)
-    flags.DEFINE_list("devices", ["1"], "device counts, one process each", flag_values=values)
+COMMAND = Command(
+    name="benchmark",
+    about=__doc__,
+    flags=(
+        Flag("out", str, None, "file for the result (json)"),
+        Flag("devices", list, ["1"], "device counts, one process each"),
+    ),
+    sections=sections,
+)
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns its exit status: 0, or 2 for refused input."""
-    try:
-        config, values = parse_command(argv, _define_flags)
-        if not values["out"].value:
-            raise InputError("Give --out FILE.json: it holds the result.")
-        counts = _counts(values["devices"].value or [])
-        content = run(config, values["out"].value, devices=counts)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(table(content["rows"]))
+    return execute(COMMAND, argv, _act)
+
+
+def _act(line: Line) -> int:
+    config = ConfigDict(dataclasses.asdict(checked(BenchmarkConfig, line.config.to_dict(), "")))
+    if not line.flags["out"]:
+        raise InputError("Give --out FILE.json: it holds the result.")
+    counts = _counts(line.flags["devices"] or [])
+    print(table(run(config, line.flags["out"], devices=counts)["rows"]))
     return 0
 
 

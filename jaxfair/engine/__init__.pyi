@@ -1,6 +1,8 @@
 from .assembly import Assembly as Assembly
 from .assembly import assemble as assemble
 from .books import Options as Options
+from .check import SelfCheck as SelfCheck
+from .check import selfcheck as selfcheck
 from .fit import Fit as Fit
 from .fit import fit_private as fit_private
 from .fit import open_fit as open_fit
@@ -8,8 +10,6 @@ from .mesh import make_mesh as make_mesh
 from .population import Population as Population
 from .population import make_population as make_population
 from .population import population_from_ids as population_from_ids
-from .check import SelfCheck as SelfCheck
-from .check import selfcheck as selfcheck
 from .trainer import Released as Released
 from .trainer import Trainer as Trainer
 from .trainer import open as open

@@ -23,7 +23,7 @@ OF_A_PART = ("name", "learning_rate", "decay_steps", "momentum")
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """`config.optim`.
+    """The optimiser, its learning rate, and which parameters are evaluated.
 
     Attributes:
       name: one of OPTIMIZERS; Adam and NAdam have beta (0.9, 0.999), epsilon 1e-8.

@@ -1,1 +1,5 @@
 """Fairness statistics over tables of predictions. Knows nothing of jax."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

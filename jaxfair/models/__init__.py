@@ -1,1 +1,5 @@
 """Flax modules; none of them trains a BatchNorm."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -11,7 +11,7 @@ from jaxfair.fairness.compare import MIN_SEEDS, private_against_plain
 from jaxfair.fairness.groups import OVERALL
 from jaxfair.report import plots
 from jaxfair.report.content import Block, Plot, Section, Table, Text
-from jaxfair.report.tables import TaskView, cells, name, number
+from jaxfair.report.views import TaskView, cells, name, number
 
 __all__ = ["comparison"]
 

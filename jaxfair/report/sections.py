@@ -12,7 +12,7 @@ from jaxfair.report import plots
 from jaxfair.report.compare import comparison
 from jaxfair.report.content import Block, Image, Plot, Section, Table, Text
 from jaxfair.report.single import Run
-from jaxfair.report.tables import TaskView, number
+from jaxfair.report.views import TaskView, number
 from jaxfair.report.words import LIMITS, crosswalk
 
 __all__ = ["sections"]

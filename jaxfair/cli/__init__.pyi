@@ -1,0 +1,10 @@
+from .command import Command as Command
+from .command import Flag as Flag
+from .command import Line as Line
+from .fields import Field as Field
+from .fields import Section as Section
+from .fields import section_of as section_of
+from .parser import execute as execute
+from .parser import parse as parse
+from .sources import load_config as load_config
+from .sources import shipped_configs as shipped_configs

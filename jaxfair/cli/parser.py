@@ -1,0 +1,119 @@
+"""One parser for all commands: `--config FILE[:ARG]`, overrides of it, and a command's flags.
+
+A command is a `Command` and a function of the parsed `Line`; `execute` joins them, answers
+`--help`, and turns refused input into one sentence and exit status 2.
+"""
+
+import difflib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from jaxfair.cli.command import Command, Line
+from jaxfair.cli.page import help_page
+from jaxfair.cli.sources import load_config
+from jaxfair.errors import InputError
+
+__all__ = ["execute", "parse"]
+
+_HELP = ("--help", "-help", "-h")
+_DEFINE: dict[type, Any] = {
+    str: flags.DEFINE_string,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    bool: flags.DEFINE_bool,
+    list: flags.DEFINE_list,
+}
+
+
+def execute(command: Command, argv: Sequence[str], act: Callable[[Line], int]) -> int:
+    """Parses `argv` (the program's name first), calls `act` and returns the exit status.
+
+    `--help` prints a page instead and gives 0; an InputError, of the line or of `act`, is
+    printed as one sentence and gives 2.
+    """
+    rest = [argument for argument in argv if argument not in _HELP]
+    try:
+        if len(rest) < len(argv):
+            line = parse(command._replace(needs_config=False), rest)
+            print(help_page(command, line.config))
+            return 0
+        return act(parse(command, rest))
+    except InputError as error:
+        print(_one_line(error), file=sys.stderr, flush=True)
+        return 2
+
+
+def parse(command: Command, argv: Sequence[str]) -> Line:
+    """Returns the parsed line. Raises InputError that names what is wrong and what is near."""
+    values = flags.FlagValues()
+    values.set_gnu_getopt(True)  # flags may follow words
+    for flag in command.flags:
+        _DEFINE[flag.kind](flag.name, flag.default, flag.meaning, flag_values=values)
+    path, rest = _take_config(list(argv))
+    config = _config(command, path, rest, values)
+    try:
+        words = values(rest)[1:]
+    except (flags.Error, ValueError, TypeError, SyntaxError) as error:
+        raise InputError(_one_line(error)) from error
+    if words and not command.words:
+        raise InputError(f"{command.name} takes no argument {words[0]!r}; options start with --.")
+    names = [flag.name for flag in command.flags]
+    given = frozenset(name for name in names if values[name].present)
+    return Line(config, {name: values[name].value for name in names}, given, tuple(words))
+
+
+def _config(command: Command, path: str | None, rest: list[str], values: Any) -> ConfigDict | None:
+    """Loads the config and defines its fields as flags, so that the line overrides them."""
+    if path is None:
+        if command.sections is not None and command.needs_config:
+            raise InputError(
+                "Which experiment? Give --config FILE, or a name such as rsna_fae:phantom; "
+                "`jaxfair configs` lists the names."
+            )
+        return None
+    if command.sections is None:
+        raise InputError(f"{command.name} takes no --config; `jaxfair {command.name} --help`.")
+    config = load_config(path)
+    _refuse_unknown_overrides(rest, config)
+    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=rest)
+    return config
+
+
+def _take_config(argv: list[str]) -> tuple[str | None, list[str]]:
+    for place, argument in enumerate(argv[1:], start=1):
+        if argument in ("--config", "-config"):
+            if place + 1 == len(argv) or argv[place + 1].startswith("-"):
+                raise InputError("--config needs a value: Give --config FILE, or a config's name.")
+            return argv[place + 1], argv[:place] + argv[place + 2 :]
+        if argument.startswith(("--config=", "-config=")):
+            return argument.partition("=")[2], argv[:place] + argv[place + 1 :]
+    return None, argv
+
+
+def _refuse_unknown_overrides(argv: list[str], config: ConfigDict) -> None:
+    known = _leaves(config)
+    for argument in argv[1:]:
+        if not argument.startswith(("--config.", "-config.")):
+            continue
+        name = argument.partition("config.")[2].partition("=")[0]
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+            hint = f" Did you mean config.{close[0]}?" if close else ""
+            raise InputError(f"config.{name} does not exist.{hint}")
+
+
+def _leaves(config: ConfigDict, prefix: str = "") -> list[str]:
+    found: list[str] = []
+    for name in config:
+        value = config.get_oneway_ref(name).get()
+        is_section = isinstance(value, ConfigDict)
+        found += _leaves(value, f"{prefix}{name}.") if is_section else [prefix + name]
+    return found
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

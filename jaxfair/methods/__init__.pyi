@@ -1,0 +1,10 @@
+from .base import Example as Example
+from .base import Method as Method
+from .catalog import METHODS as METHODS
+from .catalog import make_method as make_method
+from .classifier import ClassifierConfig as ClassifierConfig
+from .classifier import make_classifier as make_classifier
+from .fae import FAEConfig as FAEConfig
+from .fae import make_fae as make_fae
+from .probe import ProbeConfig as ProbeConfig
+from .probe import make_probe as make_probe

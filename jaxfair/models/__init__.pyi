@@ -1,0 +1,13 @@
+from .autoencoder import FeatureAutoencoder as FeatureAutoencoder
+from .densenet import DenseNet121 as DenseNet121
+from .extractor import random_extractor as random_extractor
+from .heads import BACKBONES as BACKBONES
+from .heads import Network as Network
+from .heads import make_network as make_network
+from .norms import GroupNorm as GroupNorm
+from .pretrained import load_backbone as load_backbone
+from .pretrained import read_extractor as read_extractor
+from .resnet import ResNet as ResNet
+from .slices import SliceNet as SliceNet
+from .ssim import ssim_map as ssim_map
+from .torch_files import read_state_dict as read_state_dict
