@@ -12,20 +12,22 @@ import json
 import pathlib
 import runpy
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_dict, config_flags
 
-from jaxfair.data.dataset import DataConfig
+from jaxfair.data.config import DataConfig, make_data_config
 from jaxfair.data.transforms import AugmentConfig, make_augment
 from jaxfair.engine.optim import OptimConfig
 from jaxfair.errors import InputError, nearest
 from jaxfair.methods.base import Method
 from jaxfair.methods.catalog import METHODS, make_method
+from jaxfair.phantom.config import PhantomConfig
 from jaxfair.privacy.ledger import Entry, read_entries
 from jaxfair.privacy.plan import PrivacyConfig, PrivacyPlan, make_plan
+from jaxfair.schema import PHANTOM
 
 __all__ = [
     "Settings",
@@ -70,11 +72,15 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """A whole config, checked. `method` is the config class of METHODS[method_name]."""
+    """A whole config, checked. `method` is the config class of METHODS[method_name].
+
+    `phantom` is what `config.data.phantom` asks to draw; `phantom.ready` takes it.
+    """
 
     name: str
     seed: int
     data: DataConfig
+    phantom: PhantomConfig | None
     method_name: str
     method: Any
     augment: AugmentConfig
@@ -97,13 +103,15 @@ def settings_from_config(config: ConfigDict) -> Settings:
             f"method.name is {method_name!r}; known methods are {', '.join(METHODS)}.{hint}"
         )
     method_class = METHODS[method_name][0]
-    checked_data = _build(DataConfig, tree["data"], "data")
+    drawn = tree["data"].pop("phantom", None)
+    checked_data = _build(make_data_config, tree["data"], "data")
     if "labels" in [field.name for field in dataclasses.fields(method_class)]:
         method.setdefault("labels", checked_data.tasks)
     settings = Settings(
         name=tree["name"],
         seed=tree["seed"],
         data=checked_data,
+        phantom=None if drawn is None else _build(PhantomConfig, drawn, "data.phantom"),
         method_name=method_name,
         method=_build(method_class, method, "method"),
         augment=_build(AugmentConfig, tree.get("augment", {}), "augment"),
@@ -119,18 +127,18 @@ def settings_from_config(config: ConfigDict) -> Settings:
     return settings
 
 
-def section(cls: type, **chosen: Any) -> ConfigDict:
-    """Returns a section of a config file: every field of a config class that has a default.
+def section(*classes: type, **chosen: Any) -> ConfigDict:
+    """Returns a section of a config file: every field of its classes that has a default.
 
     Args:
-      cls: DataConfig, PrivacyConfig, OptimConfig, TrainConfig, ...
+      classes: PrivacyConfig, OptimConfig, TrainConfig, ...; of data all of `data_classes(source)`.
       chosen: what differs from the defaults, and what has none.
 
     A field whose default is None stays open for the command line, by its type.
     """
-    hints = typing.get_type_hints(cls)
     found = ConfigDict()
-    for field in dataclasses.fields(cls):
+    hints = {name: hint for cls in classes for name, hint in typing.get_type_hints(cls).items()}
+    for field in [field for cls in classes for field in dataclasses.fields(cls)]:
         if field.name in chosen or field.default is dataclasses.MISSING:
             continue
         plain = [kind for kind in typing.get_args(hints[field.name]) if kind in (str, int, float)]
@@ -194,7 +202,7 @@ def _spent_before(settings: Settings) -> tuple[Entry, ...]:
 def _unprotected(folder: pathlib.Path) -> bool:
     """Whether parameters may hold patients whom no guarantee covers: drawn images hold nobody."""
     claim = json.loads((folder / "privacy.json").read_text())
-    drawn = claim["data"] == "phantom"
+    drawn = claim["data"] == PHANTOM
     before = json.loads((folder / "config.json").read_text())["train"].get("start_from")
     return claim["grade"] == "none" and not (drawn and before is None)
 
@@ -268,8 +276,9 @@ def _leaves(config: ConfigDict, prefix: str = "") -> list[tuple[str, Any]]:
     return found
 
 
-def _build(cls: type, fields: Mapping[str, Any], section: str) -> Any:
-    _refuse_unknown(fields, [field.name for field in dataclasses.fields(cls)], section)
+def _build(cls: Callable[..., Any], fields: Mapping[str, Any], section: str) -> Any:
+    if dataclasses.is_dataclass(cls):
+        _refuse_unknown(fields, [field.name for field in dataclasses.fields(cls)], section)
     try:
         return cls(**fields)
     except TypeError as error:

@@ -20,7 +20,7 @@ from PIL import Image
 
 from jaxfair import files, report
 from jaxfair.config import plan_from_settings, settings_from_config
-from jaxfair.data.dataset import Dataset, open_dataset
+from jaxfair.data.dataset import Dataset
 from jaxfair.engine.optim import averaged_params, make_optimizer
 from jaxfair.errors import InputError
 from jaxfair.fairness.table import fairness_table, fit_thresholds
@@ -29,14 +29,14 @@ from jaxfair.run import checkpoint
 from jaxfair.run.checkpoint import Checkpoint
 from jaxfair.run.folder import RunFolder
 from jaxfair.run.log import Board, progress_bar
-from jaxfair.start import description, first_variables
+from jaxfair.schema import CROSSED, INTERNAL_COLUMNS, PHANTOM
+from jaxfair.start import description, first_variables, open_data
 
 __all__ = ["main", "run", "score_rows"]
 
 _BATCH = 32
 _MAPS = 12
 _SPLITS = ("validation", "test")
-_INTERNAL = ("also_test", "abnormal", "patient_abnormal", "source_split", "uncertain")
 
 
 def run(
@@ -51,7 +51,7 @@ def run(
     Maps are images of patients: they are written for phantom data or `with_images` only.
     """
     settings, folder = settings_from_config(config), RunFolder(pathlib.Path(workdir))
-    dataset = open_dataset(settings.data, progress=progress)
+    dataset = open_data(settings, progress=progress)
     method, params, frozen = first_variables(settings)
     like = Checkpoint(params, make_optimizer(settings.optim).init(params), 0)
     ledger = plan_from_settings(settings).open_ledger(folder.ledger)
@@ -68,12 +68,12 @@ def run(
     files.write_json(folder.data_card, dataset.card)
     files.write_json(folder.model, description(settings))
     files.write_json(folder.thresholds, fit_thresholds(predictions))
-    groups = [*settings.data.attributes, "sex x age_group"]
+    groups = [*settings.data.attributes, CROSSED]
     table = fairness_table(predictions, attributes=groups, seed=settings.seed)
     files.write_table(folder.fairness, table)
     if settings.train.tensorboard:
         _write_board(folder, table, trained.step, private=settings.dp.enabled)
-    if maps is not None and (with_images or dataset.data == "phantom"):
+    if maps is not None and (with_images or dataset.data == PHANTOM):
         _write_maps(folder, dataset, predictions, np.unique(rows["row"]), maps)
 
 
@@ -126,7 +126,7 @@ def predictions_table(
     manifest = dataset.manifest.iloc[rows["row"]].reset_index(drop=True)
     manifest["split"] = rows["split"]
     place = np.searchsorted(np.unique(rows["row"]), rows["row"])
-    kept = [c for c in manifest.columns if not c.startswith("label_") and c not in _INTERNAL]
+    kept = [c for c in manifest.columns if not c.startswith("label_") and c not in INTERNAL_COLUMNS]
     tables = []
     for task, values in scores.items():
         labels = manifest[f"label_{task}"]

@@ -10,8 +10,11 @@ from collections.abc import Sequence
 from absl import flags
 
 from jaxfair.config import parse_command, settings_from_config
-from jaxfair.data.dataset import DataConfig, Dataset, open_dataset
+from jaxfair.data.config import DataConfig, make_data_config
+from jaxfair.data.dataset import Dataset, open_dataset
 from jaxfair.errors import InputError
+from jaxfair.phantom.write import ready
+from jaxfair.schema import PHANTOM, SPLITS
 
 __all__ = ["main", "run"]
 
@@ -37,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
             return 0
         if rest:
             raise InputError(f"prepare takes no argument {rest[0]!r}; options start with --.")
-        config = DataConfig(
+        config = make_data_config(
             source=values.source,
             root=values.root,
             prepared=values.out,
@@ -54,7 +57,8 @@ def _from_config(argv: Sequence[str]) -> int:
     """The command with --config FILE and overrides of it."""
     try:
         tree, values = parse_command(argv, _define_progress)
-        config = settings_from_config(tree).data
+        settings = settings_from_config(tree)
+        config = ready(settings.phantom, settings.data, progress=values.progress)
         print("\n".join(_summary(config, run(config, progress=values.progress))))
     except (InputError, flags.Error) as error:
         print(" ".join(str(error).split()), file=sys.stderr)
@@ -81,13 +85,11 @@ def _flags() -> flags.FlagValues:
 def _summary(config: DataConfig, dataset: Dataset) -> list[str]:
     """What a person wants to know at the end; about patients, so for the terminal only."""
     card, splits = dataset.card, dataset.manifest["split"]
-    name = f"{'PHANTOM ' if dataset.data == 'phantom' else ''}{config.source}"
+    name = f"{'PHANTOM ' if dataset.data == PHANTOM else ''}{config.source}"
     known = "patients known" if dataset.unit == "patient" else "patients unknown"
     unit = known if dataset.unit == "patient" else f"{known}, unit is the {dataset.unit}"
     lines = [f"{name}: {len(dataset)} images of {card['patients']} units ({unit})"]
-    lines.append(
-        ", ".join(f"{s} {int((splits == s).sum())}" for s in ("train", "validation", "test"))
-    )
+    lines.append(", ".join(f"{s} {int((splits == s).sum())}" for s in SPLITS))
     lines.append(f"left out (no label in this task, or another view): {int((splits == '').sum())}")
     lines.append(f"set aside: {card['rejected']['total']}")
     lines += [f"  {n} x {reason}" for reason, n in card["rejected"]["by_reason"].items()]

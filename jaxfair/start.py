@@ -8,14 +8,16 @@ import jax
 from ml_collections import ConfigDict
 
 from jaxfair.config import Settings, method_from_settings, plan_from_settings, settings_from_config
+from jaxfair.data.dataset import Dataset, open_dataset
 from jaxfair.errors import InputError
 from jaxfair.methods.base import Method, PyTree
 from jaxfair.methods.catalog import DESCRIPTIONS
+from jaxfair.phantom.write import ready
 from jaxfair.run import checkpoint
 from jaxfair.run.checkpoint import Checkpoint
 from jaxfair.run.folder import RunFolder
 
-__all__ = ["description", "first_variables"]
+__all__ = ["description", "first_variables", "open_data"]
 
 _HEAD = "['head']"
 
@@ -53,6 +55,15 @@ def first_variables(settings: Settings) -> tuple[Method, PyTree, PyTree]:
         return found
 
     return method, *(jax.tree_util.tree_map_with_path(taken, tree) for tree in variables)
+
+
+def open_data(settings: Settings, *, progress: bool = True) -> Dataset:
+    """Returns the data of a config, drawn first where it asks for a phantom, and prepared.
+
+    Raises InputError as `phantom.write.ready` and `open_dataset`.
+    """
+    drawn = ready(settings.phantom, settings.data, progress=progress)
+    return open_dataset(drawn, progress=progress)
 
 
 def description(settings: Settings) -> dict[str, Any]:

@@ -29,7 +29,6 @@ from jaxfair.config import (
     plan_from_settings,
     settings_from_config,
 )
-from jaxfair.data.dataset import open_dataset
 from jaxfair.data.loader import prefetch
 from jaxfair.engine.features import training_fields
 from jaxfair.engine.feed import Feed, make_population
@@ -54,7 +53,7 @@ from jaxfair.run import checkpoint
 from jaxfair.run.checkpoint import Checkpoint
 from jaxfair.run.folder import RunFolder
 from jaxfair.run.log import Board, MetricsLog, progress_bar
-from jaxfair.start import first_variables
+from jaxfair.start import first_variables, open_data
 
 __all__ = ["main", "run"]
 
@@ -86,7 +85,7 @@ def run(
     folder.check_claim(config.to_dict())
     if not folder.trained():
         method, params, frozen = _model(settings, plan, mesh)
-        dataset = first_then_others(lambda: open_dataset(settings.data, progress=progress))
+        dataset = first_then_others(lambda: open_data(settings, progress=progress))
         first_then_others(lambda: folder.claim(config.to_dict()))
         make = _step_factory(settings, plan, method, mesh)
         size = _microbatch(settings, folder, mesh, make, method, params, frozen)

@@ -38,7 +38,7 @@ def test_the_bar_can_be_silenced(root, tmp_path, capsys):
     [
         (["--rot", "x"], "Unknown command line flag 'rot'. Did you mean: root"),
         (["--image_size", "big"], "--image_size=big"),
-        (["--image_size", "4"], "data.image_size is 4; it must be 16 to 1024"),
+        (["--image_size", "4"], "data.image_size is 4; it must be 8 to 1024"),
         (["--source", "rsno"], "data.source is 'rsno'; it must be one of 'rsna', "),
         (["--root", "/nowhere/at/all"], "The data folder /nowhere/at/all does not exist."),
         (["stray"], "takes no argument 'stray'"),
