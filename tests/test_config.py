@@ -102,10 +102,11 @@ def test_what_is_to_be_drawn_is_no_part_of_the_data_room_and_checked_at_the_door
     settings = settings_from_config(parsed("--config.data.phantom.n_images=30"))
     assert settings.phantom.n_images == 30 and not hasattr(settings.data, "phantom")
     config = parsed()
-    config.data.phantom = {"n_image": 30}
-    with pytest.raises(InputError, match=r"data.phantom.n_image is not a field.*'n_images'"):
-        settings_from_config(config)
-    del config.data.phantom
+    with config.unlocked():
+        config.data.phantom.n_image = 30
+        with pytest.raises(InputError, match=r"data.phantom.n_image is not a field.*'n_images'"):
+            settings_from_config(config)
+        del config.data.phantom
     assert settings_from_config(config).phantom is None
 
 

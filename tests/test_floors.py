@@ -25,6 +25,7 @@ ROOMS = {  # room -> what it may import of jaxfair, besides itself and the bedro
     "run": {"privacy"},
     "engine": {"data", "methods", "privacy", "run"},
     "config": {"data", "engine", "methods", "phantom", "privacy"},
+    "experiment": {"config", "data", "engine", "methods", "privacy"},
     "start": {"config", "data", "engine", "methods", "phantom", "privacy", "run"},
     "dryrun": {"config", "engine", "methods", "privacy", "start"},
 }

@@ -179,25 +179,25 @@ def _paths(names: pd.Series, root: pathlib.Path) -> list[str]:
 
 
 def _labels(cells: pd.Series, name: str, path: pathlib.Path) -> pd.Series:
-    values = cells.str.strip().map(LABELS)
     wrong = cells[~cells.str.strip().isin(list(LABELS))]
-    if len(wrong):
-        raise InputError(
-            f"{path} holds the label {wrong.iloc[0]!r} in column {name}, row "
-            f"{wrong.index[0] + 2} ({len(wrong)} such); a label is 0, 1 or empty."
-        )
-    return values.astype(float)
+    _refuse(wrong, f"label {{!r}} in column {name}", "a label is 0, 1 or empty", path)
+    return cells.str.strip().map(LABELS).astype(float)
 
 
 def _weights(cells: pd.Series, name: str, path: pathlib.Path) -> pd.Series:
     values = pd.to_numeric(cells, errors="coerce")
     wrong = cells[~(np.isfinite(values) & (values >= 0))]
-    if len(wrong):
-        raise InputError(
-            f"{path} holds the weight {wrong.iloc[0]!r} in column {name}, row "
-            f"{wrong.index[0] + 2} ({len(wrong)} such); a weight is a number of 0 or more."
-        )
+    _refuse(wrong, f"weight {{!r}} in column {name}", "a weight is a number of 0 or more", path)
     return values.astype(float)
+
+
+def _refuse(wrong: pd.Series, what: str, rule: str, path: pathlib.Path) -> None:
+    """Raises InputError for the first of the cells, if there are any."""
+    if len(wrong):
+        cell, row = wrong.iloc[0], wrong.index[0] + 2
+        raise InputError(
+            f"{path} holds the {what.format(cell)}, row {row} ({len(wrong)} such); {rule}."
+        )
 
 
 def _splits(cells: pd.Series, name: str, path: pathlib.Path) -> pd.Series:
