@@ -4,6 +4,7 @@ Sources whose columns have to be named, and every option of the data, come from 
 python -m jaxfair.prepare --config configs/table_resnet.py --config.data.root=DIR
 """
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 
@@ -56,9 +57,10 @@ def main(argv: Sequence[str]) -> int:
 def _from_config(argv: Sequence[str]) -> int:
     """The command with --config FILE and overrides of it."""
     try:
-        tree, values = parse_command(argv, _define_progress)
+        tree, values = parse_command(argv, _define_flags)
         settings = settings_from_config(tree)
         config = ready(settings.phantom, settings.data, progress=values.progress)
+        config = dataclasses.replace(config, prepared=values.out or config.prepared)
         print("\n".join(_summary(config, run(config, progress=values.progress))))
     except (InputError, flags.Error) as error:
         print(" ".join(str(error).split()), file=sys.stderr)
@@ -66,17 +68,17 @@ def _from_config(argv: Sequence[str]) -> int:
     return 0
 
 
-def _define_progress(values: flags.FlagValues) -> None:
+def _define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_bool("progress", True, "draw a progress bar", flag_values=values)
+    flags.DEFINE_string("out", None, "folder to write; else beside root", flag_values=values)
 
 
 def _flags() -> flags.FlagValues:
     values = flags.FlagValues()
-    _define_progress(values)
+    _define_flags(values)
     flags.DEFINE_string("config", None, "a config's data instead of these", flag_values=values)
     flags.DEFINE_string("source", "rsna", "which layout the files have", flag_values=values)
     flags.DEFINE_string("root", None, "folder of the source; else JAXFAIR_DATA", flag_values=values)
-    flags.DEFINE_string("out", None, "folder to write; else beside root", flag_values=values)
     flags.DEFINE_integer("image_size", 128, "side of the square images", flag_values=values)
     flags.DEFINE_bool("help", False, "show this text", short_name="h", flag_values=values)
     return values

@@ -59,7 +59,9 @@ def test_a_config_names_what_options_cannot(tmp_path, capsys):
     config = pathlib.Path(__file__).resolve().parents[1] / "configs" / "table_resnet.py"
     line = ["--config", f"{config}:phantom", f"--config.data.root={tmp_path}"]
     small = ["--config.data.phantom.n_images=24", "--config.data.phantom.pixels=32"]
-    status, out, err = call(capsys, *line, *small, "--noprogress")
+    status, out, err = call(capsys, *line, *small, "--noprogress", f"--out={tmp_path / 'set'}")
     assert (status, err) == (0, "") and out.startswith("PHANTOM table: 24 images of ")
+    assert out.endswith(f"written: {tmp_path / 'set'}\n")
+    assert (tmp_path / "set" / "prepared.json").is_file()
     status, out, err = call(capsys, *line, "--config.data.resize=squash")
     assert (status, out) == (2, "") and "data.resize is 'squash'" in err
