@@ -21,95 +21,41 @@ stands in experiments/e03_dp_classifier.
 
 from ml_collections import ConfigDict
 
-from jaxfair.config import TrainConfig, section
-from jaxfair.data.dataset import DataConfig
-from jaxfair.data.sources.table import TableConfig
-from jaxfair.data.transforms import AugmentConfig
-from jaxfair.engine.optim import OptimConfig
-from jaxfair.methods.classifier import ClassifierConfig
-from jaxfair.privacy.plan import PrivacyConfig
+from jaxfair.experiment import DRAWN_TABLE, HAM10000, RESNET9, experiment, variant
+
+PLAIN = {  # as one trains without privacy
+    "optim": {"ema_decay": 0.98},
+    "dp": {"enabled": False},
+    "train": {"steps": 780, "expected_batch_size": 64, "checkpoint_every": 130},
+}
+PHANTOM = {
+    "data": DRAWN_TABLE,
+    "augment": {"flip": 0.0, "quarter_turns": False},  # a thorax has a top and a left
+    "dp": {"microbatch": 16, "tuning_runs": 1},
+    "train": {"steps": 40, "expected_batch_size": 64},
+}
 
 
 def get_config(arg: str = "") -> ConfigDict:
     """Returns the experiment; `arg` is empty, "plain" or "phantom"."""
-    if arg not in ("", "plain", "phantom"):
-        raise ValueError(f"the variant {arg!r} does not exist; known are '', 'plain', 'phantom'.")
-    config = ConfigDict({"name": "derm_resnet", "seed": 1})
-    config.data = section(
-        DataConfig,
-        source="table",
-        table=section(
-            TableConfig,
-            file="metadata.csv",
-            stack="images_48_rgb.npz",
-            id="image_id",
-            patient="lesion_id",
-            unit="lesion",
-            sex="sex",
-            age="age",
-            labels=("malignant",),
-            name="ham10000",
-            title="HAM10000 skin lesions, 48 x 48",
-            licence="CC BY-NC-SA 4.0 (Tschandl, Rosendahl, Kittler 2018)",
-        ),
-        image_size=48,
-        channels=3,
-        split="folds",
-        public_size=4_200,  # 70 % of 5,984, rounded; fixes q and delta
+    config = experiment(
+        "derm_resnet",
+        data=HAM10000,
+        method=RESNET9,
+        augment={"flip": 0.5, "quarter_turns": True},
+        optim={
+            "name": "nadam",
+            "learning_rate": 0.001,
+            "average": "ema",  # post-processing: it costs no privacy
+            "ema_decay": 0.9,
+        },
+        dp={
+            "epsilon": 8.0,
+            "l2_clip_norm": 1.0,
+            "microbatch": 32,
+            "tuning_runs": 5,  # settings compared on fold 0
+        },
+        train={"steps": 120, "expected_batch_size": 256, "checkpoint_every": 40},
     )
-    config.method = section(ClassifierConfig, backbone="resnet9", activation="mish")
-    config.method.name = "classifier"
-    config.augment = section(AugmentConfig, flip=0.5, quarter_turns=True)
-    config.train = section(TrainConfig, steps=120, expected_batch_size=256, checkpoint_every=40)
-    config.optim = section(
-        OptimConfig,
-        name="nadam",
-        learning_rate=0.001,
-        decay_steps=config.train.get_ref("steps"),
-        average="ema",  # post-processing: it costs no privacy
-        ema_decay=0.9,
-    )
-    config.dp = section(
-        PrivacyConfig,
-        epsilon=8.0,
-        l2_clip_norm=1.0,
-        microbatch=32,
-        tuning_runs=5,  # settings compared on fold 0
-    )
-    variants = {"plain": _plain, "phantom": _phantom}
-    return variants[arg](config) if arg else config
-
-
-def _plain(config: ConfigDict) -> ConfigDict:
-    """Trains as one does without privacy."""
-    config.dp.enabled = False
-    config.optim.ema_decay = 0.98
-    config.train.steps = 780
-    config.train.expected_batch_size = 64
-    config.train.checkpoint_every = 130
-    return config
-
-
-def _phantom(config: ConfigDict) -> ConfigDict:
-    """Puts the network on the stand-in's films and their layout; forty steps show the way."""
-    config.name = "derm_resnet_phantom"
-    config.data.table = ConfigDict(
-        {
-            "file": "table.csv",
-            "image": "image",
-            "patient": "patient",
-            "sex": "sex",
-            "age": "age",
-            "view": "view",
-            "labels": ("cardiomegaly", "pleural_effusion_right", "pleural_effusion_left"),
-        }
-    )
-    config.data.channels = 1
-    config.data.public_size = 500
-    config.data.phantom = ConfigDict({"n_images": 1_200, "seed": 0, "pixels": 96})
-    config.augment = section(AugmentConfig)  # a thorax has a top and a left
-    config.dp.microbatch = 16
-    config.dp.tuning_runs = 1
-    config.train.steps = 40
-    config.train.expected_batch_size = 64
-    return config
+    config.optim.decay_steps = config.train.get_ref("steps")  # to a rate of zero at the end
+    return variant(config, arg, plain=PLAIN, phantom=PHANTOM)

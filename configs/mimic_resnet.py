@@ -14,61 +14,27 @@ it with `--config.train.start_from=RUN`: two stages, one ledger.
 
 from ml_collections import ConfigDict
 
-from jaxfair.config import TrainConfig, section
-from jaxfair.data.dataset import DataConfig
-from jaxfair.data.transforms import AugmentConfig
-from jaxfair.engine.optim import OptimConfig
-from jaxfair.methods.classifier import ClassifierConfig
-from jaxfair.privacy.plan import PrivacyConfig
+from jaxfair.experiment import DP_CXR, DRAWN_FILMS, experiment, variant
 
 
 def get_config(arg: str = "") -> ConfigDict:
     """Returns the experiment; `arg` is empty or "phantom"."""
-    if arg not in ("", "phantom"):
-        raise ValueError(f"the variant {arg!r} does not exist; known are '' and 'phantom'.")
-    config = ConfigDict({"name": "mimic_resnet", "seed": 1})
-    config.data = section(
-        DataConfig,
-        source="mimic_cxr",
-        image_size=224,
-        resize="stretch",  # DP_CXR; or "crop", which keeps the aspect
-        equalize=True,
-        labels=(
-            "atelectasis",
-            "cardiomegaly",
-            "consolidation",
-            "edema",
-            "pleural_effusion",
-            "pneumonia",
-        ),
-        uncertain="zeros",  # DP_CXR
-        views=("AP", "PA"),
-        split="source",
-        public_size=60_000,  # training patients, rounded; fixes q and delta
-    )
-    config.method = section(ClassifierConfig, backbone="resnet9", activation="mish")
-    config.method.name = "classifier"
-    config.augment = section(AugmentConfig)  # DP_CXR trains its private model without
-    config.optim = section(
-        OptimConfig,
-        name="nadam",
-        learning_rate=0.0005,
-        average="ema",  # post-processing: it costs no privacy
-    )
-    config.dp = section(PrivacyConfig, epsilon=7.89, l2_clip_norm=1.5)
-    config.train = section(TrainConfig, steps=20_000, expected_batch_size=128, checkpoint_every=500)
-    return _phantom(config) if arg == "phantom" else config
-
-
-def _phantom(config: ConfigDict) -> ConfigDict:
-    """Shrinks the experiment to the stand-in."""
-    config.name = "mimic_resnet_phantom"
-    config.data.image_size = 64
-    config.data.public_size = 500
-    config.data.phantom = ConfigDict({"n_images": 1_200, "seed": 0, "pixels": 96})
-    config.optim.learning_rate = 1e-3
-    config.dp.microbatch = 16
-    config.train.steps = 40
-    config.train.expected_batch_size = 64
-    config.train.checkpoint_every = 20
-    return config
+    config = experiment(
+        "mimic_resnet",
+        data={
+            "source": "mimic_cxr",
+            "image_size": 224,
+            "resize": "stretch",  # DP_CXR; or "crop", which keeps the aspect
+            "equalize": True,
+            "labels": (
+                "atelectasis", "cardiomegaly", "consolidation", "edema", "pleural_effusion",
+                "pneumonia",
+            ),
+            "uncertain": "zeros",  # DP_CXR
+            "views": ("AP", "PA"),
+            "split": "source",
+            "public_size": 60_000,  # training patients, rounded; fixes q and delta
+        },
+        **DP_CXR,
+    )  # fmt: skip
+    return variant(config, arg, phantom=DRAWN_FILMS)

@@ -9,25 +9,28 @@ import dataclasses
 import importlib.util
 import json
 import pathlib
-import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
 from jaxfair.cli.command import Command, Line
-from jaxfair.cli.fields import Section, checked, meanings, refuse_unknown
+from jaxfair.cli.fields import Section, built, checked, meanings, refuse_unknown, section_of
 from jaxfair.cli.parser import parse
 from jaxfair.cli.sections import EXTRACTOR, all_sections
 from jaxfair.cli.sources import load_config
-from jaxfair.data.dataset import DataConfig
+from jaxfair.data.config import PARTS, DataConfig, data_classes, make_data_config
+from jaxfair.data.sources.catalog import SOURCES
 from jaxfair.data.transforms import AugmentConfig, make_augment
 from jaxfair.engine.optim import OptimConfig
 from jaxfair.errors import InputError, nearest
 from jaxfair.methods.base import Method
 from jaxfair.methods.catalog import METHODS, make_method
+from jaxfair.methods.mitigations import MITIGATIONS, mitigated
+from jaxfair.phantom.config import PhantomConfig
 from jaxfair.privacy.ledger import Entry, read_entries
 from jaxfair.privacy.plan import PrivacyConfig, PrivacyPlan, make_plan
+from jaxfair.schema import PHANTOM
 
 __all__ = [
     "Settings",
@@ -36,7 +39,6 @@ __all__ = [
     "method_from_settings",
     "parse_command",
     "plan_from_settings",
-    "section",
     "sections",
     "settings_from_config",
 ]
@@ -79,8 +81,11 @@ class Settings:
       name: of the experiment; a run's folder is called after it.
       seed: of the first parameters and of the bootstrap; a public constant, never of the noise.
       data: which data, prepared and split how.
+      phantom: what `config.data.phantom` asks to draw; `phantom.write.ready` takes it.
       method_name: a key of METHODS.
       method: its own choices.
+      mitigation_name: a key of MITIGATIONS, or "" for none.
+      mitigation: its own choices; None for none.
       augment: how examples are changed in training.
       optim: the optimiser.
       dp: what is promised to patients.
@@ -90,8 +95,11 @@ class Settings:
     name: str
     seed: int
     data: DataConfig
+    phantom: PhantomConfig | None
     method_name: str
     method: Any
+    mitigation_name: str
+    mitigation: Any
     augment: AugmentConfig
     optim: OptimConfig
     dp: PrivacyConfig
@@ -100,13 +108,12 @@ class Settings:
 
 _PLAIN = {"name": str, "seed": int}
 _SECTIONS = {
-    "data": DataConfig,
     "augment": AugmentConfig,
     "optim": OptimConfig,
     "dp": PrivacyConfig,
     "train": TrainConfig,
 }
-_OPTIONAL = ("augment", "extractor")
+_OPTIONAL = ("augment", "extractor", "mitigation")
 
 
 def settings_from_config(config: ConfigDict) -> Settings:
@@ -121,15 +128,21 @@ def settings_from_config(config: ConfigDict) -> Settings:
             f"method.name is {method_name!r}; known methods are {', '.join(METHODS)}.{hint}"
         )
     method_class = METHODS[method_name].config
-    checked_data = checked(DataConfig, tree["data"], "data")
+    data = dict(tree["data"])
+    drawn = data.pop("phantom", None)
+    checked_data = built(make_data_config, data, "data")
+    mitigation_name, mitigation = _mitigation(tree.get("mitigation", {}))
     if "labels" in [field.name for field in dataclasses.fields(method_class)]:
         method.setdefault("labels", checked_data.tasks)
     settings = Settings(
         name=tree["name"],
         seed=tree["seed"],
         data=checked_data,
+        phantom=None if drawn is None else checked(PhantomConfig, drawn, "data.phantom"),
         method_name=method_name,
         method=checked(method_class, method, "method"),
+        mitigation_name=mitigation_name,
+        mitigation=mitigation,
         augment=checked(AugmentConfig, tree.get("augment", {}), "augment"),
         optim=checked(OptimConfig, tree["optim"], "optim"),
         dp=checked(PrivacyConfig, tree["dp"], "dp"),
@@ -143,10 +156,25 @@ def settings_from_config(config: ConfigDict) -> Settings:
     return settings
 
 
+def _mitigation(fields: Mapping[str, Any]) -> tuple[str, Any]:
+    """The name and the checked config of `config.mitigation`; "" and None where there is none."""
+    fields = dict(fields)
+    name = fields.pop("name", None) or ""
+    if not name:
+        refuse_unknown(fields, (), "mitigation")
+        return "", None
+    if name not in MITIGATIONS:
+        raise InputError(
+            f"mitigation.name is {name!r}; known mitigations are {', '.join(MITIGATIONS)}."
+            f"{nearest(str(name), MITIGATIONS)}"
+        )
+    return name, checked(MITIGATIONS[name].config, fields, "mitigation")
+
+
 def _checked_tree(config: ConfigDict) -> dict[str, Any]:
     """The config as a tree that has a name, a seed, and every section that a run needs."""
     tree = config.to_dict()
-    inner = (*_SECTIONS, "method", "extractor")
+    inner = ("data", *_SECTIONS, "method", "extractor", "mitigation")
     refuse_unknown(tree, (*_PLAIN, *inner), "config")
     for name, kind in _PLAIN.items():
         if type(tree.get(name)) is not kind:
@@ -166,31 +194,8 @@ def _checked_tree(config: ConfigDict) -> dict[str, Any]:
     return tree
 
 
-def section(cls: type, **chosen: Any) -> ConfigDict:
-    """Returns a section of a config file: every field of a config class that has a default.
-
-    Args:
-      cls: DataConfig, PrivacyConfig, OptimConfig, TrainConfig, ...
-      chosen: what differs from the defaults, and what has none.
-
-    A field whose default is None stays open for the command line, by its type.
-    """
-    hints = typing.get_type_hints(cls)
-    found = ConfigDict()
-    for field in dataclasses.fields(cls):
-        if field.name in chosen or field.default is dataclasses.MISSING:
-            continue
-        plain = [kind for kind in typing.get_args(hints[field.name]) if kind in (str, int, float)]
-        if field.default is not None:
-            found[field.name] = field.default
-        elif plain:
-            found[field.name] = config_dict.placeholder(plain[0])
-    found.update(chosen)
-    return found
-
-
 def method_from_settings(settings: Settings) -> Method:
-    """Returns the Method of a config, with its augmentation where one is switched on.
+    """Returns the Method of a config, with its augmentation and its mitigation where it has them.
 
     Raises InputError where the Method is asked for other labels than the data carry, or is
     one that cannot augment.
@@ -201,6 +206,13 @@ def method_from_settings(settings: Settings) -> Method:
             f"method.labels are {labels}, but an example carries {settings.data.tasks}: leave "
             "method.labels out, and choose in data.labels."
         )
+    method = _unmitigated(settings)
+    if not settings.mitigation_name:
+        return method
+    return mitigated(settings.mitigation_name, settings.mitigation, method)
+
+
+def _unmitigated(settings: Settings) -> Method:
     augment = make_augment(settings.augment, settings.data.tasks)
     if augment is None:
         return make_method(settings.method_name, settings.method)
@@ -241,19 +253,13 @@ def _spent_before(settings: Settings) -> tuple[Entry, ...]:
 def _unprotected(folder: pathlib.Path) -> bool:
     """Whether parameters may hold patients whom no guarantee covers: drawn images hold nobody."""
     claim = json.loads((folder / "privacy.json").read_text())
-    drawn = claim["data"] == "phantom"
+    drawn = claim["data"] == PHANTOM
     before = json.loads((folder / "config.json").read_text())["train"].get("start_from")
     return claim["grade"] == "none" and not (drawn and before is None)
 
 
 def parse_command(argv: Sequence[str]) -> tuple[ConfigDict, Line]:
-    """Returns the config of `--config FILE[:ARG]` with the overrides that follow, and the line.
-
-    For scripts without flags of their own; a command is a `jaxfair.cli.Command`.
-
-    Args:
-      argv: with the program's name first.
-    """
+    """Returns the config of `--config FILE[:ARG]` with its overrides, and the line; for scripts."""
     line = parse(Command(name=argv[0], about="", sections=sections), argv)
     return line.config, line
 
@@ -262,9 +268,34 @@ def sections(config: ConfigDict | None = None) -> list[Section]:
     """Returns every section and field with its meaning, for `--help`.
 
     Args:
-      config: its values stand beside the fields, and only its method is shown; None shows the
-        defaults, and all methods.
+      config: its values stand beside the fields, and only its source and its method are shown;
+        None shows the defaults, of all sources and methods.
     """
     tree = None if config is None else config.to_dict()
-    methods = {name: made[0] for name, made in METHODS.items()}
-    return all_sections(Settings, _PLAIN, _SECTIONS, methods, tree)
+    methods = {name: entry.config for name, entry in METHODS.items()}
+    found = all_sections(Settings, _PLAIN, _SECTIONS, methods, tree)
+    given = None if tree is None else dict(tree.get("data") or {})
+    return [*found, *_data_sections(given), *(_mitigation_sections() if tree is None else [])]
+
+
+def _mitigation_sections() -> list[Section]:
+    return [
+        part._replace(summary=f"{name!r}: {part.summary}")
+        for name, entry in MITIGATIONS.items()
+        for part in section_of(entry.config, "mitigation")
+    ]
+
+
+def _data_sections(given: dict[str, Any] | None) -> list[Section]:
+    """The flat section `data` of a config: of its own source, or of all sources."""
+    sources = list(SOURCES) if given is None else [given.get("source", DataConfig.source)]
+    first, stored, splits, _ = data_classes(sources[0])
+    common = [part for cls in (first, stored, splits) for part in section_of(cls, "data", given)]
+    fields = [field for part in common if part.name == "data" for field in part.fields]
+    fields = [field for field in fields if field.name not in PARTS]
+    found = [Section("data", "Which data, kept how, divided how.", tuple(fields))]
+    for source in sources:
+        own, *inner = section_of(data_classes(source)[3], "data", given)
+        found += [own._replace(summary=f"options of the source {source!r}"), *inner]
+    drawn = None if given is None else given.get("phantom")
+    return found + (section_of(PhantomConfig, "data.phantom", drawn) if drawn or not given else [])

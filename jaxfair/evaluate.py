@@ -22,21 +22,21 @@ from PIL import Image
 from jaxfair import files, report
 from jaxfair.cli import Command, Flag, Line, execute
 from jaxfair.config import settings_from_config
-from jaxfair.data.dataset import Dataset, open_dataset
+from jaxfair.data.dataset import Dataset
 from jaxfair.engine.optim import averaged_params
 from jaxfair.errors import InputError
 from jaxfair.fairness.table import fairness_table, fit_thresholds
 from jaxfair.methods.base import Method, PyTree
 from jaxfair.run.folder import RunFolder
 from jaxfair.run.log import Board, progress_bar
-from jaxfair.start import description, trained_assembly
+from jaxfair.schema import CROSSED, INTERNAL_COLUMNS, PHANTOM
+from jaxfair.start import description, open_data, trained_assembly
 
 __all__ = ["COMMAND", "main", "run", "score_rows"]
 
 _BATCH = 32
 _MAPS = 12
 _SPLITS = ("validation", "test")
-_INTERNAL = ("also_test", "abnormal", "patient_abnormal", "source_split", "uncertain")
 
 
 def run(
@@ -51,7 +51,7 @@ def run(
     Maps are images of patients: they are written for phantom data or `with_images` only.
     """
     settings, folder = settings_from_config(config), RunFolder(pathlib.Path(workdir))
-    dataset = open_dataset(settings.data, progress=progress)
+    dataset = open_data(settings, progress=progress)
     stage, trained = trained_assembly(settings, folder)
     method, frozen = stage.method, jax.device_get(stage.frozen)
 
@@ -64,12 +64,12 @@ def run(
     files.write_json(folder.data_card, dataset.card)
     files.write_json(folder.model, description(settings))
     files.write_json(folder.thresholds, fit_thresholds(predictions))
-    groups = [*settings.data.attributes, "sex x age_group"]
+    groups = [*settings.data.attributes, CROSSED]
     table = fairness_table(predictions, attributes=groups, seed=settings.seed)
     files.write_table(folder.fairness, table)
     if settings.train.tensorboard:
         _write_board(folder, table, int(trained.step), private=settings.dp.enabled)
-    if maps is not None and (with_images or dataset.data == "phantom"):
+    if maps is not None and (with_images or dataset.data == PHANTOM):
         _write_maps(folder, dataset, predictions, np.unique(rows["row"]), maps)
 
 
@@ -122,7 +122,7 @@ def predictions_table(
     manifest = dataset.manifest.iloc[rows["row"]].reset_index(drop=True)
     manifest["split"] = rows["split"]
     place = np.searchsorted(np.unique(rows["row"]), rows["row"])
-    kept = [c for c in manifest.columns if not c.startswith("label_") and c not in _INTERNAL]
+    kept = [c for c in manifest.columns if not c.startswith("label_") and c not in INTERNAL_COLUMNS]
     tables = []
     for task, values in scores.items():
         labels = manifest[f"label_{task}"]

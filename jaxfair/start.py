@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxfair.config import Settings, method_from_settings, plan_from_settings, settings_from_config
-from jaxfair.data.dataset import Dataset
+from jaxfair.data.dataset import Dataset, open_dataset
 from jaxfair.engine.assembly import Assembly, assemble, join
 from jaxfair.engine.mesh import make_mesh
 from jaxfair.engine.optim import make_optimizer
@@ -20,12 +20,14 @@ from jaxfair.engine.step import DEFAULT_MICROBATCH, TrainState
 from jaxfair.errors import InputError
 from jaxfair.methods.base import Method, PyTree
 from jaxfair.methods.catalog import METHODS
+from jaxfair.phantom.write import ready
 from jaxfair.run.folder import RunFolder
 
 __all__ = [
     "assembly_of",
     "description",
     "first_variables",
+    "open_data",
     "population_of",
     "trained_assembly",
 ]
@@ -99,6 +101,15 @@ def first_variables(settings: Settings) -> tuple[Method, PyTree, PyTree]:
         return found
 
     return method, *(jax.tree_util.tree_map_with_path(taken, tree) for tree in variables)
+
+
+def open_data(settings: Settings, *, progress: bool = True) -> Dataset:
+    """Returns the data of a config, drawn first where it asks for a phantom, and prepared.
+
+    Raises InputError as `phantom.write.ready` and `open_dataset`.
+    """
+    drawn = ready(settings.phantom, settings.data, progress=progress)
+    return open_dataset(drawn, progress=progress)
 
 
 def description(settings: Settings) -> dict[str, Any]:

@@ -24,7 +24,6 @@ from ml_collections import ConfigDict
 from jaxfair import dryrun, evaluate, report
 from jaxfair.cli import Command, Flag, Line, execute
 from jaxfair.config import Settings, sections, settings_from_config
-from jaxfair.data.dataset import open_dataset
 from jaxfair.engine.books import Options
 from jaxfair.engine.mesh import (
     first_then_others,
@@ -35,7 +34,7 @@ from jaxfair.engine.mesh import (
 )
 from jaxfair.engine.trainer import Trainer, open_assembly
 from jaxfair.run.folder import RunFolder
-from jaxfair.start import assembly_of, population_of
+from jaxfair.start import assembly_of, open_data, population_of
 
 __all__ = ["COMMAND", "main", "run"]
 
@@ -83,7 +82,7 @@ def open_training(
 ) -> Trainer:
     """Opens the training of a config: the network is checked before any data is touched."""
     assembly = assembly_of(settings, make_mesh(num_devices))
-    dataset = first_then_others(lambda: open_dataset(settings.data, progress=options.progress))
+    dataset = first_then_others(lambda: open_data(settings, progress=options.progress))
     return open_assembly(
         assembly,
         population_of(settings, dataset),

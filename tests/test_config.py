@@ -7,11 +7,11 @@ from jaxfair.config import (
     load_config,
     parse_command,
     plan_from_settings,
-    section,
     settings_from_config,
 )
 from jaxfair.data.transforms import AugmentConfig
 from jaxfair.errors import InputError
+from jaxfair.experiment import section
 from jaxfair.privacy.plan import PrivacyConfig
 from tests.small import CONFIG
 
@@ -157,6 +157,18 @@ def test_an_unknown_option_is_refused():
 def test_a_stray_word_is_refused():
     with pytest.raises(InputError, match="takes no argument 'phantom'"):
         parse_command(["train", "--config", CONFIG, "phantom"])
+
+
+def test_what_is_to_be_drawn_is_no_part_of_the_data_room_and_checked_at_the_door():
+    settings = settings_from_config(parsed("--config.data.phantom.n_images=30"))
+    assert settings.phantom.n_images == 30 and not hasattr(settings.data, "phantom")
+    config = parsed()
+    with config.unlocked():
+        config.data.phantom.n_image = 30
+        with pytest.raises(InputError, match=r"data.phantom.n_image is not a field.*'n_images'"):
+            settings_from_config(config)
+        del config.data.phantom
+    assert settings_from_config(config).phantom is None
 
 
 def test_a_run_needs_a_declared_population():

@@ -26,6 +26,7 @@ ROOMS = {  # room -> what it may import of jaxfair, besides itself and the bedro
     "engine": {"data", "methods", "privacy", "run"},
     "cli": set(),
     "config": {"cli", "data", "engine", "methods", "phantom", "privacy"},
+    "experiment": {"config", "data", "engine", "methods", "privacy"},
     "start": {"config", "data", "engine", "methods", "phantom", "privacy", "run"},
     "dryrun": {"config", "engine", "methods", "privacy", "start"},
 }

@@ -11,8 +11,8 @@ from jaxfair import files
 from jaxfair.errors import InputError
 from jaxfair.fairness import delong
 from jaxfair.fairness.frame import GroupFrame
-from jaxfair.fairness.groups import age_groups
 from jaxfair.fairness.parity import accuracy_parity
+from jaxfair.schema import age_groups
 from tests.test_configs import FOLDER
 
 EXPERIMENT = FOLDER.parent / "experiments" / "e03_dp_classifier"

@@ -38,7 +38,7 @@ def test_the_bar_can_be_silenced(root, tmp_path, capsys):
     [
         (["--rot", "x"], "Unknown command line flag 'rot'. Did you mean: root"),
         (["--image_size", "big"], "--image_size=big"),
-        (["--image_size", "4"], "data.image_size is 4; it must be 16 to 1024"),
+        (["--image_size", "4"], "data.image_size is 4; it must be 8 to 1024"),
         (["--source", "rsno"], "data.source is 'rsno'; it must be one of 'rsna', "),
         (["--root", "/nowhere/at/all"], "The data folder /nowhere/at/all does not exist."),
         (["stray"], "takes no argument 'stray'"),
@@ -59,7 +59,9 @@ def test_a_config_names_what_options_cannot(tmp_path, capsys):
     config = pathlib.Path(__file__).resolve().parents[1] / "configs" / "table_resnet.py"
     line = ["--config", f"{config}:phantom", f"--config.data.root={tmp_path}"]
     small = ["--config.data.phantom.n_images=24", "--config.data.phantom.pixels=32"]
-    status, out, err = call(capsys, *line, *small, "--noprogress")
+    status, out, err = call(capsys, *line, *small, "--noprogress", f"--out={tmp_path / 'set'}")
     assert (status, err) == (0, "") and out.startswith("PHANTOM table: 24 images of ")
+    assert out.endswith(f"written: {tmp_path / 'set'}\n")
+    assert (tmp_path / "set" / "prepared.json").is_file()
     status, out, err = call(capsys, *line, "--config.data.resize=squash")
     assert (status, out) == (2, "") and "data.resize is 'squash'" in err

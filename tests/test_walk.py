@@ -62,7 +62,7 @@ def read_json(path):
 def params_of(config, workdir):
     settings = settings_from_config(config)
     method = method_from_settings(settings)
-    side = settings.data.image_size
+    side = settings.data.stored.image_size
     spec = {"image": jax.ShapeDtypeStruct((side, side, 1), np.float32)}
     params, _ = method.init(jax.random.key(0), spec)
     like = Checkpoint(params, make_optimizer(settings.optim).init(params), 0)
@@ -195,14 +195,14 @@ def test_a_changed_dataset_is_refused_on_resume(home, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         train.run(config, home / "changed", num_devices=1, progress=False)
     monkeypatch.undo()
-    opened = train.open_dataset
+    opened = train.open_data
 
     def other_data(*args, **kwargs):
         import dataclasses
 
         return dataclasses.replace(opened(*args, **kwargs), digest="other")
 
-    monkeypatch.setattr(train, "open_dataset", other_data)
+    monkeypatch.setattr(train, "open_data", other_data)
     with pytest.raises(InputError, match="changed since it began: data"):
         train.run(config, home / "changed", num_devices=1, progress=False)
 

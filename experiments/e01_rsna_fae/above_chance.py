@@ -17,14 +17,14 @@ from ml_collections import ConfigDict
 
 from jaxfair import evaluate, files
 from jaxfair.config import method_from_settings, settings_from_config
-from jaxfair.data.dataset import open_dataset
 from jaxfair.fairness import delong
+from jaxfair.start import open_data
 
 
 def baselines(run: pathlib.Path) -> pd.DataFrame:
     """Returns the run's test predictions with columns `untrained` and `intensity`."""
     settings = settings_from_config(ConfigDict(json.loads((run / "config.json").read_text())))
-    dataset = open_dataset(settings.data)
+    dataset = open_data(settings)
     method = method_from_settings(settings)
     params, frozen = method.init(jax.random.key(settings.seed), dataset.spec)
     predictions = pd.read_parquet(run / "predictions.parquet")

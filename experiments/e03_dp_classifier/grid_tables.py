@@ -19,11 +19,12 @@ from jaxfair.fairness import delong
 from jaxfair.fairness.compare import private_against_plain
 from jaxfair.fairness.frame import GroupFrame
 from jaxfair.fairness.gaps import max_min_gap
-from jaxfair.fairness.groups import OVERALL, UNKNOWN, group_labels
+from jaxfair.fairness.groups import OVERALL, group_labels
 from jaxfair.fairness.metrics import auroc
 from jaxfair.fairness.parity import loss_correlations
 from jaxfair.fairness.predictions import patient_codes, read_predictions
 from jaxfair.fairness.thresholds import fit_threshold
+from jaxfair.schema import UNKNOWN
 
 ATTRIBUTES = ("sex", "age_group")
 Array = npt.NDArray[np.float64]

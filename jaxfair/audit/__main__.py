@@ -29,7 +29,7 @@ from jaxfair.audit.faults import self_test
 from jaxfair.audit.trials import Size, canary_scores, examine
 from jaxfair.cli import Command, Flag, Line, execute
 from jaxfair.config import Settings, sections, settings_from_config
-from jaxfair.data.dataset import Dataset, open_dataset
+from jaxfair.data.dataset import Dataset
 from jaxfair.engine.assembly import join
 from jaxfair.engine.features import training_fields
 from jaxfair.engine.optim import make_optimizer
@@ -42,7 +42,7 @@ from jaxfair.privacy.detectors import CanaryScores
 from jaxfair.privacy.plan import PrivacyPlan, make_plan
 from jaxfair.privacy.secret import Secret, insecure_secret, os_secret
 from jaxfair.run.log import progress_bar
-from jaxfair.start import first_variables, population_of
+from jaxfair.start import first_variables, open_data, population_of
 
 __all__ = ["COMMAND", "main", "run"]
 
@@ -178,12 +178,13 @@ def _plain(settings: Settings, claim: PrivacyPlan) -> PrivacyPlan:
 
 
 def _small_data(settings: Settings, out: pathlib.Path, progress: bool) -> Dataset:
-    side = min(settings.data.image_size, SIDE)
+    side = min(settings.data.stored.image_size, SIDE)
     phantom = PhantomConfig(n_images=_IMAGES, seed=0, pixels=max(32, side))
-    small = dataclasses.replace(
-        settings.data, image_size=side, root=str(out / "phantom"), prepared=None, phantom=phantom
-    )
-    return open_dataset(small, progress=progress)
+    stored = dataclasses.replace(settings.data.stored, image_size=side)
+    home = str(out / "phantom")
+    data = dataclasses.replace(settings.data, stored=stored, root=home, prepared=None)
+    small = dataclasses.replace(settings, data=data, phantom=phantom)
+    return open_data(small, progress=progress)
 
 
 def _bench(settings: Settings, claim: PrivacyPlan, dataset: Dataset) -> Bench:

@@ -6,12 +6,12 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from jaxfair.errors import InputError, nearest
 
-__all__ = ["Field", "Section", "checked", "meanings", "refuse_unknown", "section_of"]
+__all__ = ["Field", "Section", "built", "checked", "meanings", "refuse_unknown", "section_of"]
 
 OPEN = "(open)"
 REQUIRED = "(required)"
@@ -106,9 +106,16 @@ def checked(cls: type, fields: Mapping[str, Any], section: str) -> Any:
         if bare and field.name not in fields:
             meaning = meanings(cls).get(field.name, "it has no default.")
             raise InputError(f"config.{_dotted(section, field.name)} is missing: {meaning}")
+    return built(cls, fields, section)
+
+
+def built(make: Callable[..., Any], fields: Mapping[str, Any], section: str) -> Any:
+    """Returns `make(**fields)`; raises InputError for a field of a wrong type."""
     try:
-        return cls(**fields)
+        return make(**fields)
     except TypeError as error:
+        if isinstance(error, InputError):
+            raise
         where = f"config.{section}" if section else "config"
         raise InputError(f"{where}: {' '.join(str(error).split())}.") from error
 

@@ -13,18 +13,19 @@ import pandas as pd
 
 from jaxfair.data import manifest, pixels, store, workers
 from jaxfair.data.card import card_of
-from jaxfair.data.config import SOURCES, DataConfig
+from jaxfair.data.checks import field_names
+from jaxfair.data.config import DataConfig
 from jaxfair.data.sources.base import SourceTable
+from jaxfair.data.sources.catalog import SOURCES
+from jaxfair.data.stored import Stored
 from jaxfair.errors import InputError
 from jaxfair.files import write_json, write_table
-from jaxfair.phantom import write
+from jaxfair.schema import PHANTOM, PHANTOM_MARKER, REAL, age_groups
 
 __all__ = ["MARKER", "fingerprint", "prepare_folder", "read_marker", "refuse_other"]
 
 MARKER = "prepared.json"
 FORMAT = 1
-OPTIONS = ("source", "image_size", "channels", "resize", "equalize", "volume", "spacing",
-           "window", "table")  # fmt: skip
 TEXTS = ("sex_text", "age_text", "view_text")
 NOT_SQUARE = {"crop": "middle square cut out", "pad": "padded", "stretch": "stretched"}
 
@@ -43,7 +44,7 @@ def prepare_folder(
     manifest.parquet, rejected.csv, data_card.json and, written last, prepared.json.
 
     Args:
-      root: a folder in the layout of the source (a phantom's too).
+      root: a folder in the layout of the source, drawn or of patients.
       out: where to write.
       config: names the source and what is kept of an image.
       arrange: adds `label_<task>` and `split` to a manifest without them.
@@ -53,7 +54,7 @@ def prepare_folder(
       InputError: what the source's `read_table` refuses, or no image could be decoded.
     """
     root, out = pathlib.Path(root), pathlib.Path(out)
-    table = SOURCES[config.source].read_table(root, config)
+    table = SOURCES[config.source].read_table(root, config.options)
     with store.whole_folder(out) as draft:
         if draft is not None:
             _fill(draft, root, table, config, arrange, progress)
@@ -62,14 +63,13 @@ def prepare_folder(
 
 def read_marker(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
     """What the prepared folder says about itself, or None where there is none."""
-    path = pathlib.Path(folder) / MARKER
-    return json.loads(path.read_text()) if path.is_file() else None
+    return _json_of(pathlib.Path(folder) / MARKER)
 
 
 def fingerprint(root: str | os.PathLike[str], config: DataConfig) -> str | None:
     """SHA-256 over the tables' bytes and the images' names and sizes; None if all have gone."""
     root, digest = pathlib.Path(root), hashlib.sha256()
-    tables, sizes = SOURCES[config.source].inventory(root, config)
+    tables, sizes = SOURCES[config.source].inventory(root, config.options)
     if not sizes and not any(path.is_file() for path in tables):
         return None
     for path in tables:
@@ -131,7 +131,7 @@ class _Gathered:
         results = workers.parallel(
             SOURCES[config.source].read_pixels,
             jobs,
-            label="decode PHANTOM" if data == "phantom" else "decode",
+            label="decode PHANTOM" if data == PHANTOM else "decode",
             progress=progress,
             processes=self._table.processes,
         )
@@ -156,7 +156,7 @@ class _Gathered:
         rows = self._table.rows.iloc[self._kept].reset_index(drop=True)
         rows = rows.drop(columns=["path", "index", *TEXTS], errors="ignore")
         sex, age, view = zip(*self._facts)
-        facts = {"sex": sex, "age": age, "age_group": manifest.age_group(age), "view": view}
+        facts = {"sex": sex, "age": age, "age_group": age_groups(age), "view": view}
         return rows.assign(**{name: list(values) for name, values in facts.items()})
 
     def tallies(self) -> dict[str, Any]:
@@ -204,18 +204,19 @@ class _Gathered:
         return f"same pixels as {first[0]}"
 
 
+def _json_of(path: pathlib.Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
 def _about(root: pathlib.Path, table: SourceTable, config: DataConfig) -> dict[str, Any]:
-    drawn, spec = write.read_marker(root), dict(SOURCES[config.source].SPEC)
-    if config.table is not None:
-        own = config.table
-        spec |= {"title": own.title, "licence": own.licence, "population": own.name}
+    drawn, spec = _json_of(root / PHANTOM_MARKER), config.facts
     about = {
         "format": FORMAT,
         "title": f"{'PHANTOM in the layout of ' if drawn else ''}{spec['title']}",
         "licence": "drawn by a program, no patient" if drawn else spec["licence"],
-        "data": "phantom" if drawn else "real",
+        "data": PHANTOM if drawn else REAL,
         "phantom": drawn,
-        "population": "phantom" if drawn else spec["population"],
+        "population": PHANTOM if drawn else spec["population"],
         "patient_ids_known": table.patient_ids_known,
         "fingerprint": fingerprint(root, config),
     }
@@ -236,7 +237,7 @@ def _description(about: dict[str, Any]) -> str:
 def refuse_other(
     folder: pathlib.Path,
     about: dict[str, Any] | None,
-    wanted: dict[str, Any],
+    config: DataConfig,
     seen: str | None,
 ) -> None:
     """Raises InputError where a prepared folder is not the one that is asked for.
@@ -244,7 +245,7 @@ def refuse_other(
     Args:
       folder: where it lies.
       about: its `read_marker`.
-      wanted: the config's `identity`.
+      config: what is asked for.
       seen: the source's `fingerprint` now, None where it has gone.
     """
     if about is None:
@@ -252,8 +253,10 @@ def refuse_other(
             f"{folder} exists and is no prepared dataset (it has no {MARKER}); name another "
             "folder (data.prepared, or --out of prepare)."
         )
-    has = {name: about.get(name) for name in ("format", *OPTIONS)}
-    wanted = dict.fromkeys(has) | json.loads(json.dumps(wanted)) | {"format": FORMAT}
+    options = field_names(SOURCES[config.source].OPTIONS)
+    has = {name: about.get(name) for name in ("format", "source", *field_names(Stored), *options)}
+    asked = json.loads(json.dumps(config.identity))
+    wanted = dict.fromkeys(has) | asked | {"format": FORMAT}
     for name, value in wanted.items():
         if has.get(name) != value:
             _refuse(folder, f"with {name} {has.get(name)!r}, and {value!r} is asked for")

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxfair.schema import UNKNOWN
+
 __all__ = ["card_of"]
 
 NAMES = r"['\"]?[^\s'\"]+\.(?:dcm|dicom|png|jpe?g|np[yz]|nii(?:\.gz)?)['\"]? ?"
@@ -49,9 +51,9 @@ def card_of(table: pd.DataFrame, rejected: pd.DataFrame, more: dict[str, Any]) -
                 for cell in cells.to_dict("records")
             ],
             "missing": {
-                "sex": int((table["sex"] == "unknown").sum()),
+                "sex": int((table["sex"] == UNKNOWN).sum()),
                 "age": int(table["age"].isna().sum()),
-                "view": int((table["view"] == "unknown").sum()),
+                "view": int((table["view"] == UNKNOWN).sum()),
             },
             "rejected": {"total": len(rejected), "by_reason": _tally(_kinds(rejected["reason"]))},
         }

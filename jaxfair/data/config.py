@@ -1,253 +1,208 @@
-"""What a person chooses about data, checked before any file is read."""
+"""What a person chooses about data, checked before any file is read.
+
+The section `data` of a config is flat, so that `--config.data.fold=2` stays short. Its fields
+belong to several classes, each with one thought: where the data are and what an example carries
+(`DataConfig`), what is kept of an image (`Stored`), how patients are divided (`SplitConfig`), and
+what only the source can be asked (its `OPTIONS`). `make_data_config` deals them out.
+"""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from jaxfair.data.manifest import SPLIT_RULES, VIEWS
-from jaxfair.data.pixels import Stored
-from jaxfair.data.sources import chexpert, cxr14, mimic_cxr, rsna, table, volumes
-from jaxfair.data.sources.base import Source
-from jaxfair.data.sources.table import TableConfig
+from jaxfair.data.checks import as_tuples, check_rules, field_names
+from jaxfair.data.examples import VALUES, example_spec
+from jaxfair.data.sources.base import Options
+from jaxfair.data.sources.catalog import SOURCES
+from jaxfair.data.splits import SplitConfig
+from jaxfair.data.stored import Stored
 from jaxfair.errors import InputError, nearest
-from jaxfair.phantom.write import PhantomConfig
+from jaxfair.schema import UNKNOWN, VIEWS
 
-__all__ = ["SOURCES", "DataConfig"]
+__all__ = ["DataConfig", "data_classes", "make_data_config"]
 
-SOURCES: dict[str, Source] = {
-    "rsna": rsna,
-    "chexpert": chexpert,
-    "cxr14": cxr14,
-    "mimic_cxr": mimic_cxr,
-    "table": table,
-    "volumes": volumes,
-}
+PARTS = ("stored", "splits", "options")
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Which data, prepared how, split how. Everything is checked here, before any file is read.
+    """Which data, prepared how, divided how; `make_data_config` makes one of flat fields.
 
     Attributes:
       source: a key of SOURCES.
-      root: folder of the source; None is the variable JAXFAIR_DATA. With `phantom` it is the
-        folder in which phantoms are kept (None: runs/phantoms).
+      root: folder of the source; None is the variable JAXFAIR_DATA.
       prepared: folder of the prepared set; None is jaxfair-prepared/ beside the root.
-      table: of the sources that are any table: its file and what its columns mean; a mapping
-        is accepted.
-      image_size: side of the square images, 16 to 1024.
-      channels: 1, or 3 for colour, where the source can give it.
-      resize: how a film becomes a square: "crop" (its middle), "pad" or "stretch" (DP_CXR).
-      equalize: global histogram equalisation (DP_CXR).
-      volume: (d, h, w) of the volumes that are kept, each 1 to 1024; for source volumes only.
-      spacing: (d, h, w) in mm to which volumes are resampled before; None leaves them.
-      window: (low, high), the values of a volume that become black and white.
       labels: the tasks of an example's `label` (l,), in this order; () means those of the source.
-      anomaly: "opacity" (other abnormal films are left out) or "any" (they are anomalies too).
-      uncertain: what a label that the report leaves open counts as: "ignore" (not asked),
-        "zeros" or "ones".
       views: images of other views take no part; () means all of AP, PA, lateral and unknown.
-      split: "patient" (anomaly detection: the sick never train), "random" (disease plays no
-        role), "folds", "source" (as published) or "thesis" (by group share, `selection:
-        coupled`); None is "patient" where a task is "anomaly" and "random" elsewhere.
-      split_salt: public constant of the hash.
-      folds: number of folds, at least 2, of the split "folds".
-      fold: which of them, from 0, is the test.
-      protected_attr: "sex" or "age", of the thesis's split.
-      protected_attr_percent: share in [0, 1] of men or of the old in training, thesis's split.
-      share_normals: the thesis's defect: validation and test share their normals.
-      per_group: images per group, label and split that validate or test, thesis's split.
-      split_seed: of the thesis's split.
+      groups: the attributes of an example's `group` (k,), in this order; () means none.
       public_size: the declared size of the training set, in units (protocol P3); the data
         room only carries it.
-      phantom: draw this stand-in instead of reading real data; a mapping is accepted.
+      stored: what is kept of an image.
+      splits: how patients are divided.
+      options: what only this source can be asked; None is its defaults.
+
+    Raises InputError where the parts do not go together.
     """
 
     source: str = "rsna"
     root: str | None = None
     prepared: str | None = None
-    table: TableConfig | None = None
-    image_size: int = 128
-    channels: int = 1
-    resize: str = "crop"
-    equalize: bool = False
-    volume: tuple[int, ...] | None = None
-    spacing: tuple[float, ...] | None = None
-    window: tuple[float, ...] = (-150.0, 250.0)
     labels: tuple[str, ...] = ()
-    anomaly: str = "opacity"
-    uncertain: str = "ignore"
     views: tuple[str, ...] = ()
-    split: str | None = None
-    split_salt: str = "jaxfair-1"
-    folds: int = 5
-    fold: int = 0
-    protected_attr: str = "sex"
-    protected_attr_percent: float = 0.5
-    share_normals: bool = False
-    per_group: int = 50
-    split_seed: int = 42
+    groups: tuple[str, ...] = ()
     public_size: int | None = None
-    phantom: PhantomConfig | None = None
+    stored: Stored = dataclasses.field(default_factory=Stored)
+    splits: SplitConfig = dataclasses.field(default_factory=SplitConfig)
+    options: Options | None = None
 
     @property
-    def known_tasks(self) -> tuple[str, ...]:
-        """Names of all labels of the source."""
-        return self.table.labels if self.table else tuple(SOURCES[self.source].SPEC["tasks"])
+    def facts(self) -> dict[str, Any]:
+        """The source's SPEC, completed by its options."""
+        assert self.options is not None
+        return self.options.facts(SOURCES[self.source].SPEC)
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """Names of the labels that an example carries."""
-        return self.labels or self.known_tasks
+        return self.labels or tuple(self.facts["tasks"])
 
     @property
     def attributes(self) -> tuple[str, ...]:
         """Names of the columns that group patients."""
-        more = self.table.attributes if self.table else ()
-        return (*SOURCES[self.source].SPEC["attributes"], *more)
+        return tuple(self.facts["attributes"])
 
     @property
-    def stored(self) -> Stored:
-        """What is kept of an image."""
-        plane = (self.image_size, self.image_size)
-        shape = (*(self.volume or plane), self.channels)
-        return Stored(shape, self.resize, self.equalize, self.spacing, self.window)
+    def group_values(self) -> dict[str, tuple[str, ...]]:
+        """Attribute of `groups` -> its public values; a group's code is its place there."""
+        known = VALUES | self.facts.get("values", {})
+        return {name: known[name] for name in self.groups}
+
+    @property
+    def weighted(self) -> bool:
+        """Whether an example carries a weight."""
+        return bool(self.facts.get("weighted"))
 
     @property
     def identity(self) -> dict[str, Any]:
         """What a prepared set was made with; an option that has its default is not named."""
-        named = ("channels", "resize", "equalize", "volume", "spacing", "window")
-        defaults = {f.name: f.default for f in dataclasses.fields(self)}
-        more = {n: getattr(self, n) for n in named if getattr(self, n) != defaults[n]}
-        if self.table is not None:
-            more["table"] = dataclasses.asdict(self.table)
-        return {"source": self.source, "image_size": self.image_size} | more
+        assert self.options is not None
+        return {"source": self.source} | self.stored.identity | self.options.kept()
+
+    @property
+    def rule(self) -> dict[str, Any]:
+        """What decides labels and splits; an option that has its default may be missing."""
+        assert self.options is not None
+        chosen = {n: list(getattr(self, n)) for n in ("labels", "views") if getattr(self, n)}
+        return self.splits.rule | self.options.rule() | chosen
 
     @property
     def spec(self) -> dict[str, Any]:
-        """`jax.ShapeDtypeStruct`s of one raw example; known before any file is read.
-
-        `image` (h, w, c) float32 in [0, 1]; `label` (l,) float32, 0 or 1, and `label_mask` (l,)
-        bool, False where the label was not asked.
-        """
-        import jax
-
-        labels = (len(self.tasks),)
-        return {
-            "image": jax.ShapeDtypeStruct(self.stored.shape, np.float32),
-            "label": jax.ShapeDtypeStruct(labels, np.float32),
-            "label_mask": jax.ShapeDtypeStruct(labels, np.bool_),
-        }
+        """The arrays of one raw example, as `examples.example_spec`; no file is read for it."""
+        return example_spec(
+            self.stored.shape,
+            labels=len(self.tasks),
+            groups=len(self.groups),
+            weighted=self.weighted,
+        )
 
     def __post_init__(self) -> None:
-        for name in ("labels", "views", "volume", "spacing", "window"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name, section in (("phantom", PhantomConfig), ("table", TableConfig)):
-            if isinstance(getattr(self, name), Mapping):
-                object.__setattr__(self, name, _section(section, name, dict(getattr(self, name))))
-        _check_known(self, "source", tuple(SOURCES))
-        if self.split is None:
-            split = "patient" if "anomaly" in self.known_tasks else "random"
-            object.__setattr__(self, "split", split)
-        _check_choices(self)
-        _check_numbers(self)
-        _check_volume(self)
-        _check_source(self)
+        as_tuples(self, "labels", "views", "groups")
+        _check_source(self.source)
+        if self.options is None:
+            object.__setattr__(self, "options", SOURCES[self.source].OPTIONS())
+        object.__setattr__(self, "splits", self.splits.settled(self.facts["tasks"]))
+        check_rules(self, (
+            (self.public_size is None or self.public_size >= 1, "public_size", "at least 1"),
+        ))  # fmt: skip
+        _check_names(self)
+        _check_stored(self)
 
 
-def _check_choices(config: DataConfig) -> None:
-    for name, known in (
-        ("anomaly", tuple(rsna.FINDING_LABELS)),
-        ("uncertain", ("ignore", "zeros", "ones")),
-        ("resize", ("crop", "pad", "stretch")),
-        ("split", SPLIT_RULES),
-        ("protected_attr", ("sex", "age")),
+def make_data_config(**fields: Any) -> DataConfig:
+    """Returns the config of flat fields, each dealt to the class that has it.
+
+    Raises:
+      InputError: a field is unknown or belongs to another source, or a class refuses its value.
+
+    >>> config = make_data_config(source="rsna", image_size=64, split="random", anomaly="any")
+    >>> config.stored.image_size, config.splits.split, config.tasks
+    (64, 'random', ('anomaly',))
+    """
+    source = fields.get("source", DataConfig.source)
+    first, *classes = data_classes(source)
+    known = {name for cls in (first, *classes) for name in field_names(cls)} - {*PARTS}
+    for name in fields:
+        if name not in known:
+            _refuse(name, source, known)
+    own = {name: fields[name] for name in fields if name in field_names(first)}
+    dealt = {
+        part: cls(**{name: fields[name] for name in fields if name in field_names(cls)})
+        for part, cls in zip(PARTS, classes)
+    }
+    return DataConfig(**own, **dealt)
+
+
+def data_classes(source: str) -> tuple[type, type, type, type]:
+    """The classes whose fields make the section `data` of a source.
+
+    Raises InputError for a source that is not there.
+    """
+    _check_source(source)
+    return DataConfig, Stored, SplitConfig, SOURCES[source].OPTIONS
+
+
+def _check_source(source: str) -> None:
+    if source not in SOURCES:
+        raise InputError(
+            f"data.source is {source!r}; it must be one of {', '.join(map(repr, SOURCES))}."
+            f"{nearest(str(source), SOURCES)}"
+        )
+
+
+def _refuse(name: str, source: str, known: set[str]) -> None:
+    owners = [other for other in SOURCES if name in field_names(SOURCES[other].OPTIONS)]
+    if owners:
+        raise InputError(
+            f"data.{name} is an option of data.source {' or '.join(map(repr, owners))}, and the "
+            f"source is {source!r}: leave it out."
+        )
+    raise InputError(f"data.{name} is not a field.{nearest(name, sorted(known))}")
+
+
+def _check_names(config: DataConfig) -> None:
+    """Labels, views and groups must be some that there are."""
+    tasks = tuple(config.facts["tasks"])
+    for field, names, known in (
+        ("views", config.views, (*VIEWS, UNKNOWN)),
+        ("labels", config.labels, tasks),
+        ("groups", config.groups, config.attributes),
     ):
-        _check_known(config, name, known)
-    for view in config.views:
-        if view not in VIEWS:
-            raise InputError(f"data.views has {view!r}; views are {', '.join(VIEWS)}.")
-
-
-def _check_known(config: DataConfig, name: str, known: tuple[str, ...]) -> None:
-    value = getattr(config, name)
-    if value not in known:
-        raise InputError(
-            f"data.{name} is {value!r}; it must be one of {', '.join(map(repr, known))}."
-            f"{nearest(str(value), known)}"
-        )
-
-
-def _check_numbers(config: DataConfig) -> None:
-    for holds, name, rule in (
-        (16 <= config.image_size <= 1024, "image_size", "16 to 1024"),
-        (0 <= config.protected_attr_percent <= 1, "protected_attr_percent", "0 to 1"),
-        (config.per_group >= 1, "per_group", "at least 1"),
-        (config.folds >= 2, "folds", "at least 2"),
-        (0 <= config.fold < config.folds, "fold", "0 to data.folds - 1"),
-        (config.public_size is None or config.public_size >= 1, "public_size", "at least 1"),
-        (not config.share_normals or config.split == "thesis", "share_normals",
-         "False unless data.split is 'thesis'"),
-        (not config.equalize or config.channels == 1, "equalize", "False for colour images"),
-    ):  # fmt: skip
-        if not holds:
-            raise InputError(f"data.{name} is {getattr(config, name)!r}; it must be {rule}.")
-
-
-def _check_volume(config: DataConfig) -> None:
-    """Options of volumes, and those that volumes have not."""
-    if (config.volume is not None) != (SOURCES[config.source].SPEC["ndim"] == 3):
-        rule = "takes no" if config.volume else "needs"
-        raise InputError(
-            f"data.source {config.source!r} {rule} data.volume (d, h, w), the shape that is kept."
-        )
-    sizes, spacing, window = config.volume or (1, 1, 1), config.spacing or (1, 1, 1), config.window
-    flat = (config.resize, config.equalize) != ("crop", False)
-    for holds, name, rule in (
-        (len(sizes) == 3 and all(1 <= n <= 1024 for n in sizes), "volume", "three numbers, 1-1024"),
-        (len(spacing) == 3 and min(spacing) > 0, "spacing", "three sizes in mm above 0"),
-        (len(window) == 2 and window[0] < window[1], "window", "two numbers, the lower one first"),
-        (config.volume is not None or config.spacing is None, "spacing", "left out for images"),
-        (config.volume is None or not flat, "resize",
-         "'crop', and data.equalize False, for volumes"),
-    ):  # fmt: skip
-        if not holds:
-            raise InputError(f"data.{name} is {getattr(config, name)!r}; it must be {rule}.")
-
-
-def _check_source(config: DataConfig) -> None:
-    """What the source itself allows."""
-    spec = SOURCES[config.source].SPEC
-    if config.channels not in spec["channels"]:
-        known = " or ".join(map(str, spec["channels"]))
-        raise InputError(
-            f"data.channels is {config.channels}; images of {config.source} have {known}."
-        )
-    if bool(spec["tasks"]) == (config.table is not None):
-        rule = "needs" if config.table is None else "takes no"
-        raise InputError(f"data.source {config.source!r} {rule} section data.table.")
-    if config.split in ("patient", "thesis") and "anomaly" not in config.known_tasks:
-        raise InputError(
-            f"data.split is {config.split!r}, a rule of anomaly detection, and {config.source} "
-            "has no task 'anomaly'; use 'random', 'folds' or 'source'."
-        )
-    for name in config.labels:
-        if name not in config.known_tasks:
+        for name in names:
+            if name not in known:
+                raise InputError(
+                    f"data.{field} has {name!r}; {config.source} has {', '.join(known)}."
+                    f"{nearest(name, known)}"
+                )
+            if names.count(name) > 1:
+                raise InputError(f"data.{field} has {name!r} twice.")
+    listed = VALUES | config.facts.get("values", {})
+    for name in config.groups:
+        if name not in listed:
             raise InputError(
-                f"data.labels has {name!r}; {config.source} has {', '.join(config.known_tasks)}."
-                f"{nearest(name, config.known_tasks)}"
+                f"data.groups has {name!r}, whose values are not declared; list all of them as "
+                f"data.table.values, so that codes never depend on the data."
             )
 
 
-def _section(cls: type, name: str, fields: dict[str, Any]) -> Any:
-    known = [field.name for field in dataclasses.fields(cls)]
-    unknown = [field for field in fields if field not in known]
-    if unknown:
+def _check_stored(config: DataConfig) -> None:
+    """What the source can give."""
+    spec, stored = SOURCES[config.source].SPEC, config.stored
+    if (stored.volume is not None) != (spec["ndim"] == 3):
+        rule = "takes no" if stored.volume else "needs"
         raise InputError(
-            f"data.{name}.{unknown[0]} is no option; known are {', '.join(known)}."
-            f"{nearest(unknown[0], known)}"
+            f"data.source {config.source!r} {rule} data.volume (d, h, w), the shape that is kept."
         )
-    return cls(**fields)
+    if stored.channels not in spec["channels"]:
+        known = " or ".join(map(str, spec["channels"]))
+        raise InputError(
+            f"data.channels is {stored.channels}; images of {config.source} have {known}."
+        )

@@ -6,22 +6,23 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from jaxfair.data import build, manifest, store
-from jaxfair.data.arrange import arrange, split_rule
+from jaxfair.data import build, manifest, splits, store
 from jaxfair.data.card import card_of
-from jaxfair.data.config import SOURCES, DataConfig
+from jaxfair.data.config import DataConfig
+from jaxfair.data.examples import agreed, example_spec, group_codes
 from jaxfair.data.sources.base import MissingData
+from jaxfair.data.sources.catalog import SOURCES
 from jaxfair.errors import InputError
 from jaxfair.files import json_digest
-from jaxfair.phantom import write
+from jaxfair.schema import SPLITS
 
-__all__ = ["DataConfig", "Dataset", "open_dataset", "prepare"]
+__all__ = ["Dataset", "arrange", "open_dataset", "prepare"]
 
 PHANTOM_COMMAND = "python -m jaxfair.train --config {config}:phantom"
 
@@ -45,6 +46,8 @@ class Dataset:
       card: for reports; private, no guarantee covers it.
       folder: where the prepared set lies.
       tasks: names T of the columns label_T that an example carries, in the order of `label`.
+      groups: attribute of an example's `group`, in its order -> its public values.
+      weighted: whether an example carries the `weight` of its row.
     """
 
     manifest: pd.DataFrame
@@ -57,26 +60,33 @@ class Dataset:
     card: dict[str, Any]
     folder: pathlib.Path
     tasks: tuple[str, ...]
+    groups: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    weighted: bool = False
 
     def __len__(self) -> int:
         return len(self.manifest)
 
     @property
     def spec(self) -> dict[str, Any]:
-        """`jax.ShapeDtypeStruct`s of one raw example, without a batch axis."""
-        import jax
-
-        labels = (len(self.tasks),)
-        return {
-            "image": jax.ShapeDtypeStruct(self.pixels.shape[1:], np.float32),
-            "label": jax.ShapeDtypeStruct(labels, np.float32),
-            "label_mask": jax.ShapeDtypeStruct(labels, np.bool_),
-        }
+        """The arrays of one raw example, as `examples.example_spec`."""
+        return example_spec(
+            self.pixels.shape[1:],
+            labels=len(self.tasks),
+            groups=len(self.groups),
+            weighted=self.weighted,
+        )
 
     @property
     def fields(self) -> dict[str, Callable[[Any], np.ndarray]]:
         """Readers of a raw example's arrays by row, (b,) int -> (b, ...), named as in `spec`."""
-        return {"image": self.images, "label": self.labels, "label_mask": self.label_mask}
+        readers: dict[str, Callable[[Any], np.ndarray]] = {
+            "image": self.images,
+            "label": self.labels,
+            "label_mask": self.label_mask,
+            "group": lambda rows: self._codes[rows],
+            "weight": lambda rows: self.manifest["weight"].to_numpy(np.float32)[rows],
+        }
+        return {name: readers[name] for name in self.spec}
 
     def images(self, rows: Any) -> np.ndarray:
         """Images by row: (b,) int in 0..n-1 -> (b, h, w, c) float32 in [0, 1]."""
@@ -97,9 +107,13 @@ class Dataset:
     def _label_table(self) -> np.ndarray:
         return self.manifest[[f"label_{task}" for task in self.tasks]].to_numpy(np.float32)
 
+    @functools.cached_property
+    def _codes(self) -> np.ndarray:
+        return group_codes(self.manifest, self.groups)
+
     def rows(self, split: str) -> np.ndarray:
         """Rows of a split, ascending; with `share_normals` test has validation's normals too."""
-        if split not in manifest.SPLITS[:3]:
+        if split not in SPLITS:
             raise InputError(f"split is {split!r}; it must be train, validation or test.")
         belongs = self.manifest["split"] == split
         if split == "test":
@@ -133,6 +147,35 @@ class Dataset:
         groups = pd.Series(rows).groupby(self.manifest[column].to_numpy()[rows], sort=True)
         return [str(name) for name in groups.groups], [g.to_numpy() for _, g in groups]
 
+    def unit_groups(self, unit: str, attribute: str, split: str = "train") -> np.ndarray:
+        """The group of each unit, by one public rule: the value on which all its images agree.
+
+        The images are those of the split, and -1 stands where they differ or one of them is not
+        known. Nobody's group depends on another's images, so rates by group are protocol P9's.
+
+        Args:
+          unit: as of `units`, whose order the codes have.
+          attribute: one of `groups`.
+          split: train, validation or test.
+
+        Returns:
+          (n_units,) int32, the place of the value in `groups[attribute]`, or -1.
+
+        Raises:
+          InputError: the attribute is none of `groups`, or it is the view, which one image has
+            and a patient has not.
+        """
+        if attribute not in self.groups:
+            raise InputError(
+                f"There are no groups of {attribute!r}; name it in data.groups, which has "
+                f"{', '.join(self.groups) or 'none'}."
+            )
+        if attribute == "view" and unit != "image":
+            raise InputError(f"A view belongs to an image, and the unit is the {unit}.")
+        place = list(self.groups).index(attribute)
+        _, rows = self.units(unit, split)
+        return np.array([agreed(self._codes[own, place]) for own in rows], np.int32)
+
 
 def open_dataset(config: DataConfig, *, progress: bool = True) -> Dataset:
     """Opens the prepared dataset that `config` names, and makes it first if it is missing.
@@ -152,8 +195,9 @@ def open_dataset(config: DataConfig, *, progress: bool = True) -> Dataset:
     unit = about.get("unit") or ("patient" if about["patient_ids_known"] else "image")
     table = arrange(pd.read_parquet(folder / "manifest.parquet"), config)
     manifest.check(table, unit=unit)
+    group_codes(table, config.group_values)  # refuses a value that has no code
     rejected = pd.read_csv(folder / "rejected.csv", keep_default_na=False)
-    rule = split_rule(config)
+    rule = config.rule
     card = json.loads((folder / "data_card.json").read_text())
     card |= card_of(table, rejected, {"split_rule": rule})
     return Dataset(
@@ -162,27 +206,27 @@ def open_dataset(config: DataConfig, *, progress: bool = True) -> Dataset:
         data=about["data"],
         population=about["population"],
         unit=unit,
-        selection="coupled" if config.split == "thesis" else "independent",
+        selection=config.splits.selection,
         digest=_digest(seen, table, rule),
         card=card,
         folder=folder,
         tasks=config.tasks,
+        groups=config.group_values,
+        weighted=config.weighted,
     )
 
 
 def prepare(config: DataConfig, *, progress: bool = True) -> pathlib.Path:
     """Makes the prepared folder of `config` unless it is there, and returns it.
 
-    A phantom is drawn first if it is missing. A prepared set whose source has gone is used as
-    it is; one whose source has changed is refused.
+    A prepared set whose source has gone is used as it is; one whose source has changed is
+    refused.
     """
     root = _root(config)
-    if config.phantom is not None and root is not None:
-        write.write_phantom(config.phantom, root, source=config.source, progress=progress)
     folder = _prepared(config, root)
     if folder is not None and store.occupied(folder):
         seen = None if root is None else build.fingerprint(root, config)
-        build.refuse_other(folder, build.read_marker(folder), config.identity, seen)
+        build.refuse_other(folder, build.read_marker(folder), config, seen)
         return folder
     spec = SOURCES[config.source]
     if root is None or folder is None:
@@ -198,19 +242,28 @@ def prepare(config: DataConfig, *, progress: bool = True) -> pathlib.Path:
         raise _missing(str(error), config) from error
 
 
+def arrange(table: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
+    """Adds `label_<task>`, `split` and `also_test` to a prepared table by the config's rules.
+
+    An image has no split where none of the config's tasks was asked, or where its view is not
+    among `data.views`.
+
+    Raises:
+      InputError: the rule cannot be applied to this table.
+    """
+    table = table.drop(columns=["split", "also_test"], errors="ignore")
+    table = SOURCES[config.source].label(table, config.options)
+    split, also_test = splits.assign(table, config.splits)
+    asked = table[[f"label_{task}" for task in config.tasks]].notna().any(axis=1)
+    if config.views:
+        asked &= table["view"].isin(config.views)
+    table.insert(2, "split", np.where(asked, split, "").astype(object))
+    return table.assign(also_test=also_test)
+
+
 def _root(config: DataConfig) -> pathlib.Path | None:
-    if config.phantom is None:
-        named = config.root or os.environ.get("JAXFAIR_DATA")
-        return pathlib.Path(named) if named else None
-    place = pathlib.Path(config.root or "runs/phantoms")
-    if write.is_phantom(config.phantom, place, source=config.source):
-        return place
-    if build.fingerprint(place, config) is not None:
-        raise InputError(
-            f"data.root is {place}, which holds images already; a PHANTOM needs a folder of its "
-            "own, leave data.root empty."
-        )
-    return place / config.phantom.folder_name(config.source)
+    named = config.root or os.environ.get("JAXFAIR_DATA")
+    return pathlib.Path(named) if named else None
 
 
 def _prepared(config: DataConfig, root: pathlib.Path | None) -> pathlib.Path | None:
@@ -220,7 +273,8 @@ def _prepared(config: DataConfig, root: pathlib.Path | None) -> pathlib.Path | N
         return None
     more = {k: v for k, v in config.identity.items() if k not in ("source", "image_size")}
     mark = f"-{json_digest(more)[:8]}" if more else ""
-    size = "x".join(map(str, config.volume)) if config.volume else f"{config.image_size}px"
+    stored = config.stored
+    size = "x".join(map(str, stored.volume)) if stored.volume else f"{stored.image_size}px"
     name = f"{root.absolute().name}-{size}{mark}"
     return root.absolute().parent / "jaxfair-prepared" / name
 

@@ -1,54 +1,17 @@
-"""The one table schema: one row per image; its checks, groups and patient-disjoint splits."""
+"""The one table: one row per image; what its cells mean, and its checks."""
 
-import hashlib
 import math
 import re
-from collections.abc import Callable, Iterable
 
-import numpy as np
 import pandas as pd
 
 from jaxfair.errors import InputError
+from jaxfair.schema import AGE_EDGES, COLUMNS, SEXES, SPLITS, UNKNOWN, VIEWS
 
-__all__ = [
-    "AGE_GROUPS",
-    "COLUMNS",
-    "SPLITS",
-    "SPLIT_RULES",
-    "VIEWS",
-    "age_from_text",
-    "age_group",
-    "check",
-    "hash_fraction",
-    "sex_from_text",
-    "split_as_published",
-    "split_at_random",
-    "split_by_patient",
-    "split_in_folds",
-    "view_from_text",
-]
+__all__ = ["age_from_text", "check", "sex_from_text", "view_from_text"]
 
-COLUMNS = ("image_id", "patient_id", "split", "sex", "age", "age_group", "view")
-SPLITS = ("train", "validation", "test", "")
-SPLIT_RULES = ("patient", "random", "folds", "source", "thesis")
-VIEWS = ("AP", "PA", "lateral", "unknown")
-AGE_GROUPS = ("0-17", "18-30", "31-45", "46-60", "61-75", "76-110")
-_AGE_EDGES = np.array([18, 31, 46, 61, 76])
+_OLDEST = AGE_EDGES[-1] - 1
 _YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
-
-
-def age_group(age: Iterable[float]) -> np.ndarray:
-    """Ages in years to the names of `AGE_GROUPS`; above 110, negative or missing is "unknown".
-
-    The edges are constants, never quantiles of the table (protocol P4).
-
-    >>> age_group([0, 17.9, 18, 75, 110, 111, float("nan")]).tolist()
-    ['0-17', '0-17', '18-30', '61-75', '76-110', 'unknown', 'unknown']
-    """
-    ages = np.asarray(list(age), float)
-    known = (ages >= 0) & (ages <= 110)
-    index = np.searchsorted(_AGE_EDGES, np.where(known, ages, 0), side="right")
-    return np.where(known, np.array(AGE_GROUPS)[index], "unknown").astype(object)
 
 
 def age_from_text(text: str) -> tuple[float, str]:
@@ -69,8 +32,8 @@ def age_from_text(text: str) -> tuple[float, str]:
     if match is None:
         return math.nan, "unreadable"
     years = float(match[1]) * _YEARS[match[2] or "Y"]
-    if years > 110:
-        return math.nan, "above 110"
+    if years > _OLDEST:
+        return math.nan, f"above {_OLDEST}"
     return years, "age string" if match[2] else "plain number"
 
 
@@ -84,8 +47,8 @@ def sex_from_text(text: str) -> tuple[str, str]:
 
 
 def view_from_text(text: str) -> tuple[str, str]:
-    """A header's ViewPosition to one of `VIEWS`, and how it was read."""
-    return _from_names(text, {"AP": "AP", "PA": "PA", "LATERAL": "lateral"})
+    """A header's ViewPosition to one of `schema.VIEWS` or "unknown", and how it was read."""
+    return _from_names(text, {name.upper(): name for name in VIEWS})
 
 
 def check(manifest: pd.DataFrame, *, unit: str = "patient") -> pd.DataFrame:
@@ -111,117 +74,22 @@ def check(manifest: pd.DataFrame, *, unit: str = "patient") -> pd.DataFrame:
             "and one label_<task> per task."
         )
     _check_ids(manifest)
-    _check_values(manifest, "split", SPLITS)
-    _check_values(manifest, "sex", ("F", "M", "unknown"))
-    _check_values(manifest, "view", VIEWS)
+    _check_values(manifest, "split", (*SPLITS, ""))
+    _check_values(manifest, "sex", (*SEXES, UNKNOWN))
+    _check_values(manifest, "view", (*VIEWS, UNKNOWN))
     for name in labels:
         _check_values(manifest[manifest[name].notna()], name, (0, 1))
     _check_disjoint(manifest, unit)
     return manifest
 
 
-def hash_fraction(salt: str, name: str) -> float:
-    """A number in [0, 1) that depends on nothing but a public salt and an id (SHA-256)."""
-    digest = hashlib.sha256(f"{salt}\0{name}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2.0**64
-
-
-def split_by_patient(
-    patient_id: Iterable[str], abnormal: Iterable[bool], label: Iterable[float], *, salt: str
-) -> np.ndarray:
-    """Patient-disjoint splits in which no patient's place depends on another (P4, P5).
-
-    A patient with any abnormal image goes to validation (1/3) or test (2/3), every other to
-    train (70 %), validation (10 %) or test (20 %), by a hash of the salt and the patient id.
-
-    Args:
-      patient_id: (n,) one id per image.
-      abnormal: (n,) bool, True for every image that is not normal, also those without a label.
-      label: (n,) 0, 1 or NaN; an image whose label is NaN gets the split "".
-      salt: public constant.
-
-    Returns:
-      (n,) object array of "train", "validation", "test" or "".
-    """
-    frame = pd.DataFrame({"patient": list(patient_id), "abnormal": list(abnormal)})
-    sick = frame.groupby("patient", sort=False)["abnormal"].any()
-    place = {str(name): _place(hash_fraction(salt, str(name)), ill) for name, ill in sick.items()}
-    split = frame["patient"].astype(str).map(place).to_numpy(object)
-    return np.where(np.isnan(np.asarray(list(label), float)), "", split)
-
-
-def split_at_random(patient_id: Iterable[str], *, salt: str) -> np.ndarray:
-    """Splits in which disease plays no role: train 70 %, validation 10 %, test 20 % of patients.
-
-    Args:
-      patient_id: (n,) one id per image.
-      salt: public constant.
-
-    Returns:
-      (n,) object array of "train", "validation" or "test".
-    """
-    return _by_patient(patient_id, lambda name: _place(hash_fraction(salt, name), ill=False))
-
-
-def split_in_folds(patient_id: Iterable[str], *, folds: int, fold: int, salt: str) -> np.ndarray:
-    """Fold number `fold` tests; of the other patients one in eight, by another hash, validates.
-
-    Over all folds every image is tested once, as no patient's place depends on another.
-    Arguments and value as of `split_at_random`; `fold` counts from 0.
-    """
-
-    def place(name: str) -> str:
-        if int(folds * hash_fraction(salt, name)) == fold:
-            return "test"
-        return _train_or_validation(salt, name)
-
-    return _by_patient(patient_id, place)
-
-
-def split_as_published(
-    patient_id: Iterable[str], published: Iterable[str], *, salt: str
-) -> np.ndarray:
-    """The split that the source publishes.
-
-    Where it publishes no validation set, one in eight training patients validates, by hash.
-
-    Args:
-      patient_id: (n,) one id per image.
-      published: (n,) train, validation, test or "".
-      salt: public constant.
-
-    Returns:
-      (n,) object array of the same words; a patient may be in two (`check` refuses it).
-    """
-    split = np.asarray(list(published), object)
-    if (split == "validation").any():
-        return split
-    carved = _by_patient(patient_id, lambda name: _train_or_validation(salt, name))
-    return np.where(split == "train", carved, split)
-
-
-def _train_or_validation(salt: str, name: str) -> str:
-    return "validation" if hash_fraction(f"{salt} validation", name) < 1 / 8 else "train"
-
-
-def _by_patient(patient_id: Iterable[str], place: Callable[[str], str]) -> np.ndarray:
-    names = pd.Series([str(name) for name in patient_id], dtype=object)
-    return names.map({name: place(name) for name in names.unique()}).to_numpy(object)
-
-
-def _place(fraction: float, ill: bool) -> str:
-    if ill:
-        return "validation" if fraction < 1 / 3 else "test"
-    return "train" if fraction < 0.7 else "validation" if fraction < 0.8 else "test"
-
-
 def _from_names(text: str, names: dict[str, str]) -> tuple[str, str]:
     text = text.strip()
     if not text:
-        return "unknown", "missing"
+        return UNKNOWN, "missing"
     value = names.get(text.upper())
     if value is None:
-        return "unknown", "other"
+        return UNKNOWN, "other"
     return value, "as written" if value == text else "normalised"
 
 

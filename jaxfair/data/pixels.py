@@ -1,6 +1,5 @@
 """One file, whatever its format, to the bytes that a prepared set keeps of it."""
 
-import dataclasses
 import functools
 import os
 import pathlib
@@ -12,31 +11,12 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from jaxfair.data import decode
+from jaxfair.data.stored import Stored
 from jaxfair.errors import InputError
 
-__all__ = ["Job", "Stored", "equalized", "open_stack", "read_picture", "read_square", "refusal"]
+__all__ = ["Job", "equalized", "open_stack", "read_picture", "read_square", "refusal"]
 
 DICOM, RASTER, ARRAY = (".dcm", ".dicom"), (".png", ".jpg", ".jpeg"), (".npy", ".npz")
-
-
-@dataclasses.dataclass(frozen=True)
-class Stored:
-    """What is kept of an image.
-
-    Attributes:
-      shape: (h, w, c) of an image, (d, h, w, 1) of a volume.
-      resize: how a film becomes a square: "crop" (its middle square), "pad" (black bars) or
-        "stretch" (its sides scaled each by itself, as in DP_CXR).
-      equalize: global histogram equalisation after that, as in DP_CXR.
-      spacing: (d, h, w) in mm to which a volume is resampled, or None.
-      window: (low, high), the values of a volume that become 0 and 255.
-    """
-
-    shape: tuple[int, ...]
-    resize: str = "crop"
-    equalize: bool = False
-    spacing: tuple[float, ...] | None = None
-    window: tuple[float, ...] = (-150.0, 250.0)
 
 
 class Job(NamedTuple):

@@ -29,7 +29,7 @@ from jaxfair.engine.population import Population
 from jaxfair.engine.scan import make_delivery
 from jaxfair.engine.step import Step, TrainState, make_step, refuse_coupling
 from jaxfair.errors import InputError
-from jaxfair.methods.base import Method, PyTree
+from jaxfair.methods.base import Method, PyTree, carrying
 from jaxfair.privacy import isolation
 from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.privacy.secret import Secret
@@ -188,6 +188,7 @@ def assemble(
     Method, read from the equations of its loss and of `prepare`, or found by a probe with
     made-up examples), and for a loss that is not one number.
     """
+    method = carrying(method, spec)
     refuse_coupling(method, plan)
     _check_params(method.name, variables[0])
     _check_loss(method, *variables, spec)
@@ -209,7 +210,7 @@ def join(
     mesh: Mesh | None = None,
 ) -> Assembly:
     """`assemble` without its checks, for those who look for what the checks would miss."""
-    mesh = mesh or make_mesh()
+    mesh, method = mesh or make_mesh(), carrying(method, spec)
     return Assembly(
         method=method,
         plan=plan,

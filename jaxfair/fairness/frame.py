@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from jaxfair.fairness.groups import OVERALL, UNKNOWN, group_labels
+from jaxfair.fairness.groups import OVERALL, group_labels
 from jaxfair.fairness.predictions import checked
+from jaxfair.schema import UNKNOWN
 
 __all__ = ["MIN_LABEL", "MIN_PATIENTS", "GroupFrame", "enough_patients", "too_few"]
 

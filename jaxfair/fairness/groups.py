@@ -1,66 +1,20 @@
-"""Patient columns to subgroup labels: age bins, single columns, intersections.
+"""Patient columns to subgroup labels: single columns, intersections.
 
 A missing value is the group `unknown`, never a guess and never a dropped row.
 """
-
-import itertools
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from jaxfair.errors import InputError, nearest
+from jaxfair.schema import UNKNOWN, age_groups
 
-__all__ = [
-    "AGE_EDGES",
-    "AGE_GROUPS",
-    "ALL",
-    "OVERALL",
-    "THESIS_AGE_EDGES",
-    "UNKNOWN",
-    "age_groups",
-    "group_labels",
-]
+__all__ = ["ALL", "OVERALL", "group_labels"]
 
-UNKNOWN = "unknown"
 OVERALL = "overall"
 ALL = "all"
 _CROSS = " x "
-
-AGE_EDGES = (0, 18, 31, 46, 61, 76, 111)
-"""Lower bounds in years of the age groups; the last one is where ages stop being believed."""
-
-THESIS_AGE_EDGES = (0, 32, 61, 111)
-"""Young (<= 31), middle, old (>= 61), as in the thesis that the anomaly detector comes from."""
-
-
-def _names(edges: Sequence[int]) -> tuple[str, ...]:
-    return tuple(f"{low}-{high - 1}" for low, high in itertools.pairwise(edges))
-
-
-AGE_GROUPS = _names(AGE_EDGES)
-"""'0-17', '18-30', '31-45', '46-60', '61-75', '76-110'."""
-
-
-def age_groups(ages: npt.ArrayLike, edges: Sequence[int] = AGE_EDGES) -> npt.NDArray[np.object_]:
-    """Returns the age group of each age.
-
-    Args:
-      ages: (n,) years; a fraction counts as the completed year, NaN as unknown.
-      edges: ascending lower bounds; the last is the first age that is not believed.
-
-    Returns:
-      (n,) strings such as '18-30'; negative, impossible and missing ages are 'unknown'.
-
-    >>> age_groups([17, 18.9, 61, 155, float("nan")]).tolist()
-    ['0-17', '18-30', '61-75', 'unknown', 'unknown']
-    """
-    years = np.floor(np.asarray(ages, dtype=float))
-    names = np.array([*_names(edges), UNKNOWN], dtype=object)
-    bins = np.searchsorted(np.asarray(edges), years, side="right") - 1
-    known = np.isfinite(years) & (bins >= 0) & (bins < len(edges) - 1)
-    return names[np.where(known, bins, len(edges) - 1)]
 
 
 def group_labels(table: pd.DataFrame, attribute: str) -> npt.NDArray[np.object_]:

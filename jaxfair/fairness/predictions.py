@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 
 from jaxfair.errors import InputError, nearest
-from jaxfair.fairness.groups import age_groups
+from jaxfair.schema import ATTRIBUTES as COLUMNS_OF_GROUPS
+from jaxfair.schema import CROSSED, SPLITS, age_groups
 
-__all__ = ["ATTRIBUTES", "REQUIRED", "SPLITS", "checked", "patient_codes", "read_predictions"]
+__all__ = ["ATTRIBUTES", "REQUIRED", "checked", "patient_codes", "read_predictions"]
 
 REQUIRED = ("y_true", "y_score")
-SPLITS = ("train", "validation", "test")
-ATTRIBUTES = ("sex", "age_group", "view", "sex x age_group")
+ATTRIBUTES = (*COLUMNS_OF_GROUPS, CROSSED)
 """The attributes of every run's table."""
 
 

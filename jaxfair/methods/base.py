@@ -5,11 +5,15 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-__all__ = ["Example", "Method", "PyTree", "Stage", "method_from_loss", "no_loss"]
+__all__ = ["Example", "Method", "PyTree", "Stage", "carrying", "method_from_loss", "no_loss"]
 
 PyTree = Any
 Example = dict[str, Any]
 """Arrays of one image, by name; a batch is the same with a leading axis `b`."""
+
+
+CARRIED = ("group", "weight")
+"""Arrays of an example that every Method may meet, whatever it prepares."""
 
 
 class Method(NamedTuple):
@@ -70,6 +74,25 @@ class Stage(NamedTuple):
 def no_loss(params: PyTree, frozen: PyTree, example: Example, key: Any) -> tuple[Any, dict]:
     """The loss of a Method that has a `batch_loss` and nothing else: zero."""
     return jnp.zeros(()), {}
+
+
+def carrying(method: Method, spec: Any) -> Method:
+    """Returns a Method whose `prepare` hands on what it does not know of: CARRIED arrays.
+
+    Args:
+      spec: of a raw example; where it has none of them, the Method stays as it is.
+    """
+    names, prepare = [name for name in CARRIED if name in spec], method.prepare
+    if prepare is None or not names or prepare.__qualname__ == _HANDS_ON:
+        return method
+
+    def hands_on(frozen: PyTree, raw: Example) -> Example:
+        return {name: raw[name] for name in names} | prepare(frozen, raw)
+
+    return method._replace(prepare=hands_on)
+
+
+_HANDS_ON = "carrying.<locals>.hands_on"
 
 
 def method_from_loss(

@@ -5,8 +5,8 @@ import hashlib
 import json
 from typing import Any
 
-from jaxfair.data import manifest
 from jaxfair.errors import InputError, nearest
+from jaxfair.schema import AGE_GROUPS, PHANTOM, SEXES
 
 __all__ = ["RECIPES", "PhantomConfig"]
 
@@ -14,7 +14,7 @@ RECIPES = {"rsna": 1, "chexpert": 1, "cxr14": 1, "mimic_cxr": 1, "table": 1, "vo
 """Source -> number of its drawing; grows with every change of what is drawn, so that an old
 phantom is not taken for a new one."""
 
-VIEWS = ("AP", "PA")
+VIEWS = ("AP", "PA")  # findings are drawn on frontal films alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class PhantomConfig:
     slices: int = 32
 
     def __post_init__(self) -> None:
-        groups = ("", "F", "M", *VIEWS, *manifest.AGE_GROUPS)
+        groups = ("", *SEXES, *VIEWS, *AGE_GROUPS)
         rules = (
             (20 <= self.n_images <= 1_000_000, "n_images", "20 to 1,000,000"),
             (0 <= self.seed < 2**63, "seed", "0 to 2**63 - 1"),
@@ -49,7 +49,9 @@ class PhantomConfig:
         )
         for holds, name, rule in rules:
             if not holds:
-                raise InputError(f"phantom.{name} is {getattr(self, name)!r}; it must be {rule}.")
+                raise InputError(
+                    f"data.phantom.{name} is {getattr(self, name)!r}; it must be {rule}."
+                )
 
     def identity(self, source: str) -> dict[str, Any]:
         """What the marker holds, and what tells this phantom from every other one.
@@ -65,14 +67,14 @@ class PhantomConfig:
             )
         if source == "volumes" and self.gap_group in VIEWS:
             raise InputError(
-                f"phantom.gap_group is {self.gap_group!r}, and volumes have no view; name a sex "
-                "or an age group."
+                f"data.phantom.gap_group is {self.gap_group!r}, and volumes have no view; name a "
+                "sex or an age group."
             )
         fields = dataclasses.asdict(self)
         if source != "volumes":
             del fields["slices"]
         named = {} if source == "rsna" else {"source": source}
-        return {"data": "phantom", "recipe": RECIPES[source]} | named | fields
+        return {"data": PHANTOM, "recipe": RECIPES[source]} | named | fields
 
     def folder_name(self, source: str = "rsna") -> str:
         """A folder name that differs whenever the images do."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from jaxfair.data import manifest
+from jaxfair.schema import age_groups
 
 __all__ = ["ODDITIES", "draw_studies", "in_gap"]
 
@@ -59,5 +59,5 @@ def draw_studies(n: int, visits: Mapping[int, float], *, rng: np.random.Generato
 def in_gap(table: pd.DataFrame, group: str) -> "pd.Series[bool]":
     """True for rows of the gap group: by true sex, true age or, where there is one, view."""
     groups = table[table.columns.intersection(["sex", "view"])]
-    groups = groups.assign(age_group=manifest.age_group(table["age"]))
+    groups = groups.assign(age_group=age_groups(table["age"]))
     return (groups == group).any(axis=1)

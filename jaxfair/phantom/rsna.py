@@ -10,10 +10,12 @@ import pathlib
 import numpy as np
 import pandas as pd
 
-from jaxfair.data import manifest, workers
+from jaxfair.data import workers
+from jaxfair.data.sources import rsna as layout
 from jaxfair.files import write_json, write_table
 from jaxfair.phantom import encode, thorax
 from jaxfair.phantom.config import PhantomConfig
+from jaxfair.schema import age_groups
 
 __all__ = ["draw", "draw_table"]
 
@@ -31,9 +33,9 @@ REAL_COUNTS = {  # (Target, view, sex): images per age band, of the 26,684 real 
 }
 NORMAL_SHARE = 8_851 / (8_851 + 11_821)  # of Target 0; the rest is abnormal without opacity
 CLASSES = {
-    "normal": "Normal",
-    "opacity": "Lung Opacity",
-    "other": "No Lung Opacity / Not Normal",
+    "normal": layout.NORMAL,
+    "opacity": layout.OPACITY,
+    "other": layout.OTHER,
 }
 ENCODINGS = {"jpeg8": 0.6, "plain8": 0.2, "plain12": 0.1, "plain16": 0.1}  # most as the real
 INVERTED_SHARE = 0.1
@@ -42,7 +44,7 @@ SHARES_A_PATIENT = 0.3
 
 def draw(config: PhantomConfig, folder: pathlib.Path, *, progress: bool = True) -> None:
     """Draws the films and writes them, the two CSVs and the mapping into the empty `folder`."""
-    (folder / "stage_2_train_images").mkdir()
+    (folder / layout.IMAGES).mkdir()
     table = draw_table(config)
     jobs = [(config, row, str(folder)) for row in table.to_dict("records")]
     for _ in workers.parallel(_write_film, jobs, label="draw PHANTOM", progress=progress):
@@ -67,7 +69,7 @@ def draw_table(config: PhantomConfig) -> pd.DataFrame:
     table["film"] = table.groupby("patient").cumcount()
     table["index"] = np.arange(len(table))
     table["image_id"] = [_image_id(config.seed, i) for i in table["index"]]
-    groups = table[["sex", "view"]].assign(age_group=manifest.age_group(table["age"]))
+    groups = table[["sex", "view"]].assign(age_group=age_groups(table["age"]))
     table["gap"] = (groups == config.gap_group).any(axis=1)
     return table.drop(columns="band")
 
@@ -126,7 +128,7 @@ def _image_id(seed: int, index: int) -> str:
 
 def _write_film(job: tuple[PhantomConfig, dict, str]) -> None:
     config, row, root = job
-    path = pathlib.Path(root) / "stage_2_train_images" / f"{row['image_id']}.dcm"
+    path = pathlib.Path(root) / layout.IMAGES / f"{row['image_id']}.dcm"
     person = np.random.default_rng([config.seed, 1, row["patient"]])
     rng = np.random.default_rng([config.seed, 2, row["index"]])
     body = thorax.draw_anatomy(row["sex"], min(row["age"], 90), rng=person)
@@ -165,11 +167,11 @@ def _write_tables(table: pd.DataFrame, root: pathlib.Path) -> None:
             boxes.append((row["image_id"], *box, int(row["finding"] == "opacity")))
             classes.append((row["image_id"], CLASSES[row["finding"]]))
     columns = ["patientId", "x", "y", "width", "height", "Target"]
-    write_table(root / "stage_2_train_labels.csv", pd.DataFrame(boxes, columns=columns))
+    write_table(root / layout.LABELS, pd.DataFrame(boxes, columns=columns))
     names = ["patientId", "class"]
-    write_table(root / "stage_2_detailed_class_info.csv", pd.DataFrame(classes, columns=names))
+    write_table(root / layout.CLASSES, pd.DataFrame(classes, columns=names))
     mapping = [
         {"img_id": f"{row['patient']:08d}_{row['film']:03d}.png", "subset_img_id": row["image_id"]}
         for row in rows
     ]
-    write_json(root / "pneumonia-challenge-dataset-mappings_2018.json", mapping)
+    write_json(root / layout.MAPPING, mapping)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxfair.errors import InputError
+from jaxfair.schema import UNITS
 
-__all__ = ["CLIPPINGS", "UNITS", "PrivacyConfig"]
+__all__ = ["CLIPPINGS", "PrivacyConfig"]
 
-UNITS = ("patient", "image", "lesion")
 CLIPPINGS = ("auto", "vmap", "fast")
 
 

@@ -19,14 +19,9 @@ from jaxfair.privacy.accounting import Event
 from jaxfair.privacy.config import PrivacyConfig
 from jaxfair.privacy.ledger import Entry, Ledger
 from jaxfair.privacy.secret import Secret, create_secret, insecure_secret, load_secret
-from jaxfair.privacy.statement import (
-    NOT_COVERED,
-    RELEASED,
-    events_of,
-    stages_of,
-    tuning_cost,
-)
+from jaxfair.privacy.statement import RELEASED, events_of, stages_of, tuning_cost
 from jaxfair.privacy.sums import clipping, fast
+from jaxfair.schema import NOT_COVERED
 
 __all__ = ["PrivacyConfig", "PrivacyPlan", "delta_from_public_size", "make_plan"]
 

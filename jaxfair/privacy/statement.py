@@ -9,16 +9,10 @@ from jaxfair.privacy import accounting
 from jaxfair.privacy.accounting import Event
 from jaxfair.privacy.ledger import Entry
 
-__all__ = ["COVERED", "NOT_COVERED", "RELEASED", "events_of", "stages_of", "tuning_cost"]
+__all__ = ["COVERED", "RELEASED", "events_of", "stages_of", "tuning_cost"]
 
 COVERED = "each {unit} of the training population, neighbours by adding or removing one"
 RELEASED = ["parameters after every step", "functions of the noisy mean in metrics.jsonl"]
-NOT_COVERED = [
-    "validation and test patients: predictions, thresholds, tables, maps and the report",
-    "data_card.json and rejected.csv, which are exact counts of all patients",
-    "the choice of this config, if other runs on the same data were compared (see tuning)",
-    "weights of a pretrained extractor, which are taken to be public",
-]
 
 
 def events_of(entries: Iterable[Entry]) -> list[dict[str, Any]]:

@@ -16,14 +16,8 @@ from jaxfair.privacy import accounting
 from jaxfair.privacy.accounting import Event
 from jaxfair.privacy.ledger import LedgerError, read_entries
 from jaxfair.privacy.plan import delta_from_public_size
-from jaxfair.privacy.statement import (
-    COVERED,
-    NOT_COVERED,
-    RELEASED,
-    events_of,
-    stages_of,
-    tuning_cost,
-)
+from jaxfair.privacy.statement import COVERED, RELEASED, events_of, stages_of, tuning_cost
+from jaxfair.schema import COUPLED, INDEPENDENT, NOT_COVERED, PHANTOM, REAL, UNITS
 
 __all__ = ["SCHEMA", "verify_run"]
 
@@ -34,7 +28,7 @@ SCHEMA: dict[str, Any] = {
     "budget": _NUMBER,
     "config_digest": _TEXT,
     "covered": _TEXT,
-    "data": ("phantom", "real"),
+    "data": (PHANTOM, REAL),
     "delta": _NUMBER,
     "epsilon": _NUMBER,
     "epsilon_rdp": _NUMBER,
@@ -54,11 +48,11 @@ SCHEMA: dict[str, Any] = {
     "sampler": ("poisson",),
     "sampling_prob": _NUMBER,
     "seed": _COUNT,
-    "selection": ("independent", "coupled"),
+    "selection": (INDEPENDENT, COUPLED),
     "stages": dict,
     "steps": _COUNT,
     "tuning": dict,
-    "unit": ("patient", "image", "lesion"),
+    "unit": UNITS,
 }
 """Keys of privacy.json: a type, or the values that are allowed. Claims are null without privacy."""
 
@@ -118,7 +112,7 @@ def _config_faults(
         "public_size": data["public_size"],
         "sampling_prob": train["expected_batch_size"] / data["public_size"],
         "selection": "coupled" if data.get("split") == "thesis" else "independent",
-        "data": "phantom" if data.get("phantom") else statement["data"],
+        "data": PHANTOM if data.get("phantom") else statement["data"],
         "noise_source": ("insecure_seed" if seeded else "os") if private else None,
         "grade": ("research" if seeded else "private") if private else "none",
         "relation": "add_or_remove_one",

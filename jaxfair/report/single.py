@@ -15,10 +15,9 @@ from jaxfair.fairness.frame import GroupFrame, Metric
 from jaxfair.fairness.groups import OVERALL
 from jaxfair.fairness.predictions import ATTRIBUTES, checked, read_predictions
 from jaxfair.report import plots
+from jaxfair.schema import NOT_COVERED_IN_SHORT, PHANTOM
 
-__all__ = ["NOT_COVERED", "Run", "load_run", "run_from_predictions"]
-
-NOT_COVERED = "validation and test patients, thresholds, tables and data_card are not covered"
+__all__ = ["Run", "load_run", "run_from_predictions"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Run:
     @property
     def phantom(self) -> bool:
         """True if the images are made up."""
-        return self.privacy is not None and self.privacy.get("data") == "phantom"
+        return self.privacy is not None and self.privacy.get("data") == PHANTOM
 
     @property
     def epsilon(self) -> float | None:
@@ -127,10 +126,10 @@ class Run:
             return [
                 f"The predictions of {self.name} came without privacy.json: nothing is known of a"
                 " privacy guarantee.",
-                f"{NOT_COVERED[0].upper()}{NOT_COVERED[1:]}.",
+                f"{NOT_COVERED_IN_SHORT[0].upper()}{NOT_COVERED_IN_SHORT[1:]}.",
             ]
         lines = [*_phantom(self.privacy), _guarantee(self.privacy)]
-        lines.append(f"{NOT_COVERED[0].upper()}{NOT_COVERED[1:]}.")
+        lines.append(f"{NOT_COVERED_IN_SHORT[0].upper()}{NOT_COVERED_IN_SHORT[1:]}.")
         lines.extend(_caveats(self.privacy))
         commit = self.env.get("commit") or "unknown"
         lines.append(
@@ -221,7 +220,7 @@ def _guarantee(privacy: dict[str, Any]) -> str:
 
 
 def _phantom(privacy: dict[str, Any]) -> list[str]:
-    if privacy.get("data") != "phantom":
+    if privacy.get("data") != PHANTOM:
         return []
     return ["PHANTOM: the images are drawn by a program, and nothing here is about patients."]
 

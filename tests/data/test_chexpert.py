@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 
 from jaxfair.data import dataset
+from jaxfair.data.config import make_data_config
 from jaxfair.data.sources import chexpert, reports
 from jaxfair.errors import InputError
 
@@ -58,7 +59,7 @@ def write_tables(place, films):
 
 def opened(root, **fields):
     fields = {"source": "chexpert", "image_size": 16, "prepared": str(root.parent / "set")} | fields
-    return dataset.open_dataset(dataset.DataConfig(root=str(root), **fields), progress=False)
+    return dataset.open_dataset(make_data_config(root=str(root), **fields), progress=False)
 
 
 def test_rows_are_not_mixed_and_blank_is_absent(root):
@@ -154,6 +155,6 @@ def test_films_that_are_not_there_are_set_aside_and_none_at_all_is_refused(root)
 )
 def test_a_wrong_table_is_one_sentence(root, change, sentence):
     change(pd.read_csv(root / "train.csv")).to_csv(root / "train.csv", index=False)
-    config = dataset.DataConfig(source="chexpert", root=str(root))
+    config = make_data_config(source="chexpert", root=str(root))
     with pytest.raises(InputError, match=sentence):
-        chexpert.read_table(root, config)
+        chexpert.read_table(root, config.options)

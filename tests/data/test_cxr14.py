@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from jaxfair.data import build, dataset, manifest
-from jaxfair.data.arrange import arrange
+from jaxfair.data.config import make_data_config
 from jaxfair.data.sources import cxr14
 from jaxfair.data.sources.base import SourceTable, rejected
 from jaxfair.errors import InputError
@@ -52,7 +52,7 @@ def write_entries(place, rows, name="Data_Entry_2017.csv"):
 
 def opened(root, **fields):
     fields = {"source": "cxr14", "image_size": 16, "prepared": str(root.parent / "set")} | fields
-    return dataset.open_dataset(dataset.DataConfig(root=str(root), **fields), progress=False)
+    return dataset.open_dataset(make_data_config(root=str(root), **fields), progress=False)
 
 
 def test_every_film_keeps_its_own_findings(root):
@@ -152,8 +152,8 @@ def test_the_real_table_becomes_a_manifest_in_seconds():
     gathered = build._Gathered(SourceTable(rows, rejected([]), "patient", counts))
     for place in range(len(rows)):  # as if each film could be read
         gathered._keep(place, {"remarks": []})
-    config = dataset.DataConfig(source="cxr14", split="random", public_size=20_000)
-    table = manifest.check(arrange(gathered.manifest(), config))
+    config = make_data_config(source="cxr14", split="random", public_size=20_000)
+    table = manifest.check(dataset.arrange(gathered.manifest(), config))
     assert time.perf_counter() - begun < 20
     assert len(table) == 112_120 and table["patient_id"].nunique() == 30_805
     assert table["split"].value_counts(normalize=True)["train"] == pytest.approx(0.7, abs=0.02)

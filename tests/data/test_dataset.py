@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import pathlib
 
@@ -8,10 +7,10 @@ import pandas as pd
 import pytest
 import tensorflow_datasets as tfds
 
-from jaxfair.data import dataset, decode, store, subset
+from jaxfair.data import dataset, decode, store
+from jaxfair.data.config import make_data_config
 from jaxfair.data.sources import rsna
 from jaxfair.errors import InputError
-from jaxfair.phantom import write
 
 MAPPING = {"a": "00000001_000.png", "b": "00000001_001.png", "c": "00000002_000.png",
            "d": "00000003_000.png"}  # fmt: skip
@@ -20,7 +19,7 @@ FOUR = {"a": rsna.NORMAL, "b": rsna.OPACITY, "c": rsna.OTHER, "d": rsna.NORMAL}
 
 def opened(root, tmp_path, **fields):
     fields = {"image_size": 16, "root": str(root), "prepared": str(tmp_path / "set")} | fields
-    return dataset.open_dataset(dataset.DataConfig(**fields), progress=False)
+    return dataset.open_dataset(make_data_config(**fields), progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +35,7 @@ def test_a_phantom_opens_and_says_what_it_is(made):
         "label": jax.ShapeDtypeStruct((1,), np.float32),
         "label_mask": jax.ShapeDtypeStruct((1,), np.bool_),
     }
-    assert made.spec == dataset.DataConfig(image_size=32).spec
+    assert made.spec == make_data_config(image_size=32).spec
     assert len(made.digest) == 64 and "PHANTOM" in made.card["dataset"]["title"]
 
 
@@ -244,7 +243,7 @@ def test_missing_data_says_what_where_whence_and_the_phantom_command(tmp_path, m
     monkeypatch.delenv("JAXFAIR_DATA", raising=False)
     for root in (None, str(tmp_path / "none"), str(tmp_path)):
         with pytest.raises(InputError) as caught:
-            dataset.open_dataset(dataset.DataConfig(root=root), progress=False)
+            dataset.open_dataset(make_data_config(root=root), progress=False)
         sentence = str(caught.value)
         assert all(part in sentence for part in rsna.SPEC["needs"])
         assert root is None or root in sentence
@@ -255,24 +254,8 @@ def test_missing_data_says_what_where_whence_and_the_phantom_command(tmp_path, m
 def test_the_variable_names_the_root_and_the_set_lies_beside_it(rsna_root, monkeypatch):
     root = rsna_root(FOUR)
     monkeypatch.setenv("JAXFAIR_DATA", str(root))
-    made = dataset.open_dataset(dataset.DataConfig(image_size=16), progress=False)
+    made = dataset.open_dataset(make_data_config(image_size=16), progress=False)
     assert made.folder == root.parent / "jaxfair-prepared" / "root-16px"
-
-
-def test_a_phantom_config_draws_prepares_and_opens_in_a_folder_of_its_own(tmp_path):
-    small = {"n_images": 24, "pixels": 32}
-    config = dataset.DataConfig(root=str(tmp_path), image_size=16, phantom=small)
-    made = dataset.open_dataset(config, progress=False)
-    assert made.data == "phantom" and len(made) == 24
-    other = dataclasses.replace(config, phantom=write.PhantomConfig(seed=1, **small))
-    assert dataset.open_dataset(other, progress=False).digest != made.digest
-    assert dataset.open_dataset(config, progress=False).digest == made.digest
-
-
-def test_a_phantom_is_never_drawn_into_real_data(rsna_root):
-    root = rsna_root(FOUR)
-    with pytest.raises(InputError, match="holds images already; a PHANTOM needs a folder"):
-        opened(root, root.parent, phantom={"n_images": 24, "pixels": 32})
 
 
 @pytest.mark.parametrize(
@@ -283,86 +266,21 @@ def test_a_phantom_is_never_drawn_into_real_data(rsna_root):
         ({"split": "half"}, "data.split is 'half'"),
         ({"protected_attr": "race"}, "data.protected_attr is 'race'"),
         ({"protected_attr_percent": 1.5}, "data.protected_attr_percent is 1.5"),
-        ({"image_size": 8}, "data.image_size is 8; it must be 16 to 1024"),
+        ({"image_size": 4}, "data.image_size is 4; it must be 8 to 1024"),
         ({"public_size": 0}, "data.public_size is 0"),
         ({"per_group": 0}, "data.per_group is 0"),
         ({"share_normals": True}, "data.share_normals is True; it must be False unless"),
-        ({"phantom": {"n_image": 30}}, "data.phantom.n_image is no option.*'n_images'"),
+        ({"phantom": {"n_images": 30}}, "data.phantom is not a field"),
+        (
+            {"uncertain": "ones"},
+            "data.uncertain is an option of data.source 'chexpert'",
+        ),
+        ({"image_sise": 64}, "data.image_sise is not a field. Did you mean 'image_size'"),
     ],
 )
 def test_a_config_out_of_range_is_refused_at_the_door(fields, sentence):
     with pytest.raises(InputError, match=sentence):
-        dataset.DataConfig(**fields)
-
-
-def people(n=900, seed=0):
-    rng = np.random.default_rng(seed)
-    age = rng.integers(10, 90, n)
-    ill = rng.random(n) < 0.4
-    return pd.DataFrame(
-        {
-            "patient_id": [str(i) for i in rng.integers(0, n // 2, n)],
-            "sex": rng.choice(["F", "M", "unknown"], n, p=[0.4, 0.55, 0.05]),
-            "age": age.astype(float),
-            "label_anomaly": np.where(rng.random(n) < 0.1, np.nan, ill.astype(float)),
-            "abnormal": ill,
-        }
-    ).assign(patient_abnormal=lambda t: t.groupby("patient_id")["abnormal"].transform("any"))
-
-
-@pytest.mark.parametrize("attribute", ["sex", "age"])
-def test_the_thesis_split_keeps_its_size_over_all_shares_and_nests(attribute):
-    table, train = people(), {}
-    group = subset.thesis_groups(table, attribute)
-    for share in (0.0, 0.25, 0.5, 1.0):
-        split, _ = subset.split_like_thesis(table, attribute=attribute, share=share, per_group=10)
-        train[share] = set(np.flatnonzero(split == "train"))
-        for name in ("A", "B"):
-            for part in ("validation", "test"):
-                for label in (0, 1):
-                    here = (split == part) & (group == name) & (table["label_anomaly"] == label)
-                    assert here.sum() == 10
-        placed = table.assign(split=split)[split != ""]
-        assert (placed.groupby("patient_id")["split"].nunique() == 1).all()
-        assert not table.loc[split == "train", "patient_abnormal"].any()
-    sizes = [len(rows) for rows in train.values()]
-    assert max(sizes) - min(sizes) <= 1
-    a = {share: {r for r in rows if group[r] == "A"} for share, rows in train.items()}
-    assert a[0.0] == set() and a[0.25] < a[0.5] < a[1.0] == train[1.0]
-
-
-def test_the_thesis_defect_shares_normals_and_is_off_by_default(tmp_path):
-    table = people()
-    fields = {"attribute": "sex", "share": 0.5, "per_group": 10}
-    _, also = subset.split_like_thesis(table, **fields)
-    assert not also.any()
-    split, also = subset.split_like_thesis(table, share_normals=True, **fields)
-    normal = (table["label_anomaly"] == 0).to_numpy()
-    assert also.sum() == 20 == ((split == "validation") & normal).sum()
-    assert not ((split == "test") & normal).any()
-
-
-@pytest.mark.parametrize("share, men, women", [(0.5, 1927, 1927), (0.1, 385, 3469)])
-def test_the_thesis_split_reproduces_the_published_training_sizes(share, men, women):
-    counts = {("M", 0): 4946, ("F", 0): 3905, ("M", 1): 3510, ("F", 1): 2502}  # RSNA's
-    rows = [(s, float(label)) for (s, label), n in counts.items() for _ in range(n)]
-    table = pd.DataFrame(rows, columns=["sex", "label_anomaly"])
-    table["patient_id"] = table.index.astype(str)
-    table["patient_abnormal"] = table["label_anomaly"] == 1
-    split, _ = subset.split_like_thesis(table, attribute="sex", share=share, share_normals=True)
-    train = table["sex"][split == "train"].value_counts()
-    assert (train["M"], train["F"]) == (men, women)
-
-
-def test_the_thesis_groups_are_31_and_younger_against_61_and_older():
-    table = pd.DataFrame({"sex": ["M", "F", "unknown", "M"], "age": [31, 61, 45, np.nan]})
-    assert subset.thesis_groups(table, "age").tolist() == ["B", "A", "", ""]
-    assert subset.thesis_groups(table, "sex").tolist() == ["A", "B", "", "A"]
-
-
-def test_too_few_images_for_the_thesis_split_are_counted_in_the_refusal():
-    with pytest.raises(InputError, match="needs 500 images of label 1 for validation in group A"):
-        subset.split_like_thesis(people(), attribute="sex", share=0.5, per_group=500)
+        make_data_config(**fields)
 
 
 def test_a_thesis_split_is_marked_coupled_and_test_rows_hold_the_shared_normals(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydicom.pixels import apply_modality_lut, apply_windowing
 
 from jaxfair.data import decode, pixels
+from jaxfair.data.stored import Stored
 from jaxfair.errors import InputError
 
 ZOO = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data" / "dicom-zoo"
@@ -162,7 +163,7 @@ def test_several_frames_decode_but_are_no_radiograph(tmp_path, write_dicom):
     frames = np.arange(3 * 64, dtype=np.uint8).reshape(3, 8, 8)
     path = write_dicom(tmp_path / "a.dcm", frames)
     assert decode.decode(path)[0].shape == (3, 8, 8)
-    stored, header = pixels.read_square(pixels.Job(str(path), pixels.Stored((8, 8, 1))))
+    stored, header = pixels.read_square(pixels.Job(str(path), Stored(image_size=8)))
     assert stored is None and header["reason"] == "a.dcm holds 3 frames, a radiograph has one."
 
 

@@ -1,5 +1,6 @@
 """What every source must keep, tried on its phantom."""
 
+import importlib
 import json
 
 import numpy as np
@@ -7,9 +8,13 @@ import pandas as pd
 import pytest
 import tensorflow_datasets as tfds
 
+from jaxfair import prepare
 from jaxfair.data import dataset, store
-from jaxfair.data.config import SOURCES
+from jaxfair.data.config import make_data_config
+from jaxfair.data.sources.catalog import SOURCES
 from jaxfair.errors import InputError
+from jaxfair.phantom.config import PhantomConfig
+from jaxfair.phantom.write import ready
 
 TABLE = {"file": "table.csv", "image": "image", "patient": "patient", "sex": "sex", "age": "age"}
 FIELDS = {
@@ -29,7 +34,8 @@ def made(request, tmp_path_factory):
 
 def config(source, home, **fields):
     fields = {"image_size": 16, "split": "random", **FIELDS.get(source, {})} | fields
-    return dataset.DataConfig(source=source, root=str(home / "ph"), phantom=PHANTOM, **fields)
+    data = make_data_config(source=source, root=str(home / "ph"), **fields)
+    return ready(PhantomConfig(**PHANTOM), data, progress=False)
 
 
 def again(made, home, **fields):
@@ -88,9 +94,70 @@ def test_a_second_opening_decodes_nothing(made, monkeypatch, tmp_path_factory):
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_folder_that_is_not_there_says_what_to_get_and_the_phantom_command(source, tmp_path):
     fields = {"root": str(tmp_path / "nowhere"), **FIELDS.get(source, {})}
-    missing = dataset.DataConfig(source=source, **fields)
+    missing = make_data_config(source=source, **fields)
     with pytest.raises(InputError) as caught:
         dataset.open_dataset(missing, progress=False)
     spec, sentence = SOURCES[source].SPEC, str(caught.value)
     assert "does not exist" in sentence and spec["where"] in sentence
     assert f"{spec['config']}:phantom" in sentence and "\n" not in sentence
+
+
+TOY = """
+import pathlib
+
+import pandas as pd
+
+from jaxfair.data import pixels
+from jaxfair.data.sources.base import Options, SourceTable, rejected, require, sizes_in
+
+SPEC = {"name": "toy", "title": "Toys", "population": "toys", "tasks": ("broken",),
+        "attributes": ("sex", "age_group", "view"), "licence": "free", "where": "https://toys",
+        "needs": ("toys.csv",), "optional": (), "ndim": 2, "channels": (1,),
+        "patient_hint": "all of them are known", "config": "configs/toy.py"}
+HOW_TO_GET = "Wanted is toys.csv. Get it from https://toys."
+OPTIONS = Options
+read_pixels = pixels.read_square
+
+
+def read_table(root, options):
+    require(pathlib.Path(root), SPEC["needs"], HOW_TO_GET)
+    rows = pd.read_csv(pathlib.Path(root) / "toys.csv", dtype=str)
+    rows["path"] = str(root) + "/" + rows["path"]
+    rows["label_broken"] = rows["label_broken"].astype(float)
+    return SourceTable(rows, rejected([]), "patient", {})
+
+
+def inventory(root, options):
+    return [root / "toys.csv"], sizes_in(root)
+
+
+def label(rows, options):
+    return rows
+"""
+
+
+def test_a_new_source_is_one_file_and_one_line(tmp_path, monkeypatch, capsys):
+    """It is prepared by the command and opened, and nothing of the package was touched."""
+    (tmp_path / "toy_source.py").write_text(TOY)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(SOURCES, "toy", importlib.import_module("toy_source"))
+    root = tmp_path / "toys"
+    root.mkdir()
+    names = [f"t{i}" for i in range(12)]
+    for i, name in enumerate(names):
+        np.save(root / f"{name}.npy", np.random.default_rng(i).random((20, 20)))
+    rows = pd.DataFrame({"image_id": names, "patient_id": names, "label_broken": [0, 1] * 6})
+    rows["path"] = rows["image_id"] + ".npy"
+    rows.assign(sex_text="F", age_text="7", view_text="").to_csv(root / "toys.csv", index=False)
+    line = ["--source=toy", f"--root={root}", f"--out={tmp_path / 'set'}", "--image_size=16"]
+    assert prepare.main(["prepare", *line, "--noprogress"]) == 0
+    assert capsys.readouterr().out.startswith("toy: 12 images of 12 units (patients known)")
+    config = make_data_config(
+        source="toy", root=str(root), prepared=str(tmp_path / "set"), image_size=16, groups=("sex",)
+    )
+    made = dataset.open_dataset(config, progress=False)
+    assert made.tasks == ("broken",) and made.population == "toys" and made.data == "real"
+    assert made.fields["label"](np.arange(4)).ravel().tolist() == [0, 1, 0, 1]
+    assert made.fields["group"](np.arange(4)).ravel().tolist() == [0, 0, 0, 0]
+    with pytest.raises(InputError, match=r"lacks toys.csv. Wanted is toys.csv"):
+        dataset.open_dataset(make_data_config(source="toy", root=str(tmp_path)), progress=False)

@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 
 from jaxfair.data import dataset
+from jaxfair.data.config import make_data_config
 from jaxfair.data.sources import mimic_cxr, reports
 from jaxfair.errors import InputError
 
@@ -68,7 +69,7 @@ def opened(root, **fields):
         "image_size": 16,
         "prepared": str(root.parent / "set"),
     } | fields
-    return dataset.open_dataset(dataset.DataConfig(root=str(root), **fields), progress=False)
+    return dataset.open_dataset(make_data_config(root=str(root), **fields), progress=False)
 
 
 def test_labels_come_from_the_study_and_views_from_the_film(root):
@@ -137,7 +138,7 @@ def test_a_wrong_table_is_one_sentence(root, name, change, sentence):
     path = root / f"mimic-cxr-2.0.0-{name}.csv.gz"
     change(pd.read_csv(path)).to_csv(path, index=False)
     with pytest.raises(InputError, match=sentence):
-        mimic_cxr.read_table(root, dataset.DataConfig(source="mimic_cxr", root=str(root)))
+        mimic_cxr.read_table(root, mimic_cxr.OPTIONS())
 
 
 def test_missing_parts_are_named_with_where_to_get_them(root):

@@ -4,13 +4,13 @@ from PIL import Image
 from skimage import exposure
 
 from jaxfair.data import dataset, pixels
+from jaxfair.data.config import make_data_config
+from jaxfair.data.stored import Stored
 from jaxfair.errors import InputError
 
 
 def read(path, side=8, **fields):
-    image, header = pixels.read_square(
-        pixels.Job(str(path), pixels.Stored((side, side, 1), **fields))
-    )
+    image, header = pixels.read_square(pixels.Job(str(path), Stored(image_size=side, **fields)))
     assert image is not None, header["reason"]
     return image[..., 0]
 
@@ -51,13 +51,13 @@ def test_equalisation_keeps_the_order_of_greys():
 
 def test_both_options_are_another_prepared_set_and_folder(tmp_path, rsna_root):
     root = rsna_root({"a": "Normal", "b": "Normal"})
-    plain = dataset.prepare(dataset.DataConfig(root=str(root), image_size=16), progress=False)
-    other = dataset.DataConfig(root=str(root), image_size=16, resize="stretch", equalize=True)
+    plain = dataset.prepare(make_data_config(root=str(root), image_size=16), progress=False)
+    other = make_data_config(root=str(root), image_size=16, resize="stretch", equalize=True)
     assert dataset.prepare(other, progress=False) != plain
     assert plain.name == "root-16px"
     with pytest.raises(InputError, match=r"prepared with resize None, and 'stretch' is asked"):
         dataset.prepare(
-            dataset.DataConfig(root=str(root), image_size=16, resize="stretch",
+            make_data_config(root=str(root), image_size=16, resize="stretch",
                                prepared=str(plain)), progress=False)  # fmt: skip
 
 

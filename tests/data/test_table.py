@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from jaxfair.data import dataset
+from jaxfair.data.config import make_data_config
 from jaxfair.data.transforms import side_swap
 from jaxfair.errors import InputError
 
@@ -50,7 +51,7 @@ def folder(tmp_path):
 def opened(root, table=None, **fields):
     about = {"file": "table.csv", "labels": LABELS} | COLUMNS | (table or {})
     fields = {"source": "table", "image_size": 16, "prepared": str(root.parent / "set")} | fields
-    config = dataset.DataConfig(root=str(root), table=about, **fields)
+    config = make_data_config(root=str(root), table=about, **fields)
     return dataset.open_dataset(config, progress=False)
 
 
@@ -241,26 +242,32 @@ def test_another_table_of_the_same_folder_is_another_prepared_set(folder):
 def test_a_section_that_makes_no_sense_is_refused_at_the_door(table, sentence):
     about = {"file": "table.csv", "labels": LABELS} | COLUMNS | table
     with pytest.raises(InputError, match=sentence):
-        dataset.DataConfig(source="table", table=about)
+        make_data_config(source="table", table=about)
 
 
 @pytest.mark.parametrize(
     "fields, sentence",
     [
-        ({"source": "table"}, "'table' needs section data.table"),
-        ({"table": {"file": "a", "labels": ("b",), "image": "c"}}, "'rsna' takes no section"),
-        ({"source": "cxr14", "split": "patient"}, "cxr14 has no task 'anomaly'; use 'random'"),
+        ({"source": "table"}, "needs the section data.table"),
+        (
+            {"table": {"file": "a", "labels": ("b",), "image": "c"}},
+            "data.table is an option of data.source 'table' or 'volumes', and the source is 'rsna'",
+        ),
+        (
+            {"source": "cxr14", "split": "patient"},
+            "this source has no task 'anomaly'; use 'random'",
+        ),
         ({"channels": 3}, "data.channels is 3; images of rsna have 1"),
         ({"source": "cxr14", "labels": ("hernie",)}, "data.labels has 'hernie'.*'hernia'"),
         ({"fold": 5}, "data.fold is 5; it must be 0 to data.folds - 1"),
         ({"views": ("AP", "LL")}, "data.views has 'LL'"),
-        ({"uncertain": "half"}, "data.uncertain is 'half'"),
+        ({"source": "chexpert", "uncertain": "half"}, "data.uncertain is 'half'"),
         ({"resize": "squash"}, "data.resize is 'squash'"),
     ],
 )
 def test_options_that_a_source_does_not_have_are_refused(fields, sentence):
     with pytest.raises(InputError, match=sentence):
-        dataset.DataConfig(**fields)
+        make_data_config(**fields)
 
 
 @pytest.mark.skipif(not DERM.is_dir(), reason="needs the skin lesions of shared/data")
@@ -268,7 +275,7 @@ def test_the_skin_lesions_are_read_as_a_table_with_a_stack(tmp_path):
     about = {"file": "metadata.csv", "stack": "images_48_rgb.npz", "id": "image_id",
              "patient": "lesion_id", "unit": "lesion", "sex": "sex", "age": "age",
              "labels": ("malignant",)}  # fmt: skip
-    config = dataset.DataConfig(source="table", root=str(DERM), prepared=str(tmp_path / "set"),
+    config = make_data_config(source="table", root=str(DERM), prepared=str(tmp_path / "set"),
                                 table=about, image_size=48, channels=3, split="folds")  # fmt: skip
     made = dataset.open_dataset(config, progress=False)
     assert len(made) == 5984 and made.unit == "lesion" and made.card["rejected"]["total"] == 0

@@ -5,7 +5,9 @@ import pydicom
 import pytest
 
 from jaxfair.data import dataset, volume
-from jaxfair.data.pixels import Job, Stored
+from jaxfair.data.config import make_data_config
+from jaxfair.data.pixels import Job
+from jaxfair.data.stored import Stored
 from jaxfair.errors import InputError
 
 SHAPE = (10, 12, 14)
@@ -49,7 +51,7 @@ def series(tmp_path, write_dicom):
 
 
 def stored(path, shape=SHAPE, **fields):
-    return volume.read_volume(Job(str(path), Stored((*shape, 1), **WINDOW | fields)))
+    return volume.read_volume(Job(str(path), Stored(volume=shape, **WINDOW | fields)))
 
 
 @pytest.mark.parametrize("flip", [(-1, -1, 1), (1, -1, 1), (-1, 1, -1), (1, 1, -1)])
@@ -182,7 +184,7 @@ def root(tmp_path, series):
 def config(root, **fields):
     about = {"file": "table.csv", "image": "image", "patient": "patient", "labels": ("lesion",)}
     fields = {"volume": (8, 8, 8), "spacing": (3.0, 2.0, 2.0), **WINDOW} | fields
-    return dataset.DataConfig(
+    return make_data_config(
         source="volumes", root=str(root), prepared=str(root.parent / "set"), table=about, **fields
     )
 
@@ -209,7 +211,7 @@ def test_other_options_of_volumes_are_another_prepared_set(root):
 @pytest.mark.parametrize(
     "fields, sentence",
     [
-        ({"volume": None}, "'volumes' needs data.volume"),
+        ({"volume": None, "spacing": None}, "'volumes' needs data.volume"),
         ({"volume": (8, 8)}, "data.volume is .8, 8.; it must be three numbers"),
         ({"spacing": (1.0, 0.0, 1.0)}, "data.spacing is .*three sizes in mm above 0"),
         ({"window": (5.0, 5.0)}, "data.window is .*the lower one first"),
@@ -223,6 +225,6 @@ def test_options_that_make_no_volume_are_refused_at_the_door(root, fields, sente
 
 def test_films_take_no_options_of_volumes():
     with pytest.raises(InputError, match=r"'rsna' takes no data.volume"):
-        dataset.DataConfig(volume=(8, 8, 8))
+        make_data_config(volume=(8, 8, 8))
     with pytest.raises(InputError, match=r"data.spacing is .* left out for images"):
-        dataset.DataConfig(spacing=(1.0, 1.0, 1.0))
+        make_data_config(spacing=(1.0, 1.0, 1.0))

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from jaxfair.data import pixels, workers
+from jaxfair.data.stored import Stored
 
-SMALL = pixels.Stored((8, 8, 1))
+SMALL = Stored(image_size=8)
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -37,8 +38,9 @@ def test_a_script_without_a_main_guard_is_not_run_again_by_the_children(tmp_path
     script = tmp_path / "script.py"
     script.write_text(
         "from jaxfair.data import pixels, workers\n"
+        "from jaxfair.data.stored import Stored\n"
         "print('started')\n"
-        "items = [pixels.Job('/nowhere', pixels.Stored((8, 8, 1)))] * 70\n"
+        "items = [pixels.Job('/nowhere', Stored(image_size=8))] * 70\n"
         "print(len(list(workers.parallel(pixels.read_square, items, label='x',"
         " progress=False, processes=2))))\n"
     )

@@ -68,7 +68,7 @@ def toy_method(*_):
 def toy(monkeypatch, tmp_path):
     """Runs the real train on the toy; returns `run(name)`, the draws it made are recorded."""
     monkeypatch.setattr(start, "method_from_settings", toy_method)
-    monkeypatch.setattr(train, "open_dataset", lambda *a, **k: ToyDataset())
+    monkeypatch.setattr(train, "open_data", lambda *a, **k: ToyDataset())
     monkeypatch.setattr(train.evaluate, "run", lambda *a, **k: None)
     monkeypatch.setattr(train.report, "run", lambda *a, **k: None)
     monkeypatch.setattr(secret_room.secrets, "token_bytes", lambda n: bytes(range(n)))

@@ -9,27 +9,22 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from jaxfair.data import decode, workers
-from jaxfair.data.sources import (
-    phantom,
-    phantom_films,
-    phantom_layouts,
-    phantom_people,
-    reports,
-    thorax,
-    thorax_findings,
-)
+from jaxfair.data.sources import reports
 from jaxfair.errors import InputError
+from jaxfair.phantom import films as drawn_films
+from jaxfair.phantom import layouts, people, thorax, thorax_findings, write
+from jaxfair.schema import PHANTOM_MARKER
 from tests.phantom.test_rsna import digests
 
-CONFIG = phantom.PhantomConfig(n_images=60, pixels=48, seed=3)
-SOURCES = tuple(phantom_layouts.LAYOUTS)
+CONFIG = write.PhantomConfig(n_images=60, pixels=48, seed=3)
+SOURCES = tuple(layouts.LAYOUTS)
 
 
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory):
     place = tmp_path_factory.mktemp("phantoms")
     return {
-        source: phantom.write_phantom(CONFIG, place / source, source=source, progress=False)
+        source: write.write_phantom(CONFIG, place / source, source=source, progress=False)
         for source in SOURCES
     }
 
@@ -61,16 +56,16 @@ def test_equal_configs_draw_equal_bytes_whatever_the_number_of_processes(
 ):
     monkeypatch.setattr(workers, "FEW", 1)
     monkeypatch.setattr(workers.os, "sched_getaffinity", lambda _: {0, 1})
-    again = phantom.write_phantom(CONFIG, tmp_path / "a", source="mimic_cxr", progress=False)
+    again = write.write_phantom(CONFIG, tmp_path / "a", source="mimic_cxr", progress=False)
     assert digests(again) == digests(roots["mimic_cxr"])
 
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_the_marker_says_phantom_and_source_and_so_does_every_picture(roots, source):
-    marker = json.loads((roots[source] / phantom.MARKER).read_text())
+    marker = json.loads((roots[source] / PHANTOM_MARKER).read_text())
     assert marker["data"] == "phantom" and marker["source"] == source and "slices" not in marker
-    assert phantom.is_phantom(CONFIG, roots[source], source=source)
-    assert not phantom.is_phantom(CONFIG, roots[source], source="rsna")
+    assert write.is_phantom(CONFIG, roots[source], source=source)
+    assert not write.is_phantom(CONFIG, roots[source], source="rsna")
     for name in pictures_in(roots[source]):
         assert opened(roots[source] / name)[2].startswith("PHANTOM")
 
@@ -179,15 +174,15 @@ def test_the_table_has_the_eight_labels(roots):
 
 
 def test_the_smallest_phantom_has_every_oddity_and_exactly_the_films_asked_for():
-    config = phantom.PhantomConfig(n_images=20)
-    table = phantom_films.draw_table(config, laterals=0.15)
+    config = write.PhantomConfig(n_images=20)
+    table = drawn_films.draw_table(config, laterals=0.15)
     assert len(table) == 20 and set(table["view"]) >= {"LATERAL"}
     assert (table["listed_sex"] == "").any() and {0, 155} <= set(table["listed_age"])
     assert table["two_races"].any() and table["no_report"].any()
 
 
 def test_a_person_has_one_sex_and_a_study_one_set_of_findings():
-    table = phantom_films.draw_table(phantom.PhantomConfig(n_images=1000), laterals=0.15)
+    table = drawn_films.draw_table(write.PhantomConfig(n_images=1000), laterals=0.15)
     assert (table.groupby("patient")[["sex", "race", "listed_sex"]].nunique() == 1).all().all()
     findings = list(thorax_findings.FINDINGS)
     assert (table.groupby(["patient", "study"])[findings].nunique() == 1).all().all()
@@ -198,8 +193,8 @@ def test_a_person_has_one_sex_and_a_study_one_set_of_findings():
 
 
 def test_labels_of_a_study_are_equal_on_its_films_and_agree_with_what_is_drawn():
-    table = phantom_films.draw_table(phantom.PhantomConfig(n_images=1000), laterals=0.15)
-    labels = phantom_layouts.report_labels(table, seed=0)
+    table = drawn_films.draw_table(write.PhantomConfig(n_images=1000), laterals=0.15)
+    labels = layouts.report_labels(table, seed=0)
     by_study = labels.fillna(9).groupby([table["patient"], table["study"]])
     assert (by_study.nunique() == 1).all().all()
     effusion = table["pleural_effusion_right"] | table["pleural_effusion_left"]
@@ -211,8 +206,8 @@ def test_labels_of_a_study_are_equal_on_its_films_and_agree_with_what_is_drawn()
 
 
 def test_prevalences_are_the_stated_ones_and_age_raises_those_of_the_heart():
-    table = phantom_films.draw_table(phantom.PhantomConfig(n_images=4000))
-    for name, share in phantom_films.PREVALENCE.items():
+    table = drawn_films.draw_table(write.PhantomConfig(n_images=4000))
+    for name, share in drawn_films.PREVALENCE.items():
         assert 0.10 <= share <= 0.35 and table[name].mean() == pytest.approx(share, abs=0.03)
         by_sex = table.groupby("sex")[name].mean()
         assert by_sex["F"] == pytest.approx(by_sex["M"], abs=0.05)
@@ -221,7 +216,7 @@ def test_prevalences_are_the_stated_ones_and_age_raises_those_of_the_heart():
 
 
 def test_every_finding_is_seen_by_a_linear_model_of_32_pixels():
-    table = phantom_films.draw_table(phantom.PhantomConfig(n_images=700, seed=1))
+    table = drawn_films.draw_table(write.PhantomConfig(n_images=700, seed=1))
     pictures = []
     for row in table.to_dict("records"):
         body = thorax.draw_anatomy(
@@ -275,21 +270,21 @@ def test_findings_add_up_without_leaving_the_range_of_a_picture():
 
 def test_only_films_of_the_gap_group_with_a_finding_change_with_its_contrast(tmp_path):
     fields = {"n_images": 40, "pixels": 32, "gap_group": "AP"}
-    configs = [phantom.PhantomConfig(gap_contrast=c, **fields) for c in (1.0, 0.5)]
+    configs = [write.PhantomConfig(gap_contrast=c, **fields) for c in (1.0, 0.5)]
     one, two = (
-        digests(phantom.write_phantom(c, tmp_path / str(i), source="cxr14", progress=False))
+        digests(write.write_phantom(c, tmp_path / str(i), source="cxr14", progress=False))
         for i, c in enumerate(configs)
     )
-    table = phantom_films.draw_table(configs[0])
+    table = drawn_films.draw_table(configs[0])
     fainter = table[table["gap"] & table[list(thorax_findings.FINDINGS)].any(axis=1)]
     assert (fainter["view"] == "AP").all() and len(fainter)
-    paths = phantom_layouts.LAYOUTS["cxr14"].place(table)
+    paths = layouts.LAYOUTS["cxr14"].place(table)
     changed = {name for name in one if name.endswith(".png") and one[name] != two[name]}
     assert changed == {paths[i] for i in fainter["index"]}
 
 
 def test_the_gap_group_is_by_true_sex_and_age():
-    table = phantom_films.draw_table(phantom.PhantomConfig(n_images=300, gap_group="F"))
+    table = drawn_films.draw_table(write.PhantomConfig(n_images=300, gap_group="F"))
     assert table["gap"].equals(table["sex"] == "F")
-    assert phantom_people.in_gap(table, "61-75").equals(table["age"].between(61, 75))
-    assert not phantom_people.in_gap(table, "").any()
+    assert people.in_gap(table, "61-75").equals(table["age"].between(61, 75))
+    assert not people.in_gap(table, "").any()

@@ -6,10 +6,10 @@ import pydicom
 import pytest
 
 from jaxfair.data import decode
-from jaxfair.data.sources import rsna
+from jaxfair.data.sources import rsna as layout
 from jaxfair.errors import InputError
-from jaxfair.phantom import rsna as drawn_rsna
-from jaxfair.phantom import thorax, write
+from jaxfair.phantom import rsna, thorax, write
+from jaxfair.schema import PHANTOM_MARKER
 
 
 def digests(root):
@@ -20,7 +20,7 @@ def digests(root):
 
 
 def test_a_phantom_is_in_the_layout_that_the_reader_wants(small_phantom):
-    table = rsna.read_table(small_phantom)
+    table = layout.read_table(small_phantom)
     assert len(table.rows) == 60 and table.rejected.empty and table.patient_ids_known
     assert table.counts["repeated_class_rows"] > 0  # one row per box, as in the real CSV
 
@@ -89,8 +89,8 @@ def test_the_files_are_of_every_kind_and_say_phantom(small_phantom):
 def test_every_encoding_decodes_to_the_film_that_was_drawn(
     tmp_path, monkeypatch, encoding, inverted
 ):
-    monkeypatch.setattr(drawn_rsna, "ENCODINGS", {encoding: 1.0})
-    monkeypatch.setattr(drawn_rsna, "INVERTED_SHARE", inverted)
+    monkeypatch.setattr(rsna, "ENCODINGS", {encoding: 1.0})
+    monkeypatch.setattr(rsna, "INVERTED_SHARE", inverted)
     rng = np.random.default_rng(0)
     film = thorax.draw_film(thorax.draw_anatomy("M", 50, rng=rng), "PA", "normal", 64, rng=rng)
     row = {"image_id": "x", "age": 50, "sex": "M", "view": "PA"}
@@ -140,7 +140,7 @@ def test_only_opacities_of_the_gap_group_change_with_its_contrast(tmp_path):
     table = rsna.draw_table(configs[0])
     fainter = table.query("finding == 'opacity' and sex == 'M'")["image_id"]
     changed = {name for name in one if name.endswith(".dcm") and one[name] != two[name]}
-    assert len(fainter) and changed == {f"{rsna.IMAGES}/{name}.dcm" for name in fainter}
+    assert len(fainter) and changed == {f"{layout.IMAGES}/{name}.dcm" for name in fainter}
 
 
 def test_the_gap_group_is_the_one_that_the_config_names():
@@ -161,7 +161,7 @@ def test_an_existing_phantom_is_left_alone_and_another_folder_is_refused(small_p
 
 
 def test_the_marker_holds_the_whole_config(small_phantom):
-    marker = json.loads((small_phantom / write.MARKER).read_text())
+    marker = json.loads((small_phantom / PHANTOM_MARKER).read_text())
     assert marker["data"] == "phantom" and marker["seed"] == 3 and marker["recipe"] >= 1
 
 

@@ -1,19 +1,18 @@
 """What a source is: a module that reads a published layout into rows, before any picture."""
 
+import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import pandas as pd
 
 from jaxfair.errors import InputError
 
-if TYPE_CHECKING:
-    from jaxfair.data.config import DataConfig
-
 __all__ = [
     "MissingData",
+    "Options",
     "Source",
     "SourceTable",
     "find",
@@ -58,34 +57,65 @@ class SourceTable(NamedTuple):
         return self.unit == "patient"
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What only one source can be asked, as fields of the section `data`: here nothing.
+
+    A source with questions has a dataclass of its own that derives from this one, checks its
+    fields, and answers for them.
+    """
+
+    def facts(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """`Source.SPEC`, completed by what was asked.
+
+        May add `values`, the public values of further attributes by name, and `weighted`, True
+        where rows carry a column `weight`.
+        """
+        return dict(spec)
+
+    def kept(self) -> dict[str, Any]:
+        """The options that decide what is prepared; one that has its default is not named."""
+        return {}
+
+    def rule(self) -> dict[str, Any]:
+        """The options that decide what a label is, for the data card and the digest."""
+        return {}
+
+
 class Source(Protocol):
     """The names that a source module has.
 
     Attributes:
       SPEC: name, title, population, tasks, attributes, licence, where, needs, optional; and
-        ndim (2 or 3), channels (those it can give), and patient_hint (how patients become
-        known where they are not).
+        ndim (2 or 3), channels (those it can give), patient_hint (how patients become known
+        where they are not), config (the experiment that shows it) and, where an attribute is
+        not one of every source, values (its public values by name).
       HOW_TO_GET: a sentence for whoever has not got the files.
+      OPTIONS: the class of its own options, or `Options` itself.
     """
 
     SPEC: dict[str, Any]
     HOW_TO_GET: str
 
     @property
-    def read_table(self) -> Callable[[Any, "DataConfig"], SourceTable]:
-        """(root, config) -> the table; MissingData or InputError where it cannot be read."""
+    def OPTIONS(self) -> type[Options]:
+        """The class of its own options."""
+
+    @property
+    def read_table(self) -> Callable[[Any, Any], SourceTable]:
+        """(root, options) -> the table; MissingData or InputError where it cannot be read."""
 
     @property
     def read_pixels(self) -> Callable[[Any], Any]:
         """A job of `pixels.Job` -> (uint8 array or None, header); for other processes."""
 
     @property
-    def inventory(self) -> Callable[[Any, "DataConfig"], Any]:
-        """(root, config) -> tables (paths) and images (name, size), for the fingerprint."""
+    def inventory(self) -> Callable[[Any, Any], Any]:
+        """(root, options) -> tables (paths) and images (name, size), for the fingerprint."""
 
     @property
-    def label(self) -> Callable[[pd.DataFrame, "DataConfig"], pd.DataFrame]:
-        """(manifest, config) -> the manifest with its columns label_<task> by the config."""
+    def label(self) -> Callable[[pd.DataFrame, Any], pd.DataFrame]:
+        """(manifest, options) -> the manifest with its columns label_<task>."""
 
 
 def require(root: pathlib.Path, needs: Sequence[str], how_to_get: str) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,7 @@ import pandas as pd
 from jaxfair.data import pixels
 from jaxfair.data.sources import reports
 from jaxfair.data.sources.base import (
+    Options,
     SourceTable,
     find,
     read_csv,
@@ -19,11 +20,9 @@ from jaxfair.data.sources.base import (
     without_file,
 )
 from jaxfair.errors import InputError
+from jaxfair.schema import ATTRIBUTES, UNKNOWN
 
-if TYPE_CHECKING:
-    from jaxfair.data.config import DataConfig
-
-__all__ = ["HOW_TO_GET", "SPEC", "inventory", "label", "read_pixels", "read_table"]
+__all__ = ["HOW_TO_GET", "OPTIONS", "SPEC", "inventory", "label", "read_pixels", "read_table"]
 
 TRAIN, VALID = "train.csv", "valid.csv"
 RACES = ("CHEXPERT DEMO.xlsx", "CHEXPERT DEMO.csv")
@@ -33,7 +32,8 @@ SPEC: dict[str, Any] = {
     "title": "CheXpert",
     "population": "chexpert",
     "tasks": reports.TASKS,
-    "attributes": ("sex", "age_group", "view", "race"),
+    "attributes": (*ATTRIBUTES, "race"),
+    "values": {"race": reports.RACES},
     "licence": "Stanford AIMI data use agreement: research, not to be passed on",
     "where": "https://stanfordmlgroup.github.io/competitions/chexpert",
     "needs": (TRAIN,),
@@ -52,9 +52,10 @@ HOW_TO_GET = (
 
 read_pixels = pixels.read_square
 label = reports.settle
+OPTIONS = reports.ReportOptions
 
 
-def read_table(root: str | os.PathLike[str], config: "DataConfig") -> SourceTable:
+def read_table(root: str | os.PathLike[str], options: Options) -> SourceTable:
     """Reads train.csv and valid.csv, the table of races if it is there, and looks for films.
 
     Read are Path (CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg; its first
@@ -79,7 +80,7 @@ def read_table(root: str | os.PathLike[str], config: "DataConfig") -> SourceTabl
     counts = {"rows": len(rows), "age_zero": int((rows["age_text"] == "zero").sum())}
     race, clashes = _races(root)
     if race is not None:
-        rows["race"] = rows["patient_id"].map(race).fillna("unknown")
+        rows["race"] = rows["patient_id"].map(race).fillna(UNKNOWN)
         counts["contradictory_races"] = clashes
     exists = rows["path"].map(os.path.exists).astype(bool)
     rows, aside = without_file(rows, exists)
@@ -89,7 +90,7 @@ def read_table(root: str | os.PathLike[str], config: "DataConfig") -> SourceTabl
 
 
 def inventory(
-    root: pathlib.Path, config: "DataConfig"
+    root: pathlib.Path, options: Options
 ) -> tuple[list[pathlib.Path], list[tuple[str, int]]]:
     """The tables; names and sizes of the films."""
     tables = [root / TRAIN, root / VALID, find(root, *RACES) or root / RACES[0]]

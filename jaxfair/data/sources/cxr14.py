@@ -2,13 +2,14 @@
 
 import os
 import pathlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from jaxfair.data import pixels
 from jaxfair.data.sources.base import (
     MissingData,
+    Options,
     SourceTable,
     find,
     read_csv,
@@ -19,12 +20,11 @@ from jaxfair.data.sources.base import (
     without_file,
 )
 from jaxfair.errors import InputError
-
-if TYPE_CHECKING:
-    from jaxfair.data.config import DataConfig
+from jaxfair.schema import ATTRIBUTES
 
 __all__ = [
     "HOW_TO_GET",
+    "OPTIONS",
     "SPEC",
     "inventory",
     "label",
@@ -66,7 +66,7 @@ SPEC: dict[str, Any] = {
     "title": "NIH ChestX-ray14",
     "population": "nih-chestxray14",
     "tasks": tuple(task_name(name) for name in FINDINGS),
-    "attributes": ("sex", "age_group", "view"),
+    "attributes": ATTRIBUTES,
     "licence": "open; the NIH Clinical Center asks to be cited (Wang et al., CVPR 2017)",
     "where": "https://nihcc.app.box.com/v/ChestXray-NIHCC",
     "needs": (ENTRIES,),
@@ -84,9 +84,10 @@ HOW_TO_GET = (
 )
 
 read_pixels = pixels.read_square
+OPTIONS = Options
 
 
-def read_table(root: str | os.PathLike[str], config: "DataConfig") -> SourceTable:
+def read_table(root: str | os.PathLike[str], options: Options) -> SourceTable:
     """Reads the table and looks which films are there.
 
     Read are Image Index, Finding Labels (separated by |), Patient ID, Patient Age (years, as a
@@ -141,14 +142,14 @@ def read_rows(root: str | os.PathLike[str]) -> tuple[pd.DataFrame, dict[str, int
 
 
 def inventory(
-    root: pathlib.Path, config: "DataConfig"
+    root: pathlib.Path, options: Options
 ) -> tuple[list[pathlib.Path], list[tuple[str, int]]]:
     """The table and the two lists; names and sizes of the films."""
     tables = [find(root, ENTRIES) or root / ENTRIES, root / TRAIN_LIST, root / TEST_LIST]
     return tables, [entry for folder in _folders(root) for entry in sizes_in(folder, root)]
 
 
-def label(rows: pd.DataFrame, config: "DataConfig") -> pd.DataFrame:
+def label(rows: pd.DataFrame, options: Options) -> pd.DataFrame:
     """A finding that is not named is absent: labels stand as they were read."""
     return rows
 

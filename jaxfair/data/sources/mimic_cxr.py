@@ -2,20 +2,26 @@
 
 import os
 import pathlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from jaxfair.data import pixels
 from jaxfair.data.sources import reports
-from jaxfair.data.sources.base import SourceTable, find, read_csv, rejected, require, without_file
+from jaxfair.data.sources.base import (
+    Options,
+    SourceTable,
+    find,
+    read_csv,
+    rejected,
+    require,
+    without_file,
+)
 from jaxfair.data.sources.table import SPLIT_NAMES
 from jaxfair.errors import InputError
+from jaxfair.schema import ATTRIBUTES, UNKNOWN
 
-if TYPE_CHECKING:
-    from jaxfair.data.config import DataConfig
-
-__all__ = ["HOW_TO_GET", "SPEC", "inventory", "label", "read_pixels", "read_table"]
+__all__ = ["HOW_TO_GET", "OPTIONS", "SPEC", "inventory", "label", "read_pixels", "read_table"]
 
 META = "mimic-cxr-2*-metadata.csv*"
 LABELS = "mimic-cxr-2*-chexpert.csv*"
@@ -29,7 +35,8 @@ SPEC: dict[str, Any] = {
     "title": "MIMIC-CXR-JPG",
     "population": "mimic-cxr",
     "tasks": reports.TASKS,
-    "attributes": ("sex", "age_group", "view", "race"),
+    "attributes": (*ATTRIBUTES, "race"),
+    "values": {"race": reports.RACES},
     "licence": "PhysioNet credentialed health data licence: not to be passed on",
     "where": "https://physionet.org/content/mimic-cxr-jpg",
     "needs": (META, LABELS, FILES),
@@ -48,9 +55,10 @@ HOW_TO_GET = (
 
 read_pixels = pixels.read_square
 label = reports.settle
+OPTIONS = reports.ReportOptions
 
 
-def read_table(root: str | os.PathLike[str], config: "DataConfig") -> SourceTable:
+def read_table(root: str | os.PathLike[str], options: Options) -> SourceTable:
     """Reads the tables of MIMIC-CXR-JPG and, if they are there, two of MIMIC-IV.
 
     Read are, plain or .gz: of the metadata dicom_id, subject_id, study_id, ViewPosition and
@@ -88,7 +96,7 @@ def read_table(root: str | os.PathLike[str], config: "DataConfig") -> SourceTabl
 
 
 def inventory(
-    root: pathlib.Path, config: "DataConfig"
+    root: pathlib.Path, options: Options
 ) -> tuple[list[pathlib.Path], list[tuple[str, int]]]:
     """The tables; the names of the patients' folders (227,835 folders of studies are not read)."""
     patterns = [(META,), (LABELS,), (SPLIT,), PATIENTS, ADMISSIONS]
@@ -151,7 +159,7 @@ def _add_people(rows: pd.DataFrame, root: pathlib.Path, date: pd.Series) -> dict
     if column is None:
         raise InputError(f"{path} lacks the column race (ethnicity in version 1); get it again.")
     race, clashes = reports.race_of_person(stays["subject_id"], stays[column])
-    rows["race"] = rows["patient_id"].map(race).fillna("unknown")
+    rows["race"] = rows["patient_id"].map(race).fillna(UNKNOWN)
     return {"contradictory_races": clashes}
 
 

@@ -1,18 +1,18 @@
 """What CheXpert and MIMIC-CXR share: 14 labels mined from reports, some left open, and race."""
 
+import dataclasses
 import re
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from jaxfair.data.sources.base import task_name
+from jaxfair.data.checks import check_choice
+from jaxfair.data.sources.base import Options, task_name
 from jaxfair.errors import InputError
+from jaxfair.schema import UNKNOWN
 
-if TYPE_CHECKING:
-    from jaxfair.data.config import DataConfig
-
-__all__ = ["LABELS", "TASKS", "race_of_person", "read_labels", "settle"]
+__all__ = ["LABELS", "RACES", "TASKS", "ReportOptions", "race_of_person", "read_labels", "settle"]
 
 LABELS = (
     "No Finding",
@@ -37,12 +37,35 @@ OPEN = "uncertain"
 _CODES = {"": 0.0, "0": 0.0, "0.0": 0.0, "1": 1.0, "1.0": 1.0, "-1": -1.0, "-1.0": -1.0}
 _SETTLED = {"ignore": np.nan, "zeros": 0.0, "ones": 1.0}
 _RACES = (
-    ("unknown", r"$|.*UNKNOWN|UNABLE TO OBTAIN|(PATIENT )?(DECLINED|REFUSED)"),
+    (UNKNOWN, r"$|.*UNKNOWN|UNABLE TO OBTAIN|(PATIENT )?(DECLINED|REFUSED)"),
     ("white", "WHITE|PORTUGUESE"),
     ("black", "BLACK"),
     ("asian", "ASIAN"),
     ("hispanic", "HISPANIC|SOUTH AMERICAN"),
 )
+
+
+RACES = ("white", "black", "asian", "hispanic", "other")
+"""What `race_of_person` finds, beside unknown."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportOptions(Options):
+    """What labels mined from reports can be asked.
+
+    Attributes:
+      uncertain: what a label that the report leaves open counts as: "ignore" (not asked),
+        "zeros" or "ones".
+    """
+
+    uncertain: str = "ignore"
+
+    def rule(self) -> dict[str, Any]:
+        """`uncertain`, where it is not "ignore"."""
+        return {} if self.uncertain == "ignore" else {"uncertain": self.uncertain}
+
+    def __post_init__(self) -> None:
+        check_choice(self, "uncertain", _SETTLED)
 
 
 def read_labels(table: pd.DataFrame, path: object) -> pd.DataFrame:
@@ -77,9 +100,9 @@ def read_labels(table: pd.DataFrame, path: object) -> pd.DataFrame:
     return pd.DataFrame({**labels, OPEN: unsure}, index=table.index)
 
 
-def settle(rows: pd.DataFrame, config: "DataConfig") -> pd.DataFrame:
+def settle(rows: pd.DataFrame, options: ReportOptions) -> pd.DataFrame:
     """Labels that the report leaves open, by `data.uncertain`; the others stay."""
-    value = _SETTLED[config.uncertain]
+    value = _SETTLED[options.uncertain]
     rows = rows.copy()
     for task in TASKS:
         here = rows[OPEN].str.contains(rf"(?:^|\|){task}\|", regex=True)
@@ -105,10 +128,10 @@ def race_of_person(person: pd.Series, text: pd.Series) -> tuple[pd.Series, int]:
     {'a': 'white', 'b': 'unknown'}
     """
     groups = text.map({name: _race(name) for name in text.unique()})
-    said = pd.DataFrame({"person": person, "race": groups.mask(groups == "unknown")})
+    said = pd.DataFrame({"person": person, "race": groups.mask(groups == UNKNOWN)})
     by_person = said.groupby("person")["race"]
     clash = by_person.nunique() > 1
-    return by_person.first().mask(clash).fillna("unknown"), int(clash.sum())
+    return by_person.first().mask(clash).fillna(UNKNOWN), int(clash.sum())
 
 
 def _race(text: str) -> str:

@@ -1,23 +1,25 @@
 """RSNA Pneumonia Detection Challenge (Kaggle, stage 2): its files, patients and classes."""
 
+import dataclasses
 import json
 import os
 import pathlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from jaxfair.data import pixels
-from jaxfair.data.sources.base import MissingData, SourceTable, read_csv, require, sizes_in
+from jaxfair.data.checks import check_choice
+from jaxfair.data.sources.base import MissingData, Options, SourceTable, read_csv, require, sizes_in
 from jaxfair.errors import InputError
-
-if TYPE_CHECKING:
-    from jaxfair.data.config import DataConfig
+from jaxfair.schema import ATTRIBUTES
 
 __all__ = [
     "FINDING_LABELS",
     "HOW_TO_GET",
+    "OPTIONS",
     "SPEC",
+    "RsnaOptions",
     "inventory",
     "label",
     "read_pixels",
@@ -34,7 +36,7 @@ SPEC: dict[str, Any] = {
     "title": "RSNA Pneumonia Detection Challenge, stage 2",
     "population": "nih-chestxray14",
     "tasks": ("anomaly",),
-    "attributes": ("sex", "age_group", "view"),
+    "attributes": ATTRIBUTES,
     "licence": "RSNA terms of use: research, education and other uses with attribution",
     "where": "https://www.kaggle.com/c/rsna-pneumonia-detection-challenge/data",
     "mapping_where": "https://www.rsna.org/rsnai/ai-image-challenge/"
@@ -60,15 +62,34 @@ FINDING_LABELS = {
 """`data.anomaly` -> class -> label_anomaly; NaN is neither trained on nor tested on."""
 
 
+@dataclasses.dataclass(frozen=True)
+class RsnaOptions(Options):
+    """What RSNA's classes can be asked.
+
+    Attributes:
+      anomaly: "opacity" (other abnormal films are left out) or "any" (they are anomalies too).
+    """
+
+    anomaly: str = "opacity"
+
+    def rule(self) -> dict[str, Any]:
+        """`anomaly`."""
+        return {"anomaly": self.anomaly}
+
+    def __post_init__(self) -> None:
+        check_choice(self, "anomaly", FINDING_LABELS)
+
+
+OPTIONS = RsnaOptions
 read_pixels = pixels.read_square
 
 
-def read_table(root: str | os.PathLike[str], config: "DataConfig | None" = None) -> SourceTable:
+def read_table(root: str | os.PathLike[str], options: Options | None = None) -> SourceTable:
     """Reads the two CSVs, the list of DICOM files and, if it is there, the mapping to patients.
 
     `patientId` in RSNA's files is an image id. The mapping file names the NIH image behind it
     ("00000013_005.png"), whose first eight digits are the patient; without that file every
-    image is its own unit (protocol P2). No header is opened here, and no option of `config`
+    image is its own unit (protocol P2). No header is opened here, and no option
     matters. Beside the columns of every source a row has `finding` (the class), `abnormal`
     and `patient_abnormal` (any row of the CSV says so, also of a film that was set aside).
 
@@ -105,15 +126,15 @@ def read_table(root: str | os.PathLike[str], config: "DataConfig | None" = None)
 
 
 def inventory(
-    root: pathlib.Path, config: "DataConfig"
+    root: pathlib.Path, options: Options
 ) -> tuple[list[pathlib.Path], list[tuple[str, int]]]:
     """The tables, there or not, and names and sizes of the DICOM files."""
     return [root / name for name in (LABELS, CLASSES, MAPPING)], sizes_in(root / IMAGES)
 
 
-def label(rows: pd.DataFrame, config: "DataConfig") -> pd.DataFrame:
+def label(rows: pd.DataFrame, options: RsnaOptions) -> pd.DataFrame:
     """Adds `label_anomaly` by `data.anomaly`."""
-    labels = rows["finding"].map(FINDING_LABELS[config.anomaly])
+    labels = rows["finding"].map(FINDING_LABELS[options.anomaly])
     return rows.assign(label_anomaly=labels.astype(float))
 
 

@@ -1,15 +1,14 @@
 """Any CSV of images with patients, labels and attributes: what its columns mean is configured."""
 
-import dataclasses
 import math
 import os
 import pathlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from jaxfair.data import manifest, pixels
+from jaxfair.data import pixels
 from jaxfair.data.sources.base import (
     MissingData,
     SourceTable,
@@ -18,15 +17,14 @@ from jaxfair.data.sources.base import (
     sizes_in,
     without_file,
 )
+from jaxfair.data.sources.columns import LICENCE, TITLE, TableConfig, TableOptions
 from jaxfair.errors import InputError
-
-if TYPE_CHECKING:
-    from jaxfair.data.config import DataConfig
+from jaxfair.schema import ATTRIBUTES, UNKNOWN
 
 __all__ = [
     "HOW_TO_GET",
+    "OPTIONS",
     "SPEC",
-    "TableConfig",
     "inventory",
     "label",
     "read_pixels",
@@ -36,11 +34,11 @@ __all__ = [
 
 SPEC: dict[str, Any] = {
     "name": "table",
-    "title": "a table of images",
+    "title": TITLE,
     "population": "table",
     "tasks": (),
-    "attributes": ("sex", "age_group", "view"),
-    "licence": "that of the files",
+    "attributes": ATTRIBUTES,
+    "licence": LICENCE,
     "where": "",
     "needs": (),
     "optional": (),
@@ -55,10 +53,6 @@ HOW_TO_GET = (
     "path (data.table.image), or one stack of them (data.table.stack)."
 )
 
-UNITS = ("patient", "lesion")
-TAKEN = (*manifest.COLUMNS, "path", "index", "sex_text", "age_text", "view_text", "source_split",
-         "also_test", "abnormal", "patient_abnormal", "task", "y_true", "y_score")  # fmt: skip
-"""Columns of a manifest or of predictions that a group may not be called by."""
 SPLIT_NAMES = {
     "train": "train", "training": "train",
     "validation": "validation", "validate": "validation", "valid": "validation",
@@ -69,82 +63,12 @@ SPLIT_NAMES = {
 LABELS = {"": math.nan, "0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "-0.0": 0.0}
 
 
-@dataclasses.dataclass(frozen=True)
-class TableConfig:
-    """What the columns of a table mean; each field but these is the name of one column.
-
-    Attributes:
-      file: the CSV, plain or .gz, relative to the root.
-      labels: the columns of labels, 0, 1 or empty (not asked); each is a task of its name.
-      image: path of the image (of the volume), relative to the root.
-      stack: instead of `image`, an npy or npz file of all images, relative to the root: its
-        image i belongs to row i of the CSV.
-      id: names the image; None is its path or, in a stack, its row.
-      patient: whose image it is; None where nobody knows, and each image stands alone.
-      unit: what `patient` names, "patient" or "lesion" (protocol P2).
-      sex, age, view: None where the header of a DICOM file has them, or nothing does. Age is in
-        years.
-      split: train, validation or test, for data.split="source".
-      attributes: further columns of groups, kept as they are; an empty cell is "unknown".
-      name: what reports and ledgers call these people.
-      title: what reports call the data.
-      licence: for the data card.
-    """
-
-    file: str
-    labels: tuple[str, ...]
-    image: str | None = None
-    stack: str | None = None
-    id: str | None = None
-    patient: str | None = None
-    unit: str = "patient"
-    sex: str | None = None
-    age: str | None = None
-    view: str | None = None
-    split: str | None = None
-    attributes: tuple[str, ...] = ()
-    name: str = "table"
-    title: str = SPEC["title"]
-    licence: str = SPEC["licence"]
-
-    def __post_init__(self) -> None:
-        for name in ("labels", "attributes"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        if not self.labels:
-            raise InputError("data.table.labels is empty; name at least one column of labels.")
-        if (self.image is None) == (self.stack is None):
-            raise InputError(
-                "data.table needs either image (a column of paths) or stack (one npy or npz file)."
-            )
-        if self.unit not in UNITS:
-            raise InputError(
-                f"data.table.unit is {self.unit!r}; it must be one of {', '.join(UNITS)}."
-            )
-        for name in self.attributes:
-            if name in TAKEN or name.startswith("label_"):
-                raise InputError(
-                    f"data.table.attributes has {name!r}, a name that a column of ours has; rename "
-                    "it in the CSV (sex, age, view and split are options of data.table)."
-                )
-        named = [getattr(self, name) for name in ("image", "id", "patient", "sex", "age", "view")]
-        kept = [*self.labels, *self.attributes, *(name for name in named if name)]
-        twice = [name for name in kept if kept.count(name) > 1]
-        if twice and set(twice) != {self.image}:  # an image's path may be its id
-            raise InputError(f"data.table names the column {twice[0]!r} twice.")
-
-    @property
-    def columns(self) -> list[str]:
-        """All columns that are read."""
-        named = (self.image, self.id, self.patient, self.sex, self.age, self.view, self.split)
-        kept = [*(name for name in named if name), *self.labels, *self.attributes]
-        return list(dict.fromkeys(kept))
-
-
+OPTIONS = TableOptions
 read_pixels = pixels.read_square
 
 
-def read_table(root: str | os.PathLike[str], config: "DataConfig") -> SourceTable:
-    """Reads the CSV `config.table.file` and looks which of its images are there.
+def read_table(root: str | os.PathLike[str], options: TableOptions) -> SourceTable:
+    """Reads the CSV `data.table.file` and looks which of its images are there.
 
     A row without a patient, or whose path leads to no file, is set aside. Label cells are 0, 1
     or empty. Sex is read by `manifest.sex_from_text`, age by `age_from_text`.
@@ -154,8 +78,8 @@ def read_table(root: str | os.PathLike[str], config: "DataConfig") -> SourceTabl
         is there, or the stack has another length than the table.
     """
     root = pathlib.Path(root)
-    rows, aside = read_rows(root, config)
-    about = table_of(config)
+    rows, aside = read_rows(root, options)
+    about = options.about
     counts = {"rows": len(rows) + len(aside)}
     unit = "image" if about.patient is None else about.unit
     if about.stack is not None:
@@ -174,10 +98,10 @@ def read_table(root: str | os.PathLike[str], config: "DataConfig") -> SourceTabl
 
 
 def read_rows(
-    root: pathlib.Path, config: "DataConfig"
+    root: pathlib.Path, options: TableOptions
 ) -> tuple[pd.DataFrame, list[tuple[str, str, str]]]:
     """The table alone, no image sought: rows of `SourceTable`, and rows without a patient."""
-    about = table_of(config)
+    about = options.about
     path = root / about.file
     if not root.is_dir():
         raise MissingData(f"The data folder {root} does not exist. {HOW_TO_GET}")
@@ -195,9 +119,11 @@ def read_rows(
     if about.split:
         rows["source_split"] = _splits(table[about.split], about.split, path)
     for name in about.attributes:
-        rows[name] = table[name].str.strip().replace("", "unknown")
+        rows[name] = table[name].str.strip().replace("", UNKNOWN)
     for name in about.labels:
         rows[f"label_{name}"] = _labels(table[name], name, path)
+    if about.weight:
+        rows["weight"] = _weights(table[about.weight], about.weight, path)
     nobody = rows["patient_id"].str.strip() == ""
     aside = [(i, pathlib.PurePath(p).name, f"row without a {about.unit}")
              for i, p in rows.loc[nobody, ["image_id", "path"]].to_numpy()]  # fmt: skip
@@ -205,10 +131,10 @@ def read_rows(
 
 
 def inventory(
-    root: pathlib.Path, config: "DataConfig"
+    root: pathlib.Path, options: TableOptions
 ) -> tuple[list[pathlib.Path], list[tuple[str, int]]]:
     """The CSV and the stack; names and sizes of the files that the CSV names."""
-    about = table_of(config)
+    about = options.about
     tables = [root / name for name in (about.file, about.stack) if name]
     if about.image is None or not tables[0].is_file():
         return tables, []
@@ -222,7 +148,7 @@ def inventory(
     return tables, sizes
 
 
-def label(rows: pd.DataFrame, config: "DataConfig") -> pd.DataFrame:
+def label(rows: pd.DataFrame, options: TableOptions) -> pd.DataFrame:
     """Labels stand as they are; one called anomaly also says whose images are abnormal.
 
     Then the anomaly detector's split and Method work on any table.
@@ -232,12 +158,6 @@ def label(rows: pd.DataFrame, config: "DataConfig") -> pd.DataFrame:
     rows = rows.assign(abnormal=rows["label_anomaly"] == 1)
     sick = rows.groupby("patient_id")["abnormal"].transform("any")
     return rows.assign(patient_abnormal=sick)
-
-
-def table_of(config: "DataConfig") -> TableConfig:
-    """The section data.table, which these sources have."""
-    assert config.table is not None
-    return config.table
 
 
 def _ids(table: pd.DataFrame, about: TableConfig, path: pathlib.Path) -> pd.Series:
@@ -259,14 +179,25 @@ def _paths(names: pd.Series, root: pathlib.Path) -> list[str]:
 
 
 def _labels(cells: pd.Series, name: str, path: pathlib.Path) -> pd.Series:
-    values = cells.str.strip().map(LABELS)
     wrong = cells[~cells.str.strip().isin(list(LABELS))]
-    if len(wrong):
-        raise InputError(
-            f"{path} holds the label {wrong.iloc[0]!r} in column {name}, row "
-            f"{wrong.index[0] + 2} ({len(wrong)} such); a label is 0, 1 or empty."
-        )
+    _refuse(wrong, f"label {{!r}} in column {name}", "a label is 0, 1 or empty", path)
+    return cells.str.strip().map(LABELS).astype(float)
+
+
+def _weights(cells: pd.Series, name: str, path: pathlib.Path) -> pd.Series:
+    values = pd.to_numeric(cells, errors="coerce")
+    wrong = cells[~(np.isfinite(values) & (values >= 0))]
+    _refuse(wrong, f"weight {{!r}} in column {name}", "a weight is a number of 0 or more", path)
     return values.astype(float)
+
+
+def _refuse(wrong: pd.Series, what: str, rule: str, path: pathlib.Path) -> None:
+    """Raises InputError for the first of the cells, if there are any."""
+    if len(wrong):
+        cell, row = wrong.iloc[0], wrong.index[0] + 2
+        raise InputError(
+            f"{path} holds the {what.format(cell)}, row {row} ({len(wrong)} such); {rule}."
+        )
 
 
 def _splits(cells: pd.Series, name: str, path: pathlib.Path) -> pd.Series:

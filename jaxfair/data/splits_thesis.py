@@ -1,9 +1,10 @@
-"""Which rows train: the thesis's composition of the training set by group share."""
+"""The split of the thesis: the training set composed by group share."""
 
 import numpy as np
 import pandas as pd
 
 from jaxfair.errors import InputError
+from jaxfair.schema import THESIS_AGE_EDGES
 
 __all__ = ["split_like_thesis", "thesis_groups"]
 
@@ -13,8 +14,9 @@ def thesis_groups(manifest: pd.DataFrame, attribute: str) -> np.ndarray:
     younger) or "" (neither, or unknown)."""
     if attribute == "sex":
         return manifest["sex"].map({"M": "A", "F": "B"}).fillna("").to_numpy(object)
-    age = manifest["age"].to_numpy(float)
-    return np.where(age >= 61, "A", np.where(age <= 31, "B", "")).astype(object)
+    age = np.floor(manifest["age"].to_numpy(float))
+    _, middle, old, _ = THESIS_AGE_EDGES
+    return np.where(age >= old, "A", np.where(age < middle, "B", "")).astype(object)
 
 
 def split_like_thesis(

@@ -1,0 +1,145 @@
+"""What the columns of a table mean: the section data.table, checked before the table is read."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from jaxfair.data.checks import as_tuples, build_section
+from jaxfair.data.sources.base import Options
+from jaxfair.errors import InputError
+from jaxfair.schema import COLUMNS, INTERNAL_COLUMNS, SCORE_COLUMNS, UNITS
+
+__all__ = ["LICENCE", "TITLE", "TableConfig", "TableOptions"]
+
+TITLE, LICENCE = "a table of images", "that of the files"
+_UNITS = tuple(unit for unit in UNITS if unit != "image")  # an image needs no column
+_TAKEN = (*COLUMNS, *INTERNAL_COLUMNS, *SCORE_COLUMNS, "path", "index",
+         "sex_text", "age_text", "view_text")  # fmt: skip
+"""Columns of a manifest or of predictions that a group may not be called by."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TableConfig:
+    """What the columns of a table mean; each field but these is the name of one column.
+
+    Attributes:
+      file: the CSV, plain or .gz, relative to the root.
+      labels: the columns of labels, 0, 1 or empty (not asked); each is a task of its name.
+      image: path of the image (of the volume), relative to the root.
+      stack: instead of `image`, an npy or npz file of all images, relative to the root: its
+        image i belongs to row i of the CSV.
+      id: names the image; None is its path or, in a stack, its row.
+      patient: whose image it is; None where nobody knows, and each image stands alone.
+      unit: what `patient` names, "patient" or "lesion" (protocol P2).
+      sex, age, view: None where the header of a DICOM file has them, or nothing does. Age is in
+        years.
+      split: train, validation or test, for data.split="source".
+      attributes: further columns of groups, kept as they are; an empty cell is "unknown".
+      values: attribute -> all values that it may have, public and fixed; needed for those that
+        `data.groups` names.
+      weight: of an image in training, a public number of 0 or more per row.
+      name: what reports and ledgers call these people.
+      title: what reports call the data.
+      licence: for the data card.
+    """
+
+    file: str
+    labels: tuple[str, ...]
+    image: str | None = None
+    stack: str | None = None
+    id: str | None = None
+    patient: str | None = None
+    unit: str = "patient"
+    sex: str | None = None
+    age: str | None = None
+    view: str | None = None
+    split: str | None = None
+    attributes: tuple[str, ...] = ()
+    values: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    weight: str | None = None
+    name: str = "table"
+    title: str = TITLE
+    licence: str = LICENCE
+
+    def __post_init__(self) -> None:
+        as_tuples(self, "labels", "attributes")
+        object.__setattr__(self, "values", {k: tuple(v) for k, v in dict(self.values).items()})
+        if not self.labels:
+            raise InputError("data.table.labels is empty; name at least one column of labels.")
+        if (self.image is None) == (self.stack is None):
+            raise InputError(
+                "data.table needs either image (a column of paths) or stack (one npy or npz file)."
+            )
+        if self.unit not in _UNITS:
+            raise InputError(
+                f"data.table.unit is {self.unit!r}; it must be one of {', '.join(_UNITS)}."
+            )
+        for name in self.attributes:
+            if name in _TAKEN or name.startswith("label_"):
+                raise InputError(
+                    f"data.table.attributes has {name!r}, a name that a column of ours has; rename "
+                    "it in the CSV (sex, age, view and split are options of data.table)."
+                )
+        for name in self.values:
+            if name not in self.attributes:
+                raise InputError(
+                    f"data.table.values has {name!r}, which is none of data.table.attributes."
+                )
+        named = [getattr(self, name) for name in ("image", "id", "patient", "sex", "age", "view")]
+        kept = [*self.labels, *self.attributes, *(name for name in named if name)]
+        twice = [name for name in kept if kept.count(name) > 1]
+        if twice and set(twice) != {self.image}:  # an image's path may be its id
+            raise InputError(f"data.table names the column {twice[0]!r} twice.")
+
+    @property
+    def columns(self) -> list[str]:
+        """All columns that are read."""
+        named = (self.image, self.id, self.patient, self.sex, self.age, self.view, self.split,
+                 self.weight)  # fmt: skip
+        kept = [*(name for name in named if name), *self.labels, *self.attributes]
+        return list(dict.fromkeys(kept))
+
+
+@dataclasses.dataclass(frozen=True)
+class TableOptions(Options):
+    """What any table must be asked.
+
+    Attributes:
+      table: its file and what its columns mean; a mapping is accepted.
+    """
+
+    table: TableConfig | None = None
+
+    @property
+    def about(self) -> TableConfig:
+        """The section data.table, which is there."""
+        assert self.table is not None
+        return self.table
+
+    def facts(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """The facts that only the owner of a table knows, put into `spec`."""
+        about = self.about
+        return dict(spec) | {
+            "title": about.title,
+            "licence": about.licence,
+            "population": about.name,
+            "tasks": about.labels,
+            "attributes": (*spec["attributes"], *about.attributes),
+            "values": dict(about.values),
+            "weighted": about.weight is not None,
+        }
+
+    def kept(self) -> dict[str, Any]:
+        """The whole section, but for what is read at each opening (`values`)."""
+        fields = dataclasses.asdict(self.about)
+        del fields["values"]
+        if fields["weight"] is None:
+            del fields["weight"]
+        return {"table": fields}
+
+    def __post_init__(self) -> None:
+        if self.table is None:
+            raise InputError("This data.source needs the section data.table: name its columns.")
+        if isinstance(self.table, Mapping):
+            table = build_section(TableConfig, "table", self.table)
+            object.__setattr__(self, "table", table)

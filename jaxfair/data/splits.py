@@ -1,0 +1,248 @@
+"""How patients are divided into train, validation and test: the rules, and their options.
+
+No rule but the thesis's lets one patient decide over another's place (protocol P4). That one is
+in `splits_thesis`.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxfair.data.checks import check_choice, check_rules
+from jaxfair.data.splits_thesis import split_like_thesis
+from jaxfair.errors import InputError
+from jaxfair.schema import COUPLED, INDEPENDENT
+
+__all__ = [
+    "RULES",
+    "SplitConfig",
+    "assign",
+    "hash_fraction",
+    "split_as_published",
+    "split_at_random",
+    "split_by_patient",
+    "split_in_folds",
+]
+
+OF_THESIS = ("protected_attr", "protected_attr_percent", "share_normals", "per_group", "split_seed")
+RULES = {  # rule -> the options that decide with it
+    "patient": ("split_salt",),
+    "random": ("split_salt",),
+    "folds": ("split_salt", "folds", "fold"),
+    "source": ("split_salt",),
+    "thesis": OF_THESIS,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitConfig:
+    """Which rule divides the patients, and its constants.
+
+    Attributes:
+      split: "patient" (anomaly detection: the sick never train), "random" (disease plays no
+        role), "folds", "source" (as published) or "thesis" (by group share, `selection:
+        coupled`); None is "patient" where a task is "anomaly" and "random" elsewhere.
+      split_salt: public constant of the hash.
+      folds: number of folds, at least 2, of the split "folds".
+      fold: which of them, from 0, is the test.
+      protected_attr: "sex" or "age", of the thesis's split.
+      protected_attr_percent: share in [0, 1] of men or of the old in training, thesis's split.
+      share_normals: the thesis's defect: validation and test share their normals.
+      per_group: images per group, label and split that validate or test, thesis's split.
+      split_seed: of the thesis's split.
+
+    Raises InputError for a value outside these.
+    """
+
+    split: str | None = None
+    split_salt: str = "jaxfair-1"
+    folds: int = 5
+    fold: int = 0
+    protected_attr: str = "sex"
+    protected_attr_percent: float = 0.5
+    share_normals: bool = False
+    per_group: int = 50
+    split_seed: int = 42
+
+    @property
+    def selection(self) -> str:
+        """INDEPENDENT, or COUPLED where the rule counts patients (protocol P4)."""
+        return COUPLED if self.split == "thesis" else INDEPENDENT
+
+    @property
+    def rule(self) -> dict[str, Any]:
+        """The options that decide, for the data card and the digest."""
+        return {name: getattr(self, name) for name in ("split", *RULES[str(self.split)])}
+
+    def settled(self, tasks: Iterable[str]) -> "SplitConfig":
+        """The rule of a source with these tasks, where none is named.
+
+        Raises InputError for a rule of anomaly detection where no task is "anomaly".
+        """
+        if self.split is None:
+            rule = "patient" if "anomaly" in tasks else "random"
+            return dataclasses.replace(self, split=rule)
+        if self.split in ("patient", "thesis") and "anomaly" not in tasks:
+            raise InputError(
+                f"data.split is {self.split!r}, a rule of anomaly detection, and this source has "
+                "no task 'anomaly'; use 'random', 'folds' or 'source'."
+            )
+        return self
+
+    def __post_init__(self) -> None:
+        if self.split is not None:
+            check_choice(self, "split", RULES)
+        check_choice(self, "protected_attr", ("sex", "age"))
+        check_rules(self, (
+            (0 <= self.protected_attr_percent <= 1, "protected_attr_percent", "0 to 1"),
+            (self.per_group >= 1, "per_group", "at least 1"),
+            (self.folds >= 2, "folds", "at least 2"),
+            (0 <= self.fold < self.folds, "fold", "0 to data.folds - 1"),
+            (not self.share_normals or self.split == "thesis", "share_normals",
+             "False unless data.split is 'thesis'"),
+        ))  # fmt: skip
+
+
+def assign(table: pd.DataFrame, how: SplitConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Divides the rows of a prepared table by the rule that `how` names.
+
+    Args:
+      table: with patient_id; for anomaly detection label_anomaly and patient_abnormal too, for
+        the thesis's rule sex and age, for the published one source_split.
+      how: settled, so that its `split` is a rule.
+
+    Returns:
+      (n,) "train", "validation", "test" or "", and (n,) bool, True for the validation images
+      that also count as test (the thesis's rule with `share_normals`).
+
+    Raises:
+      InputError: the rule cannot be applied to this table.
+    """
+    patient, salt = table["patient_id"], how.split_salt
+    if how.split == "thesis":
+        return split_like_thesis(
+            table,
+            attribute=how.protected_attr,
+            share=how.protected_attr_percent,
+            share_normals=how.share_normals,
+            per_group=how.per_group,
+            seed=how.split_seed,
+        )
+    if how.split == "patient":
+        abnormal, label = table["patient_abnormal"], table["label_anomaly"]
+        split = split_by_patient(patient, abnormal, label, salt=salt)
+    elif how.split == "random":
+        split = split_at_random(patient, salt=salt)
+    elif how.split == "folds":
+        split = split_in_folds(patient, folds=how.folds, fold=how.fold, salt=salt)
+    else:
+        split = split_as_published(patient, _published(table), salt=salt)
+    return split, np.zeros(len(table), bool)
+
+
+def hash_fraction(salt: str, name: str) -> float:
+    """A number in [0, 1) that depends on nothing but a public salt and an id (SHA-256)."""
+    digest = hashlib.sha256(f"{salt}\0{name}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2.0**64
+
+
+def split_by_patient(
+    patient_id: Iterable[str], abnormal: Iterable[bool], label: Iterable[float], *, salt: str
+) -> np.ndarray:
+    """Patient-disjoint splits in which no patient's place depends on another (P4, P5).
+
+    A patient with any abnormal image goes to validation (1/3) or test (2/3), every other to
+    train (70 %), validation (10 %) or test (20 %), by a hash of the salt and the patient id.
+
+    Args:
+      patient_id: (n,) one id per image.
+      abnormal: (n,) bool, True for every image that is not normal, also those without a label.
+      label: (n,) 0, 1 or NaN; an image whose label is NaN gets the split "".
+      salt: public constant.
+
+    Returns:
+      (n,) object array of "train", "validation", "test" or "".
+    """
+    frame = pd.DataFrame({"patient": list(patient_id), "abnormal": list(abnormal)})
+    sick = frame.groupby("patient", sort=False)["abnormal"].any()
+    place = {str(name): _place(hash_fraction(salt, str(name)), ill) for name, ill in sick.items()}
+    split = frame["patient"].astype(str).map(place).to_numpy(object)
+    return np.where(np.isnan(np.asarray(list(label), float)), "", split)
+
+
+def split_at_random(patient_id: Iterable[str], *, salt: str) -> np.ndarray:
+    """Splits in which disease plays no role: train 70 %, validation 10 %, test 20 % of patients.
+
+    Args:
+      patient_id: (n,) one id per image.
+      salt: public constant.
+
+    Returns:
+      (n,) object array of "train", "validation" or "test".
+    """
+    return _by_patient(patient_id, lambda name: _place(hash_fraction(salt, name), ill=False))
+
+
+def split_in_folds(patient_id: Iterable[str], *, folds: int, fold: int, salt: str) -> np.ndarray:
+    """Fold number `fold` tests; of the other patients one in eight, by another hash, validates.
+
+    Over all folds every image is tested once, as no patient's place depends on another.
+    Arguments and value as of `split_at_random`; `fold` counts from 0.
+    """
+
+    def place(name: str) -> str:
+        if int(folds * hash_fraction(salt, name)) == fold:
+            return "test"
+        return _train_or_validation(salt, name)
+
+    return _by_patient(patient_id, place)
+
+
+def split_as_published(
+    patient_id: Iterable[str], published: Iterable[str], *, salt: str
+) -> np.ndarray:
+    """The split that the source publishes.
+
+    Where it publishes no validation set, one in eight training patients validates, by hash.
+
+    Args:
+      patient_id: (n,) one id per image.
+      published: (n,) train, validation, test or "".
+      salt: public constant.
+
+    Returns:
+      (n,) object array of the same words; a patient may be in two (`check` refuses it).
+    """
+    split = np.asarray(list(published), object)
+    if (split == "validation").any():
+        return split
+    carved = _by_patient(patient_id, lambda name: _train_or_validation(salt, name))
+    return np.where(split == "train", carved, split)
+
+
+def _published(table: pd.DataFrame) -> "pd.Series[str]":
+    if "source_split" not in table:
+        raise InputError(
+            "data.split is 'source', and this prepared set holds no published split "
+            "(data.table.split names the column of a table); use 'random' or 'folds'."
+        )
+    return table["source_split"]
+
+
+def _train_or_validation(salt: str, name: str) -> str:
+    return "validation" if hash_fraction(f"{salt} validation", name) < 1 / 8 else "train"
+
+
+def _by_patient(patient_id: Iterable[str], place: Callable[[str], str]) -> np.ndarray:
+    names = pd.Series([str(name) for name in patient_id], dtype=object)
+    return names.map({name: place(name) for name in names.unique()}).to_numpy(object)
+
+
+def _place(fraction: float, ill: bool) -> str:
+    if ill:
+        return "validation" if fraction < 1 / 3 else "test"
+    return "train" if fraction < 0.7 else "validation" if fraction < 0.8 else "test"
