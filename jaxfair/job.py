@@ -10,6 +10,7 @@ from jaxfair.config import Settings
 from jaxfair.data.dataset import Dataset
 from jaxfair.engine.mesh import first_then_others, is_first_host
 from jaxfair.errors import InputError
+from jaxfair.privacy import release
 from jaxfair.privacy.ledger import Ledger
 from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.privacy.secret import Secret
@@ -77,7 +78,9 @@ def open_job(
 def close_job(job: Job, steps: int) -> None:
     """Writes the statement, which says that training is over, and forgets the secret."""
     if is_first_host():
-        files.write_json(job.folder.privacy, _statement(job, steps))
+        files.write_json(
+            job.folder.privacy, release.allowed("privacy.json", _statement(job, steps))
+        )
         job.folder.forget_secret()
 
 

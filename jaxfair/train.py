@@ -174,8 +174,7 @@ def _loop(job: Job, calls: Calls, state: TrainState) -> TrainState:
                 state, released = calls.update(state, calls.frozen, *arguments)
                 bar.update(int(state.step) - bar.n)
             public = {name: float(value) for name, value in released.items()}
-            rate = bar.format_dict["rate"]
-            log.write(int(state.step), epsilon=epsilon, steps_per_second=rate, **public)
+            log.write(int(state.step), epsilon=epsilon, **public)
             checkpoint.save(job.folder.checkpoints, _kept(state), job.ledger)
     return state
 

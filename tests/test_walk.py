@@ -27,7 +27,7 @@ RUN_FILES = {
     "config.json", "env.json", "metrics.jsonl", "ledger.jsonl", "checkpoints", "privacy.json",
     "predictions.parquet", "thresholds.json", "fairness.csv", "report.md",
 }  # fmt: skip
-PUBLIC_METRICS = {"step", "epsilon", "steps_per_second", "noisy_mean_norm", "params_norm"}
+PUBLIC_METRICS = {"step", "epsilon", "noisy_mean_norm", "params_norm"}
 STATEMENT = {
     "epsilon", "epsilon_rdp", "delta", "unit", "relation", "accountant", "sampling_prob",
     "noise_multiplier", "l2_clip_norm", "steps", "expected_batch_size", "public_size",
