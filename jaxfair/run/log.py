@@ -120,6 +120,13 @@ class _Bar(tqdm.tqdm):
         """Shows `s` behind the bar. Raises ReleaseError for text of unknown origin."""
         super().set_postfix_str(_released(s), refresh)
 
+    def set_postfix(
+        self, ordered_dict: Any = None, refresh: bool | None = True, **kwargs: Any
+    ) -> None:
+        """Shows names and values. Raises ReleaseError for what is not on the list of progress."""
+        values = release.allowed("progress", {**(ordered_dict or {}), **kwargs})
+        super().set_postfix(values, refresh)
+
     def set_description(self, desc: str | None = None, refresh: bool | None = True) -> None:
         """Shows `desc` before the bar. Raises ReleaseError for text of unknown origin."""
         super().set_description(_released(desc or release.line("")), refresh)
