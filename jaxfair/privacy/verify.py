@@ -143,7 +143,7 @@ def _ledger_faults(statement: Mapping[str, Any], workdir: pathlib.Path) -> list[
     paid = {n for e in entries for n in range(e.first_step, e.first_step + e.steps)}
     if paid != set(range(statement["steps"])):
         faults.append(f"steps is {statement['steps']}, but the ledger pays for {len(paid)}")
-    rates = [row["sampling_prob"] for row in statement["group_sampling"]]
+    rates = [row.get("sampling_prob", 0) for row in statement["group_sampling"]]
     wanted = {
         "sampling_prob": max([statement["sampling_prob"], *rates]),
         "noise_multiplier": statement["joint_noise_multiplier"],
@@ -160,6 +160,8 @@ def _group_faults(statement: Mapping[str, Any], entries: list[Entry]) -> list[st
     rows = statement["group_sampling"]
     if not rows:
         return []
+    if any(row.keys() != {"group", "sampling_prob", "epsilon"} for row in rows):
+        return [f"group_sampling cannot be read: {rows}"]
     rates = {row["group"]: row["sampling_prob"] for row in rows}
     if list(rates) != [UNKNOWN, *range(len(rows) - 1)]:
         return [f"group_sampling has the groups {list(rates)}"]
