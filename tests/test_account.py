@@ -117,7 +117,7 @@ def test_every_key_of_the_statement_is_checked(run, copied, name):
     assert verify_run(copied), f"{name} was replaced and not found"
 
 
-SEAMS = {"queries": (Query("counts", 1.0, 30.0),), "group_probs": (0.02, 0.05)}
+SEAMS = {"queries": (Query("counts", 1.0, 30.0),), "group_probs": (0.02, 0.1)}
 
 
 @pytest.fixture(scope="module")

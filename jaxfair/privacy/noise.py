@@ -25,6 +25,10 @@ def noise_key_data(secret: Secret, step: int, num_leaves: int) -> np.ndarray:
 
     Guarantees: distinct for every leaf, draw and step, and a function of the secret and the
     step alone, so that a resumed run replays the same noise.
+
+    Args:
+      num_leaves: of everything that the draw of this step releases, side queries included: two
+        calls for one step give the same keys, so one call serves all.
     """
     shape = (DRAWS_PER_NORMAL, 2)
     words = [

@@ -59,7 +59,8 @@ class PrivacyPlan:
       prior: ledger of the run whose parameters this one starts from; priced together.
       queries: what else each draw releases, beside the gradient sum; one event with it.
       group_probs: sampling probability of the units of group 0, 1, ...; empty for one rate.
-        All is priced at the largest.
+        All is priced at the largest. Public constants, and a unit's group has to follow from
+        its own data alone (protocol P9).
 
     Raises InputError for two queries of one name and for a group's rate outside (0, 1].
     """

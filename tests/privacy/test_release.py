@@ -134,7 +134,7 @@ FILES = {"privacy", "metrics"}  # the run folder's names for privacy.json and me
 
 
 def writers(source):
-    """Names of the functions of a file that write privacy.json, metrics.jsonl or a board."""
+    """Functions by which a file writes privacy.json, metrics.jsonl, a checkpoint or a board."""
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call):
             continue
@@ -146,19 +146,19 @@ def writers(source):
         named = {part.attr for part in parts if isinstance(part, ast.Attribute)}
         texts = {str(part.value) for part in parts if isinstance(part, ast.Constant)}
         reads = function == "open" and not texts & {"a", "w", "ab", "wb"}
-        if function.startswith("add_scalar") or (
+        if function.startswith(("add_scalar", "save_checkpointables")) or (
             not reads and (named & FILES or texts & {"privacy.json", "metrics.jsonl"})
         ):
             yield function
 
 
-def test_whoever_writes_a_statement_a_log_or_a_board_asks_the_list():
+def test_whoever_writes_a_statement_a_log_a_checkpoint_or_a_board_asks_the_list():
     found = {}
     for path in PACKAGE.rglob("*.py"):
         source = path.read_text(encoding="utf-8")
         if list(writers(source)):
             found[str(path.relative_to(PACKAGE))] = "release.allowed(" in source
-    assert "run/log.py" in found and len(found) >= 2
+    assert {"run/log.py", "run/checkpoint.py"} < set(found)
     assert all(found.values()), [name for name, asks in found.items() if not asks]
 
 
@@ -178,6 +178,7 @@ def test_only_the_log_makes_event_files():
         ("(folder.path / 'metrics.jsonl').write_text('')", True),
         ("open(folder.metrics, 'a')", True),
         ("writer.add_scalars('x', {})", True),
+        ("checkpointer.save_checkpointables(3, {})", True),
         ("json.loads(folder.privacy.read_text())", False),
         ("open(folder.metrics)", False),
     ],
