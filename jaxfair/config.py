@@ -1,8 +1,7 @@
 """The door: a config file and its overrides, checked into frozen dataclasses.
 
 A config file is Python with `get_config(arg)`; `file.py:arg` selects a variant and
-`--config.dp.epsilon=4` overrides a field. Everything a person can get wrong ends here, in
-one sentence.
+`--config.dp.epsilon=4` overrides a field. What is wrong ends here, in one sentence.
 """
 
 import dataclasses

@@ -27,7 +27,7 @@ from jaxfair.privacy.statement import (
     stages_of,
     tuning_cost,
 )
-from jaxfair.schema import COUPLED, INDEPENDENT, NOT_COVERED, PHANTOM
+from jaxfair.schema import NOT_COVERED, PHANTOM
 
 __all__ = ["SCHEMA", "verify_run"]
 
