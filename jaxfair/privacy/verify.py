@@ -27,7 +27,7 @@ from jaxfair.privacy.statement import (
     stages_of,
     tuning_cost,
 )
-from jaxfair.schema import NOT_COVERED, PHANTOM
+from jaxfair.schema import COUPLED, INDEPENDENT, NOT_COVERED, PHANTOM
 
 __all__ = ["SCHEMA", "verify_run"]
 
@@ -81,7 +81,7 @@ def _config_faults(
         "expected_batch_size": train["expected_batch_size"],
         "public_size": data["public_size"],
         "sampling_prob": train["expected_batch_size"] / data["public_size"],
-        "selection": "coupled" if data.get("split") == "thesis" else "independent",
+        "selection": COUPLED if data.get("split") == "thesis" else INDEPENDENT,
         "data": PHANTOM if data.get("phantom") else statement["data"],
         "noise_source": ("insecure_seed" if seeded else "os") if private else None,
         "grade": ("research" if seeded else "private") if private else "none",
