@@ -7,6 +7,7 @@ import pytest
 from jaxfair import report
 from jaxfair.errors import InputError
 from jaxfair.files import write_json
+from jaxfair.report.__main__ import main
 from tests.made_runs import make_run
 
 
@@ -135,7 +136,7 @@ def test_a_group_without_positives_is_undefined_and_listed(tmp_path):
     table = pd.DataFrame({"y_true": y, "y_score": rng.normal(size=n) + y, "site": site})
     table.assign(split=split).to_csv(tmp_path / "t.csv", index=False)
     argv = ["report", "--predictions", str(tmp_path / "t.csv"), "--groups", "site"]
-    assert report.main([*argv, "--out", str(tmp_path / "o"), "--bootstraps", "20"]) == 0
+    assert main([*argv, "--out", str(tmp_path / "o"), "--bootstraps", "20"]) == 0
     parity = pd.read_csv(tmp_path / "o" / "tables" / "t_csv_score_site_parity.csv")
     assert (
         parity.set_index("criterion").loc["equal opportunity (sensitivity)", "undefined in"] == "C"
@@ -164,7 +165,7 @@ def test_three_columns_by_hand_make_a_report(tmp_path, capsys):
     table = tmp_path / "mine.csv"
     table.write_text("\n".join(lines))
     argv = ["report", "--predictions", str(table), "--groups", "sex", "--out", str(tmp_path / "o")]
-    assert report.main([*argv, "--bootstraps", "50"]) == 0
+    assert main([*argv, "--bootstraps", "50"]) == 0
     text = (tmp_path / "o" / "report.md").read_text()
     assert "came without privacy.json" in text
     assert "sex: F" in text and "too few" in text
@@ -190,7 +191,7 @@ def test_a_bad_table_ends_in_one_sentence_and_status_2(tmp_path, capsys, content
     table = tmp_path / "bad.csv"
     table.write_text(content)
     argv = ["report", "--predictions", str(table), "--out", str(tmp_path / "out")]
-    assert report.main(argv) == 2
+    assert main(argv) == 2
     printed = capsys.readouterr().err.strip()
     assert "\n" not in printed
     assert re.search(sentence, printed), printed
@@ -208,12 +209,12 @@ def test_a_bad_table_ends_in_one_sentence_and_status_2(tmp_path, capsys, content
     ],
 )
 def test_a_wrong_command_line_ends_in_one_sentence_and_status_2(argv, sentence, capsys):
-    assert report.main(["report", *argv]) == 2
+    assert main(["report", *argv]) == 2
     assert sentence in capsys.readouterr().err
 
 
 def test_help_documents_the_columns_of_a_table(capsys):
-    assert report.main(["report", "--help"]) == 0
+    assert main(["report", "--help"]) == 0
     text = capsys.readouterr().out
     assert "y_score: a finite number" in text and "--predictions" in text
 
