@@ -6,6 +6,7 @@ import pytest
 
 from jaxfair import report
 from jaxfair.errors import InputError
+from jaxfair.fairness.catalog import METRICS, Metric
 from jaxfair.files import write_json
 from jaxfair.report.__main__ import main
 from tests.made_runs import make_run
@@ -246,3 +247,39 @@ def test_a_run_that_leaves_much_undefined_still_has_a_report(tmp_path, change):
         (folder / name).unlink()
     text = (report.run([folder], tmp_path / "out") / "report.md").read_text()
     assert "results by group" in text and "nan" not in text.lower().replace("name", "")
+
+
+def test_a_new_metric_is_found_in_the_report_and_among_the_checklists(tmp_path, monkeypatch):
+    def spread(y, s):
+        return float(np.std(s) / (1 + np.std(s)))
+
+    toy = Metric(spread, "scores", "Toy spread", "how wide the scores are")
+    monkeypatch.setitem(METRICS, "toy_spread", toy)
+    folder = make_run(tmp_path / "run", n=400, maps=False)
+    out = report.run([folder], tmp_path / "out")
+    assert "toy_spread" in set(pd.read_csv(folder / "fairness.csv")["metric"])
+    table = pd.read_csv(out / "tables" / "run_anomaly_metrics.csv").set_index("metric")
+    rows = report.load_run(folder).rows()
+    value = spread(rows["y_true"], rows["y_score"])
+    assert table.loc["Toy spread", "all [95 %]"].startswith(f"{value:.3f} [")
+    assert table.loc["Toy spread", "what it is"] == "how wide the scores are"
+    headline = pd.read_csv(out / "tables" / "run_anomaly_headline.csv")
+    assert headline["toy_spread"].iloc[0] == pytest.approx(value)
+    assert "Toy spread" in pd.read_csv(out / "tables" / "crosswalk.csv")["answered in"].str.cat()
+
+
+def test_the_table_of_all_metrics_names_the_worst_group_by_the_right_end(written):
+    table = pd.read_csv(written / "tables" / "private_anomaly_metrics.csv", keep_default_na=False)
+    assert list(table["metric"]) == [metric.title for metric in METRICS.values()]
+    worst = table.set_index("metric")["worst group"]
+    headline = pd.read_csv(written / "tables" / "private_anomaly_headline.csv")
+    groups = headline[headline["attribute"] != "overall"]
+    assert worst["AUROC"].endswith(f"{groups['auroc'].min():.3f}")
+    assert worst["missed per 1,000"].endswith(f"{groups['missed_per_1000'].max():.0f}")
+    assert worst["prevalence"] == ""
+
+
+def test_a_run_slices_decisions_by_name_at_its_stored_threshold(folders):
+    run = report.load_run(folders[0])
+    stored = run.by_group("sex", "sensitivity")["value"]
+    assert run.frame("sex").by_group("sensitivity").to_dict() == pytest.approx(stored.to_dict())
