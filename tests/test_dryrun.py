@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxfair import dryrun
+from jaxfair import dryrun, train
 from jaxfair.config import load_config, method_from_settings, settings_from_config
 from tests.small import small_config
 from tests.test_phantoms import FILMS, FOLDER
@@ -134,3 +134,13 @@ def test_other_ways_of_summing_have_no_leaves_to_list(tmp_path, override):
     text = dryrun.describe(small_probe(tmp_path, **override), num_devices=1)
     assert "leaves:" not in text
     assert ("none (dp.enabled=False)" in text) == ("dp.enabled" in override)
+
+
+def test_the_command_prints_the_plan_and_makes_no_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    line = [f"--config.{name}={value}" for name, value in (FILMS | {"dp.enabled": False}).items()]
+    asked = ["--config", f"{FOLDER / 'derm_probe'}.py:phantom", "--devices=1", "--dry-run"]
+    assert train.main(["train", *asked, *line, f"--workdir={tmp_path / 'run'}"]) == 0
+    text = capsys.readouterr().out
+    assert "derm_probe_phantom: linear_probe on 1 x" in text and "No data was touched." in text
+    assert not any(tmp_path.iterdir())

@@ -283,3 +283,18 @@ def test_a_run_slices_decisions_by_name_at_its_stored_threshold(folders):
     run = report.load_run(folders[0])
     stored = run.by_group("sex", "sensitivity")["value"]
     assert run.frame("sex").by_group("sensitivity").to_dict() == pytest.approx(stored.to_dict())
+
+
+def test_the_seed_and_the_number_of_resamples_come_from_the_command_line(tmp_path):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 120)
+    table = pd.DataFrame({"y_true": y, "y_score": rng.normal(size=120) + y})
+    table.to_csv(tmp_path / "t.csv", index=False)
+    bounds = {}
+    for name, flags in {"a": [0, 40], "b": [0, 40], "c": [1, 40], "d": [0, 80]}.items():
+        out = tmp_path / name
+        argv = ["report", "--predictions", str(tmp_path / "t.csv"), "--out", str(out)]
+        assert main([*argv, f"--seed={flags[0]}", f"--bootstraps={flags[1]}"]) == 0
+        headline = pd.read_csv(out / "tables" / "t_csv_score_headline.csv")
+        bounds[name] = headline["average_precision_low"].item()
+    assert bounds["a"] == bounds["b"] and len(set(bounds.values())) == 3
