@@ -335,3 +335,13 @@ def test_a_planted_gap_has_the_smallest_p_there_is_and_its_null_is_below_it():
     found = max_min_gap(y, s, groups, patients, seed=0, n_replicates=99)
     assert found.p_value == pytest.approx(1 / 100)
     assert found.null_mean < found.null_95 < found.value
+
+
+def test_romano_wolf_steps_down_after_a_rejection_as_worked_by_hand():
+    """The second of two is compared with its own null alone, once the first has left."""
+    null = np.array([[5.0, 0.0], [4.0, 1.0], [3.0, 2.5], [0.0, 0.5]])
+    # 9 is above every maximum (5, 4, 3, .5): 1/5. 2 is reached by its own null once: 2/5, where
+    # the maximum over both would reach it three times: 4/5.
+    assert romano_wolf([9.0, 2.0], null).tolist() == pytest.approx([1 / 5, 2 / 5])
+    # Exchanged, 2 meets the null that reaches it three times: 4/5.
+    assert romano_wolf([2.0, 9.0], null).tolist() == pytest.approx([4 / 5, 1 / 5])
