@@ -205,3 +205,12 @@ def test_every_metric_of_the_catalog_says_what_it_needs_and_keeps_its_range(tabl
         known = values[np.isfinite(values)]
         assert len(known) and metric.low <= known.min() and known.max() <= metric.high, name
     assert len({metric.title for metric in METRICS.values()}) == len(METRICS)
+
+
+@pytest.mark.parametrize("thresholds", [{}, {"youden": None}, {"youden": float("nan")}])
+def test_a_new_metric_of_decisions_is_undefined_without_a_threshold(thresholds):
+    called = Metric(lambda y, s, t: float((s >= t).mean()), "decisions", "called", "")
+    y, s = np.array([0.0, 1.0]), np.array([0.2, 0.7])
+    assert np.isnan(called.of_group(y, s, np.array([True, True]), thresholds))
+    assert np.isnan(called.of_group(y, s, np.array([False, False]), {"youden": 0.5}))
+    assert called.of_group(y, s, np.array([True, True]), {"youden": 0.5}) == 0.5
