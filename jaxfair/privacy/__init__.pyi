@@ -9,6 +9,8 @@ from .ledger import Ledger as Ledger
 from .ledger import LedgerError as LedgerError
 from .noise import gaussian_like as gaussian_like
 from .noise import noise_key_data as noise_key_data
+from .pieces import clipped_sum as clipped_sum
+from .pieces import clipped_sum_vmap as clipped_sum_vmap
 from .plan import PrivacyPlan as PrivacyPlan
 from .plan import make_plan as make_plan
 from .queries import Query as Query
@@ -19,7 +21,5 @@ from .secret import create_secret as create_secret
 from .secret import insecure_secret as insecure_secret
 from .secret import load_secret as load_secret
 from .secret import os_secret as os_secret
-from .sums.clipping import clipped_sum_vmap as clipped_sum_vmap
-from .sums.fast import clipped_sum as clipped_sum
 from .sums.fast import explain as explain
 from .verify import verify_run as verify_run

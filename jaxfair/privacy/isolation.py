@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxfair.errors import InputError
 
-__all__ = ["ROWS", "check", "coupled_rows", "foreign_operations"]
+__all__ = ["ROWS", "check", "coupled_rows", "foreign_operations", "refuse_unknown_operations"]
 
 PyTree = Any
 Fun = Callable[[PyTree, PyTree, jax.Array], PyTree]
@@ -103,6 +103,30 @@ def foreign_operations(fun: Fun, operands: PyTree, example: PyTree) -> set[str]:
     except (TypeError, ValueError, NotImplementedError) as error:
         return {f"cannot be traced: {error}"}
     return set(_operations(jaxpr)) - _ROWWISE
+
+
+def refuse_unknown_operations(fun: Fun, operands: PyTree, example: PyTree) -> None:
+    """Refuses a function with operations that might carry one row into another; runs nothing.
+
+    Stricter than `check`, which asks unknown operations by probes what they do.
+
+    Args:
+      fun: `(operands, example, key) -> pytree` of one example.
+
+    Raises InputError, in one sentence.
+    """
+    try:
+        found = sorted(foreign_operations(fun, operands, example))
+    except NameError as error:
+        if "axis name" not in str(error):
+            raise
+        found = [f"a collective ({error})"]
+    if found:
+        raise InputError(
+            f"The loss uses {', '.join(found)}, by which one example of a batch may reach "
+            "another's gradient, so clipping would bound nobody's influence: write it with "
+            "row-wise operations of jax.lax, or train by jaxfair.fit_private, which probes it."
+        )
 
 
 def _operations(jaxpr: Any) -> Iterator[str]:

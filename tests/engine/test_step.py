@@ -9,10 +9,12 @@ import numpy as np
 import optax
 import pytest
 
+from jaxfair.engine.chunk import abstract_chunk, abstract_randomness, zeros
 from jaxfair.engine.step import make_step
 from jaxfair.errors import InputError
 from jaxfair.privacy import noise, sampling
 from tests.privacy.toy import (
+    SPEC,
     Bench,
     C,
     conv_loss,
@@ -193,3 +195,23 @@ def test_nothing_random_has_a_default_key():
     update = inspect.signature(make_step(method_of(), plan_of(), optax.sgd(1.0),
                                          Bench().mesh, microbatch=1).update)  # fmt: skip
     assert all(p.default is inspect.Parameter.empty for p in update.parameters.values())
+
+
+def test_a_chunk_that_does_not_divide_is_refused_in_one_sentence():
+    for devices, microbatch, rows, said in (
+        (1, 4, 10, "microbatches of 4 do not divide"),
+        (2, 4, 7, "7 rows does not spread evenly over 2 devices"),
+    ):
+        bench = Bench(devices=devices, microbatch=microbatch)
+        chunk = zeros(abstract_chunk(SPEC, rows))
+        keys = zeros(abstract_randomness(bench.assembly.num_leaves))
+        with pytest.raises(InputError, match=said) as caught:
+            bench.assembly.update(bench.start(), chunk, keys)
+        assert "\n" not in str(caught.value)
+
+
+def test_more_rows_than_a_chunk_has_are_refused():
+    bench = Bench(microbatch=4)
+    fields = bench.feed(examples_of(np.ones(9))).fields
+    with pytest.raises(InputError, match="9 rows do not fit into a chunk of 4"):
+        bench.assembly.chunk(fields, range(9))
