@@ -92,6 +92,32 @@ def open(
 
     Raises InputError, in one sentence, where the loss couples examples or is no number, the
     folder is of another config, in use or finished, or the run cannot be replayed.
+
+    >>> import tempfile, numpy as np
+    >>> from jaxfair import engine, privacy
+    >>> x = np.random.default_rng(0).normal(size=(90, 3)).astype("float32")
+    >>> plan = privacy.make_plan(
+    ...     privacy.PrivacyConfig(epsilon=3.0), steps=4, expected_batch_size=20, public_size=45
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     trainer = engine.open(
+    ...         plan,
+    ...         lambda w, example, key: jnp.sum((w - example["x"]) ** 2),
+    ...         optax.sgd(0.1),
+    ...         engine.population_from_ids(np.arange(90) // 2, unit="patient"),
+    ...         {"x": x.__getitem__},
+    ...         folder,
+    ...         spec={"x": jax.ShapeDtypeStruct((3,), np.float32)},
+    ...         params=jnp.zeros(3),
+    ...         options=engine.Options(save_every=2, microbatch=8, progress=False),
+    ...     )
+    ...     with trainer:
+    ...         steps = [released.step for released in trainer.steps()]
+    ...     statement = trainer.statement()
+    >>> steps, statement["unit"], statement["steps"]
+    ([2, 4], 'patient', 4)
+    >>> 2.9 < statement["epsilon"] <= 3.0
+    True
     """
     options = options or Options()
     method = loss if isinstance(loss, Method) else method_from_loss(loss, params)
