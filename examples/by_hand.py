@@ -1,7 +1,6 @@
 """The pieces joined by hand with optax: pay, draw, clip, add noise, divide, update, state.
 
-Three duties are yours then: pay before you draw, draw by the plan alone, and divide by the
-expected batch size. `jaxfair.fit_private` keeps them by itself, and looks for coupled losses.
+Yours are then: pay before you draw, draw by the plan alone, divide by the expected batch size.
 
 python examples/by_hand.py     # about 10 seconds on two cores
 """
@@ -27,11 +26,11 @@ folder, optimizer, w = pathlib.Path(tempfile.mkdtemp()), optax.adam(0.1), jnp.ze
 secret, ledger = create_secret(folder / "secret"), plan.open_ledger(folder / "ledger.jsonl")
 about = {"stage": "train", "population": "made up", "draws": secret.tag("draws", "")}
 state, sums = optimizer.init(w), jax.jit(clipped_sum, static_argnums=0)
+keys = jax.random.split(jax.random.key(0), len(x))  # this loss draws nothing from them
 plan.charge(ledger, **about, first_step=0, steps=plan.steps)  # all of them, before any draw
 for step in range(plan.steps):
     drawn = plan.draw(secret, step, np.full(len(x), -1))
     mask, rows = np.arange(len(x)) < len(drawn), np.resize(drawn, len(x))  # one shape for all
-    keys = jax.random.split(jax.random.key(0), len(x))  # this loss draws nothing from them
     batch = {"x": x[rows], "y": y[rows]}  # what the mask leaves out is padding
     total = sums(loss_fn, w, batch, keys, mask, l2_clip_norm=plan.l2_clip_norm)
     noise = gaussian_like(total, noise_key_data(secret, step, 1), plan.noise_stddev())
