@@ -1,16 +1,19 @@
 """Every example runs as its docstring says, in seconds, and prints what it is for."""
 
 import ast
+import json
 import os
 import pathlib
 import re
 import subprocess
 import sys
+import warnings
 
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+NOTEBOOK = ROOT / "examples" / "own_model.ipynb"
 PRINTS = {  # example -> what its last line must say
     "by_hand": r"epsilon (3\.\d+|4\.00), w \[",
     "check_model": r"largest difference \d\.\de-0[6-9]",
@@ -44,5 +47,25 @@ def test_every_example_is_short_and_says_its_command_and_time(path):
 
 
 def test_every_example_is_in_the_table_of_its_folder():
-    listed = re.findall(r"\((\w+\.py)\)", (ROOT / "examples" / "README.md").read_text("utf-8"))
-    assert sorted(listed) == [path.name for path in EXAMPLES]
+    listed = re.findall(r"\]\((\w+\.\w+)\)", (ROOT / "examples" / "README.md").read_text("utf-8"))
+    assert sorted(listed) == sorted(path.name for path in [*EXAMPLES, NOTEBOOK])
+
+
+def test_the_notebook_stores_no_output():
+    cells = [c for c in json.loads(NOTEBOOK.read_text("utf-8"))["cells"] if "outputs" in c]
+    assert cells and not any(cell["outputs"] or cell["execution_count"] for cell in cells)
+
+
+@pytest.mark.slow
+def test_the_notebook_trains_and_shows_its_progress_and_its_claim(tmp_path, monkeypatch):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the Jupyter packages
+        nbclient = pytest.importorskip("nbclient")
+        nbformat = pytest.importorskip("nbformat")
+        monkeypatch.setenv("PYTHONPATH", str(ROOT))
+        monkeypatch.setenv("TMPDIR", str(tmp_path))
+        notebook = nbformat.read(NOTEBOOK, as_version=4)
+        where = {"metadata": {"path": str(tmp_path)}}
+        nbclient.NotebookClient(notebook, resources=where, timeout=300).execute()
+    text = json.dumps(notebook)
+    assert "50/50" in text and "'unit': 'patient'" in text and "Traceback" not in text
