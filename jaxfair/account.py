@@ -61,7 +61,7 @@ def _by_epsilon(plan: PrivacyPlan) -> str:
     rows = []
     for target in targets:
         sigma = accounting.noise_multiplier_from_epsilon(
-            target, plan.delta, plan.sampling_prob, plan.steps
+            target, plan.delta, plan.priced_prob, plan.steps
         )
         noise = sigma * plan.l2_clip_norm / plan.expected_batch_size
         rows.append((f"{target:g}", f"{sigma:.4f}", f"{noise:.3g}"))

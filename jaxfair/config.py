@@ -1,8 +1,7 @@
 """The door: a config file and its overrides, checked into frozen dataclasses.
 
 A config file is Python with `get_config(arg)`; `file.py:arg` selects a variant and
-`--config.dp.epsilon=4` overrides a field. Everything a person can get wrong ends here, in
-one sentence.
+`--config.dp.epsilon=4` overrides a field. What is wrong ends here, in one sentence.
 """
 
 import dataclasses
@@ -122,12 +121,7 @@ def settings_from_config(config: ConfigDict) -> Settings:
     method = dict(tree["method"])
     method |= {f"{EXTRACTOR}{name}": value for name, value in tree.get("extractor", {}).items()}
     method_name = method.pop("name", None)
-    if method_name not in tuple(METHODS):
-        hint = nearest(str(method_name), METHODS)
-        raise InputError(
-            f"method.name is {method_name!r}; known methods are {', '.join(METHODS)}.{hint}"
-        )
-    method_class = METHODS[method_name].config
+    method_class = _entry("method", method_name, METHODS).config
     data = dict(tree["data"])
     drawn = data.pop("phantom", None)
     checked_data = built(make_data_config, data, "data")
@@ -163,12 +157,16 @@ def _mitigation(fields: Mapping[str, Any]) -> tuple[str, Any]:
     if not name:
         refuse_unknown(fields, (), "mitigation")
         return "", None
-    if name not in MITIGATIONS:
-        raise InputError(
-            f"mitigation.name is {name!r}; known mitigations are {', '.join(MITIGATIONS)}."
-            f"{nearest(str(name), MITIGATIONS)}"
-        )
-    return name, checked(MITIGATIONS[name].config, fields, "mitigation")
+    entry = _entry("mitigation", name, MITIGATIONS)
+    return name, checked(entry.config, fields, "mitigation")
+
+
+def _entry(kind: str, name: Any, table: Mapping[str, Any]) -> Any:
+    """The entry of a table of methods or mitigations."""
+    if name in tuple(table):
+        return table[name]
+    known, hint = ", ".join(table), nearest(str(name), table)
+    raise InputError(f"{kind}.name is {name!r}; known {kind}s are {known}.{hint}")
 
 
 def _checked_tree(config: ConfigDict) -> dict[str, Any]:
@@ -274,8 +272,9 @@ def sections(config: ConfigDict | None = None) -> list[Section]:
     tree = None if config is None else config.to_dict()
     methods = {name: entry.config for name, entry in METHODS.items()}
     found = all_sections(Settings, _PLAIN, _SECTIONS, methods, tree)
-    given = None if tree is None else dict(tree.get("data") or {})
-    return [*found, *_data_sections(given), *(_mitigation_sections() if tree is None else [])]
+    if tree is None:
+        return [*found, *_data_sections(None), *_mitigation_sections()]
+    return found + _data_sections(dict(tree.get("data") or {}))
 
 
 def _mitigation_sections() -> list[Section]:

@@ -8,19 +8,29 @@ import shutil
 import pytest
 
 from jaxfair import account
-from jaxfair.config import load_config, plan_from_settings, settings_from_config
+from jaxfair.config import load_config, settings_from_config
 from jaxfair.errors import InputError
 from jaxfair.files import json_digest
+from jaxfair.privacy.plan import make_plan
+from jaxfair.privacy.queries import Query
 from jaxfair.privacy.statement import COVERED
 from jaxfair.privacy.verify import SCHEMA, verify_run
 from tests.small import CONFIG
 
 
-def make_run(folder: pathlib.Path, **dp) -> pathlib.Path:
+def make_run(folder: pathlib.Path, *, queries=(), group_probs=(), **dp) -> pathlib.Path:
     """The privacy files of a run, made by the plan and the ledger without any training."""
     config = load_config(CONFIG)
     config.update_from_flattened_dict({f"dp.{name}": value for name, value in dp.items()})
-    plan = plan_from_settings(settings_from_config(config))
+    settings = settings_from_config(config)
+    plan = make_plan(
+        settings.dp,
+        steps=settings.train.steps,
+        expected_batch_size=settings.train.expected_batch_size,
+        public_size=settings.data.public_size,
+        queries=queries,
+        group_probs=group_probs,
+    )
     ledger = plan.open_ledger(folder / "ledger.jsonl")
     for first in range(0, plan.steps, 50):
         plan.charge(
@@ -105,6 +115,58 @@ def test_every_key_of_the_statement_is_checked(run, copied, name):
     assert any(name in fault for fault in verify_run(copied))
     write(copied / "privacy.json", statement | {name: "other"})
     assert verify_run(copied), f"{name} was replaced and not found"
+
+
+SEAMS = {"queries": (Query("counts", 1.0, 30.0),), "group_probs": (0.02, 0.1)}
+
+
+@pytest.fixture(scope="module")
+def seamed(tmp_path_factory):
+    """A run with a side query and rates by group."""
+    return make_run(tmp_path_factory.mktemp("seamed"), **SEAMS)
+
+
+def test_a_run_with_side_queries_and_rates_by_group_verifies(seamed, tmp_path):
+    assert verify_run(seamed) == []
+    assert verify_run(make_run(tmp_path, enabled=False, **SEAMS)) == []
+
+
+def test_every_changed_number_of_queries_and_groups_is_found(seamed, tmp_path):
+    folder = pathlib.Path(shutil.copytree(seamed, tmp_path / "copy"))
+    statement = read(seamed / "privacy.json")
+    paths = [path for path in numbers(statement) if path[0] in ("queries", "group_sampling")]
+    assert len(paths) == 2 * 3 + 3 * 3
+    for path in [*paths, ("joint_noise_multiplier",)]:
+        write(folder / "privacy.json", changed(statement, path))
+        assert verify_run(folder), f"{path} was changed and not found"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("queries", [], "queries cannot be read"),
+        ("queries", [{"name": "counts"}], "queries cannot be read"),
+        ("group_sampling", [], "sampling_prob is"),
+        ("group_sampling", [{"group": 0}], "group_sampling cannot be read"),
+    ],
+)
+def test_missing_queries_and_groups_are_found(seamed, tmp_path, name, value, sentence):
+    folder = pathlib.Path(shutil.copytree(seamed, tmp_path / "copy"))
+    write(folder / "privacy.json", read(seamed / "privacy.json") | {name: value})
+    assert any(sentence in fault for fault in verify_run(folder))
+
+
+def test_a_side_query_left_out_and_a_second_of_its_name_are_found(seamed, tmp_path):
+    folder = pathlib.Path(shutil.copytree(seamed, tmp_path / "copy"))
+    statement = read(seamed / "privacy.json")
+    gradient, side = statement["queries"]
+    for listed, sentence in (
+        ([gradient], "joint_noise_multiplier"),
+        ([side], "queries begin with"),
+        ([gradient, side, side], "are named 'counts'"),
+    ):
+        write(folder / "privacy.json", statement | {"queries": listed})
+        assert any(sentence in fault for fault in verify_run(folder))
 
 
 def test_every_changed_number_of_the_ledger_is_found(run, copied):

@@ -1,19 +1,72 @@
 """What a dry run says: shapes, cost, noise, and the way of every parameter leaf."""
 
+import os
+import pathlib
 import re
+import sys
 
+import jax
+import numpy as np
 import pytest
 
-from jaxfair import dryrun
+from jaxfair import dryrun, train
+from jaxfair.config import load_config, method_from_settings, settings_from_config
 from tests.small import small_config
+from tests.test_phantoms import FILMS, FOLDER
+
+MIB = 2**20
+VMAP = {"dp.clipping": "vmap"}
+_WATCHES: list[tuple[str, set[str]]] = []
+
+
+def _hear(event: str, args: tuple) -> None:
+    """Notes every path below a watched folder that Python is about to open, list or make."""
+    for root, seen in _WATCHES:
+        for value in args:
+            if isinstance(value, str | bytes | os.PathLike):
+                path = os.path.abspath(os.fsdecode(value))
+                if path == root or path.startswith(root + os.sep):
+                    seen.add(f"{event} {path}")
 
 
 @pytest.fixture(scope="module")
-def lines(tmp_path_factory):
-    config = small_config(tmp_path_factory.mktemp("nothing"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dryrun, "_memory", lambda *a: 0)  # it compiles the step
-        return dryrun.describe(config, num_devices=1).splitlines()
+def watch():
+    """`watch(folder)` returns the set of what is touched there from now on.
+
+    An audit hook cannot be taken away, so there is one, and it hears nothing after the module.
+    """
+    sys.addaudithook(_hear)
+
+    def start(folder: pathlib.Path) -> set[str]:
+        seen: set[str] = set()
+        _WATCHES.append((os.path.abspath(folder), seen))
+        return seen
+
+    yield start
+    _WATCHES.clear()
+
+
+@pytest.fixture(scope="module")
+def dry(tmp_path_factory, watch):
+    """(lines, what was touched below the folder of the data, its files afterwards)."""
+    home = tmp_path_factory.mktemp("untouched")
+    config = small_config(home)
+    (home / "phantoms").mkdir()
+    (home / "phantoms" / "image.dcm").write_bytes(b"nobody reads me")
+    touched = watch(home)
+    lines = dryrun.describe(config, num_devices=1).splitlines()
+    seen = set(touched)
+    return lines, seen, sorted(str(path.relative_to(home)) for path in home.rglob("*"))
+
+
+@pytest.fixture(scope="module")
+def lines(dry):
+    return dry[0]
+
+
+def mebibytes(lines) -> float:
+    (found,) = [m for line in lines if (m := re.match(r" *memory\D*([\d,]+) MiB", line))]
+    return float(found[1].replace(",", ""))
 
 
 def test_every_leaf_is_listed_with_its_way(lines):
@@ -29,14 +82,65 @@ def test_every_leaf_is_listed_with_its_way(lines):
     )
 
 
-def test_no_data_is_touched(lines, tmp_path):
+def test_no_data_is_touched(dry):
+    lines, touched, files = dry
     assert lines[-1] == "No data was touched."
-    assert not list(tmp_path.iterdir())
+    assert touched == set()
+    assert files == ["phantoms", "phantoms/image.dcm"]
 
 
-@pytest.mark.parametrize("override", [{"dp__enabled": False}, {"dp__clipping": "vmap"}])
-def test_other_ways_of_summing_have_no_leaves_to_list(tmp_path, monkeypatch, override):
-    monkeypatch.setattr(dryrun, "_memory", lambda *a: 0)
-    text = dryrun.describe(small_config(tmp_path, **override), num_devices=1)
+def test_the_watch_that_finds_no_data_touched_does_hear(tmp_path, watch):
+    seen = watch(tmp_path)
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "file").write_text("x")
+    list((tmp_path / "made").iterdir())
+    assert {entry.split()[0] for entry in seen} >= {"os.mkdir", "open"}
+    assert any(entry.startswith(("os.listdir", "os.scandir")) for entry in seen)
+
+
+def test_the_memory_is_that_of_a_step_that_was_compiled(lines, tmp_path):
+    """Above what must be held: parameters, optimiser, frozen part, the features of a microbatch."""
+    settings = settings_from_config(small_config(tmp_path))
+    method = method_from_settings(settings)
+    params, frozen = jax.eval_shape(
+        lambda key: method.init(key, settings.data.spec), jax.random.key(0)
+    )
+    example = jax.eval_shape(method.prepare, frozen, settings.data.spec)
+    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((params, frozen)))
+    batch = sum(s.size * np.dtype(s.dtype).itemsize for s in jax.tree.leaves(example))
+    least = (held + settings.dp.microbatch * batch) / MIB
+    assert least < mebibytes(lines) < 200 * least
+
+
+def small_probe(folder: pathlib.Path, **overrides):
+    """A head on fixed features: little to compile."""
+    config = load_config(f"{FOLDER / 'derm_probe'}.py:phantom")
+    with config.unlocked():
+        config.data.root = str(folder / "phantoms")
+        config.update_from_flattened_dict(FILMS | overrides)
+    return config
+
+
+def test_the_memory_grows_with_the_microbatch(tmp_path):
+    small, large = (
+        dryrun.describe(small_probe(tmp_path, **VMAP | {"dp.microbatch": size}), num_devices=1)
+        for size in (16, 512)
+    )
+    assert mebibytes(large.splitlines()) > 4 * mebibytes(small.splitlines())
+
+
+@pytest.mark.parametrize("override", [{"dp.enabled": False}, VMAP])
+def test_other_ways_of_summing_have_no_leaves_to_list(tmp_path, override):
+    text = dryrun.describe(small_probe(tmp_path, **override), num_devices=1)
     assert "leaves:" not in text
-    assert ("none (dp.enabled=False)" in text) == ("dp__enabled" in override)
+    assert ("none (dp.enabled=False)" in text) == ("dp.enabled" in override)
+
+
+def test_the_command_prints_the_plan_and_makes_no_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    line = [f"--config.{name}={value}" for name, value in (FILMS | {"dp.enabled": False}).items()]
+    asked = ["--config", f"{FOLDER / 'derm_probe'}.py:phantom", "--devices=1", "--dry-run"]
+    assert train.main(["train", *asked, *line, f"--workdir={tmp_path / 'run'}"]) == 0
+    text = capsys.readouterr().out
+    assert "derm_probe_phantom: linear_probe on 1 x" in text and "No data was touched." in text
+    assert not any(tmp_path.iterdir())

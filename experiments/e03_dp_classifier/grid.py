@@ -26,6 +26,7 @@ from ml_collections import ConfigDict
 from jaxfair import files, train
 from jaxfair.config import parse_command
 from jaxfair.errors import InputError
+from jaxfair.privacy import release
 from jaxfair.report import plots
 from jaxfair.run.folder import RunFolder
 from jaxfair.run.log import progress_bar
@@ -77,7 +78,7 @@ def run(
     configs = {cell: config_of(cell, config, overrides) for cell in cells}
     with progress_bar(len(cells), what="grid", unit="run", hidden=not progress) as bar:
         for cell in cells:
-            bar.set_postfix_str(cell.name)
+            bar.set_postfix_str(release.line("{name}", name=cell.name))
             folder = out / "runs" / cell.name
             if not RunFolder(folder).finished():
                 train.run(configs[cell], folder, progress=False)

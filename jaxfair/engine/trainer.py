@@ -35,6 +35,7 @@ from jaxfair.engine.population import Population
 from jaxfair.engine.stages import ends_of, enter, kept, restore, stages_of
 from jaxfair.engine.step import DEFAULT_MICROBATCH
 from jaxfair.methods.base import Method, PyTree, method_from_loss
+from jaxfair.privacy import release
 from jaxfair.privacy.ledger import BudgetExceeded
 from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.privacy.statement import COVERED
@@ -184,7 +185,7 @@ class Trainer:
         """Returns privacy.json as it stands now: what is promised, to whom, and by what."""
         people, private, source = self._population, self.plan.private, self._books.secret.source
         grade = {"os": "private", "insecure_seed": "research"}[source] if private else "none"
-        return self.plan.statement(self._books.ledger, self.step) | {
+        own = {
             "unit": people.unit,
             "covered": COVERED.format(unit=people.unit),
             "population": people.name,
@@ -195,6 +196,8 @@ class Trainer:
             "seed": self._options.seed,
             "config_digest": files.json_digest(json.loads(self.folder.config.read_text())),
         }
+        told = self.plan.statement(self._books.ledger, self.step) | own
+        return dict(release.allowed("privacy.json", told))
 
     def close(self) -> None:
         """Ends the training: writes privacy.json, which says so, and forgets the secret."""
@@ -248,7 +251,7 @@ class Trainer:
             self._books.ledger,
             stage=f"train {self._stage + 1}" if self._stage else "train",
             population=self._population.name,
-            draws=self._books.secret.tag("draws", ""),
+            draws=self._books.secret,
             first_step=first,
             steps=count,
         )

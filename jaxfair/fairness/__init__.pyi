@@ -2,12 +2,11 @@ from . import calibration as calibration
 from . import contrasts as contrasts
 from . import metrics as metrics
 from . import parity as parity
-from .bootstrap import Interval as Interval
-from .bootstrap import patient_bootstrap as patient_bootstrap
+from .catalog import METRICS as METRICS
+from .catalog import Metric as Metric
 from .compare import private_against_plain as private_against_plain
 from .compare import two_source as two_source
 from .delong import auroc_estimate as auroc_estimate
-from .delong import delong_test as delong_test
 from .frame import GroupFrame as GroupFrame
 from .gaps import Gap as Gap
 from .gaps import max_min_gap as max_min_gap

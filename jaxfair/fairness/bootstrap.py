@@ -1,91 +1,27 @@
 """Bootstrap over patients: whole patients are drawn, with all of their images.
 
-`patient_bootstrap` takes any function of rows. `TableBootstrap` computes the metrics of
-many groups at once from one draw, fast enough for 200,000 images.
+`TableBootstrap` computes the metrics of many groups at once from one draw, fast enough for
+200,000 images where a metric follows from counts; any other function is called on the rows drawn.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import scipy.stats
 
 from jaxfair.fairness import metrics, thresholds
+from jaxfair.fairness.catalog import Metric
 
-__all__ = [
-    "Interval",
-    "TableBootstrap",
-    "bca_interval",
-    "patient_bootstrap",
-    "patient_weights",
-    "percentile_interval",
-    "studentised_interval",
-]
+__all__ = ["Replicate", "TableBootstrap", "patient_weights", "percentile_interval"]
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-Statistic = Callable[[Ints], float]
-
-
-class Interval(NamedTuple):
-    """An estimate between two bounds; NaN where undefined."""
-
-    value: float
-    low: float
-    high: float
 
 
 def patient_weights(n_patients: int, rng: np.random.Generator) -> Ints:
     """Returns how often each patient is drawn in one resample of n_patients patients."""
     return np.bincount(rng.integers(0, n_patients, n_patients), minlength=n_patients)
-
-
-def patient_bootstrap(
-    statistic: Statistic,
-    patients: npt.ArrayLike,
-    *,
-    seed: int,
-    n_bootstrap: int = 2000,
-    kind: str = "percentile",
-    standard_error: Statistic | None = None,
-    level: float = 0.95,
-) -> Interval:
-    """Returns a patient-cluster bootstrap interval of any statistic of rows.
-
-    Args:
-      statistic: from (m,) row positions, repeats allowed, to a number; NaN if undefined.
-      patients: (n,) codes 0..p-1 of the rows.
-      seed: of numpy's default_rng; the same seed gives the same interval.
-      n_bootstrap: number of resamples.
-      kind: `percentile`, `bca` (bias and acceleration; p further evaluations without one
-        patient each) or `studentised` (needs `standard_error`, of the same rows).
-      standard_error: the statistic's standard error from row positions.
-      level: coverage aimed at.
-
-    Raises:
-      ValueError: for an unknown kind, or `studentised` without `standard_error`.
-    """
-    if kind not in ("percentile", "bca", "studentised"):
-        raise ValueError(f"kind is percentile, bca or studentised, got {kind!r}.")
-    if kind == "studentised" and standard_error is None:
-        raise ValueError("A studentised interval needs standard_error, a function of rows.")
-    rows_of = _rows_by_patient(np.asarray(patients, dtype=np.int64))
-    everyone = np.concatenate(rows_of)
-    value = statistic(everyone)
-    rng = np.random.default_rng(seed)
-    draws = [_draw(rows_of, rng) for _ in range(n_bootstrap)]
-    replicates = np.array([statistic(rows) for rows in draws])
-    if kind == "percentile":
-        return Interval(value, *percentile_interval(replicates, level))
-    if kind == "bca":
-        without = [np.concatenate(rows_of[:i] + rows_of[i + 1 :]) for i in range(len(rows_of))]
-        jackknife = np.array([statistic(rows) for rows in without])
-        return Interval(value, *bca_interval(value, replicates, jackknife, level))
-    assert standard_error is not None
-    errors = np.array([standard_error(rows) for rows in draws])
-    bounds = studentised_interval(value, standard_error(everyone), replicates, errors, level)
-    return Interval(value, *bounds)
 
 
 def percentile_interval(replicates: Array, level: float = 0.95) -> tuple[float, float]:
@@ -101,45 +37,22 @@ def percentile_interval(replicates: Array, level: float = 0.95) -> tuple[float, 
     return (float(low), float(high)) if low < high else (float("nan"), float("nan"))
 
 
-def bca_interval(
-    value: float, replicates: Array, jackknife: Array, level: float = 0.95
-) -> tuple[float, float]:
-    """Returns Efron's bias-corrected and accelerated interval (Efron & Tibshirani 1993, 14.10).
+class Replicate(NamedTuple):
+    """What one draw of patients gives for the groups of one partition.
 
-    Args:
-      value: the estimate.
-      replicates: (B,) bootstrap values.
-      jackknife: (p,) values without one patient each, for the acceleration.
-      level: coverage aimed at.
+    Attributes:
+      precision: (groups,) average precision.
+      counts: arrays (rules + 1, groups); the last row calls everyone positive.
+      others: name -> (groups,), of the metrics that are called as they are.
     """
-    defined = replicates[np.isfinite(replicates)]
-    if len(defined) < 0.9 * len(replicates) or not len(defined) or not np.isfinite(value):
-        return float("nan"), float("nan")
-    below = (defined < value).mean() + (defined == value).mean() / 2
-    bias = scipy.stats.norm.ppf(np.clip(below, 1e-6, 1 - 1e-6))
-    pull = np.nanmean(jackknife) - jackknife[np.isfinite(jackknife)]
-    spread = (pull**2).sum()
-    acceleration = (pull**3).sum() / (6 * spread**1.5) if spread > 0 else 0.0
-    z = bias + scipy.stats.norm.ppf([0.5 - level / 2, 0.5 + level / 2])
-    shares = scipy.stats.norm.cdf(bias + z / (1 - acceleration * z))
-    low, high = np.quantile(defined, shares)
-    return float(low), float(high)
 
-
-def studentised_interval(
-    value: float, error: float, replicates: Array, errors: Array, level: float = 0.95
-) -> tuple[float, float]:
-    """Returns the bootstrap-t interval; replicates without a positive error are left out."""
-    usable = np.isfinite(replicates) & (errors > 0)
-    if usable.sum() < 0.9 * len(replicates) or not usable.any():
-        return float("nan"), float("nan")
-    ratios = (replicates[usable] - value) / errors[usable]
-    high, low = np.quantile(ratios, [0.5 - level / 2, 0.5 + level / 2])
-    return float(value - low * error), float(value - high * error)
+    precision: Array
+    counts: metrics.Counts
+    others: dict[str, Array]
 
 
 class TableBootstrap:
-    """Replicates of average precision and of all rates, for many groups from one draw.
+    """Replicates of average precision, of all rates and of further metrics, for many groups.
 
     Validation patients are drawn too, and the thresholds fitted again on each draw
     (protocol S6), unless there are none: then the `fixed` thresholds hold throughout.
@@ -150,6 +63,7 @@ class TableBootstrap:
       rules: threshold rules.
       validation: (y_true, y_score, patients) of the validation rows, or None.
       fixed: thresholds by rule, of the point estimates; NaN where there is none.
+      others: further metrics by name, called for every group on the rows that were drawn.
     """
 
     def __init__(
@@ -162,12 +76,14 @@ class TableBootstrap:
         rules: Sequence[str],
         validation: tuple[Array, Array, Ints] | None,
         fixed: Sequence[float],
+        others: Mapping[str, Metric] | None = None,
     ) -> None:
         order = np.argsort(y_score, kind="stable")
         self._y, self._score, self._codes = y_true[order], y_score[order], patients[order]
         self._rules, self._fixed = tuple(rules), list(fixed)
         self.n_patients = int(patients.max()) + 1
-        codes = [partition[order] for partition in partitions]
+        self._others = dict(others or {})
+        self._groups = codes = [partition[order] for partition in partitions]
         self.sizes = [int(code.max()) + 1 for code in codes]
         cells, members = np.unique(np.stack(codes), axis=1, return_inverse=True)
         self._cells = cells
@@ -175,24 +91,36 @@ class TableBootstrap:
         self._precisions = [_Precision(self._y, self._score, code) for code in codes]
         self._validation = None if validation is None else _Validation(*validation)
 
-    def point(self) -> tuple[list[Array], list[metrics.Counts]]:
-        """Returns average precision by partition and counts by partition for the data as is."""
-        ones = np.ones(len(self._y), dtype=np.int64)
-        return [p(ones) for p in self._precisions], self._counts(ones, self._fixed)
+    def point(self) -> list[Replicate]:
+        """Returns the values of the data as they are, one Replicate for each partition."""
+        return self._all(np.ones(len(self._y), dtype=np.int64), self._fixed)
 
-    def replicates(
-        self, n_bootstrap: int, seed: int
-    ) -> Iterator[tuple[list[Array], list[metrics.Counts]]]:
-        """Yields what `point` returns, for redrawn patients.
-
-        The arrays of counts have shape (rules + 1, groups), where the last row calls everyone
-        positive; those of precision have shape (groups,).
-        """
+    def replicates(self, n_bootstrap: int, seed: int) -> Iterator[list[Replicate]]:
+        """Yields what `point` returns, for redrawn patients."""
         rng = np.random.default_rng(seed)
         for _ in range(n_bootstrap):
             fitted = self._refitted(rng)
-            weights = patient_weights(self.n_patients, rng)[self._codes]
-            yield [p(weights) for p in self._precisions], self._counts(weights, fitted)
+            yield self._all(patient_weights(self.n_patients, rng)[self._codes], fitted)
+
+    def _all(self, weights: Ints, fitted: Sequence[float]) -> list[Replicate]:
+        precisions = [p(weights) for p in self._precisions]
+        counts = self._counts(weights, fitted)
+        others = [self._called(weights, fitted, i) for i in range(len(self.sizes))]
+        return [Replicate(*parts) for parts in zip(precisions, counts, others, strict=True)]
+
+    def _called(self, weights: Ints, fitted: Sequence[float], partition: int) -> dict[str, Array]:
+        """The further metrics of every group, each called on the rows as often as they count."""
+        if not self._others:
+            return {}
+        rows = np.repeat(np.arange(len(weights)), weights)
+        y, s, groups = self._y[rows], self._score[rows], self._groups[partition][rows]
+        at = dict(zip(self._rules, fitted, strict=True))
+        return {
+            name: np.array(
+                [metric.of_group(y, s, groups == g, at) for g in range(self.sizes[partition])]
+            )
+            for name, metric in self._others.items()
+        }
 
     def _refitted(self, rng: np.random.Generator) -> list[float]:
         if self._validation is None:
@@ -274,14 +202,3 @@ class _Validation:
     def fit(self, rules: Sequence[str], rng: np.random.Generator) -> list[float]:
         weights = patient_weights(self._n_patients, rng).astype(float)[self._codes]
         return self._sorted.fit_many(rules, weights)
-
-
-def _rows_by_patient(codes: Ints) -> list[Ints]:
-    order = np.argsort(codes, kind="stable")
-    edges = np.flatnonzero(np.diff(codes[order])) + 1
-    return [np.asarray(part) for part in np.split(order, edges)]
-
-
-def _draw(rows_of: Sequence[Ints], rng: np.random.Generator) -> Ints:
-    chosen = rng.integers(0, len(rows_of), len(rows_of))
-    return np.concatenate([rows_of[i] for i in chosen])

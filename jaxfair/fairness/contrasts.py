@@ -17,7 +17,7 @@ from jaxfair.fairness.groups import group_labels
 from jaxfair.fairness.multiplicity import bootstrap_sums, holm, romano_wolf
 from jaxfair.fairness.predictions import checked, patient_codes
 
-__all__ = ["COLUMNS", "group_contrasts", "mix_weights", "standardised_auroc"]
+__all__ = ["COLUMNS", "group_contrasts", "mix_weights"]
 
 COLUMNS = (
     "attribute",
@@ -90,18 +90,6 @@ def group_contrasts(
     table = _tested(table, found, np.array(tested), n_bootstrap, np.random.default_rng(seed))
     table = table.assign(flagged=table["p_corrected"] <= 1 - level, images=images)
     return _shown_once(table)[list(COLUMNS)]
-
-
-def standardised_auroc(
-    rows: pd.DataFrame, inside: Bools, control: str | None = "view"
-) -> tuple[Estimate, Estimate]:
-    """Returns the AUROC of the rows inside, and of all others, at the same mix of strata.
-
-    Within each label the rows of either side are weighted to the pooled shares of the column
-    `control`, over the strata that both sides have. The influences run over all patients of
-    `rows`.
-    """
-    return _Rows(rows, control).sides(inside)
 
 
 class _Rows:

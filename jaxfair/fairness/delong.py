@@ -18,7 +18,6 @@ __all__ = [
     "arcsine_interval",
     "auroc_estimate",
     "covariance",
-    "delong_test",
     "difference",
     "logit_interval",
     "mann_whitney_estimate",
@@ -201,19 +200,6 @@ def t_interval(estimate: Estimate, level: float = 0.95) -> tuple[float, float]:
         return float("nan"), float("nan")
     half = _t_quantile(level, estimate.df) * estimate.se
     return estimate.value - half, estimate.value + half
-
-
-def delong_test(first: Estimate, second: Estimate) -> tuple[float, float]:
-    """Returns (z, two-sided p) of the difference by the normal law, as DeLong et al. do.
-
-    Paired if both hold the same patients in the same order, unpaired if no patient is in both
-    (`difference`). For clusters prefer `t_interval(difference(...))`.
-    """
-    gap = difference(first, second)
-    if not gap.variance > 0:
-        return float("nan"), float("nan")
-    z = gap.value / gap.se
-    return float(z), float(2 * scipy.stats.norm.sf(abs(z)))
 
 
 def _placements(points: Array, others: Array, weights: Array) -> Array:

@@ -1,23 +1,26 @@
 """GroupFrame: one metric by group, with its counts, its worst group and its gaps."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from jaxfair.errors import InputError
+from jaxfair.fairness.catalog import metric_named
 from jaxfair.fairness.groups import OVERALL, group_labels
 from jaxfair.fairness.predictions import checked
 from jaxfair.schema import UNKNOWN
 
-__all__ = ["MIN_LABEL", "MIN_PATIENTS", "GroupFrame", "enough_patients", "too_few"]
+__all__ = ["MIN_LABEL", "MIN_PATIENTS", "GroupFrame", "MetricFn", "enough_patients", "too_few"]
 
 MIN_PATIENTS = 50
 MIN_LABEL = 10
 """Below 50 patients, or 10 patients of either label, a group is 'too few' (protocol S3)."""
 
-Metric = Callable[[npt.NDArray[np.float64], npt.NDArray[np.float64]], float]
+MetricFn = Callable[[npt.NDArray[np.float64], npt.NDArray[np.float64]], float]
 
 
 class GroupFrame:
@@ -29,9 +32,8 @@ class GroupFrame:
     Args:
       predictions: rows of one task (see `predictions.checked`).
       attribute: a column, or an intersection such as 'sex x age_group'.
-      control: column whose strata are kept apart in `stratified` and `standardised` (view,
-        scanner).
       split: which rows; None takes all.
+      thresholds: {rule: threshold or None} for metrics of decisions by name.
 
     >>> rows = pd.DataFrame({"y_true": [0, 1, 1], "y_score": [.1, .9, .3], "sex": ["F", "F", "M"]})
     >>> frame = GroupFrame(rows, "sex")
@@ -44,14 +46,14 @@ class GroupFrame:
         predictions: pd.DataFrame,
         attribute: str = OVERALL,
         *,
-        control: str | None = None,
         split: str | None = "test",
+        thresholds: Mapping[str, Any] | None = None,
     ) -> None:
         rows = checked(predictions)
         if rows["task"].nunique() > 1:
             raise ValueError(f"A GroupFrame holds one task, got {sorted(rows['task'].unique())}.")
         self.rows = rows if split is None else rows[rows["split"] == split].reset_index(drop=True)
-        self.attribute, self.control = attribute, control
+        self.attribute, self.thresholds = attribute, thresholds
         self.labels = group_labels(self.rows, attribute)
         self.groups: list[str] = sorted(set(self.labels), key=lambda name: (UNKNOWN in name, name))
 
@@ -71,30 +73,40 @@ class GroupFrame:
         """Returns the rows of one group."""
         return self.rows[self.labels == group]
 
-    def overall(self, metric: Metric) -> float:
+    def overall(self, metric: MetricFn | str) -> float:
         """Returns the metric on all rows."""
-        return _apply(metric, self.rows)
+        return self._of(metric, np.ones(len(self.rows), dtype=bool))
 
-    def by_group(self, metric: Metric) -> pd.Series:
+    def by_group(self, metric: MetricFn | str) -> pd.Series:
         """Returns the metric of each group; NaN where it is undefined."""
-        return pd.Series(
-            {g: _apply(metric, self.rows[self.labels == g]) for g in self.groups}, dtype=float
-        )
+        return pd.Series({g: self._of(metric, self.labels == g) for g in self.groups}, dtype=float)
 
-    def to_rest(self, metric: Metric) -> pd.Series:
+    def to_rest(self, metric: MetricFn | str) -> pd.Series:
         """Returns each group's metric minus that of all rows outside it."""
-        rest = {g: _apply(metric, self.rows[self.labels != g]) for g in self.groups}
+        rest = {g: self._of(metric, self.labels != g) for g in self.groups}
         return self.by_group(metric) - pd.Series(rest, dtype=float)
 
-    def worst(self, metric: Metric, *, higher_is_better: bool = True) -> tuple[str, float]:
-        """Returns the name and value of the worst group that has enough patients, or ('', NaN)."""
+    def worst(
+        self, metric: MetricFn | str, *, higher_is_better: bool | None = None
+    ) -> tuple[str, float]:
+        """Returns the name and value of the worst group that has enough patients, or ('', NaN).
+
+        Which end is worse stands in METRICS; of a function, lower is worse unless said.
+        """
+        if higher_is_better is None:
+            named = isinstance(metric, str)
+            higher_is_better = metric_named(str(metric)).higher_is_better if named else True
+        if higher_is_better is None:
+            raise InputError(
+                f"Of {metric!r} neither end is worse; say which with higher_is_better."
+            )
         values = self._comparable(metric)
         if values.empty:
             return "", float("nan")
         place = int(values.argmin() if higher_is_better else values.argmax())
         return str(values.index[place]), float(values.iloc[place])
 
-    def gap(self, metric: Metric) -> float:
+    def gap(self, metric: MetricFn | str) -> float:
         """Returns max - min over the groups with enough patients; NaN with fewer than two.
 
         A gap is never zero by chance alone: read it beside its null (gaps.py).
@@ -102,43 +114,22 @@ class GroupFrame:
         values = self._comparable(metric)
         return float(values.max() - values.min()) if len(values) > 1 else float("nan")
 
-    def ratio(self, metric: Metric) -> float:
-        """Returns min / max over the groups with enough patients; NaN with fewer than two."""
-        values = self._comparable(metric)
-        if len(values) < 2 or not values.max() > 0:
-            return float("nan")
-        return float(values.min() / values.max())
-
-    def stratified(self, metric: Metric) -> pd.DataFrame:
-        """Returns the metric by group (rows) within each stratum of `control` (columns)."""
-        strata = self._strata()
-        return pd.DataFrame(
-            {
-                stratum: {
-                    g: _apply(metric, self.rows[(self.labels == g) & (strata == stratum)])
-                    for g in self.groups
-                }
-                for stratum in sorted(set(strata))
-            }
-        )
-
-    def standardised(self, metric: Metric) -> pd.Series:
-        """Returns the metric of each group averaged over strata in their pooled proportions.
-
-        NaN for a group in which the metric is undefined in a stratum: nothing is guessed.
-        """
-        strata = pd.Series(self._strata())
-        shares = strata.value_counts(normalize=True).sort_index()
-        return self.stratified(metric).mul(shares, axis=1).sum(axis=1, skipna=False)
-
-    def _comparable(self, metric: Metric) -> pd.Series:
+    def _comparable(self, metric: MetricFn | str) -> pd.Series:
         enough = [name for name in self.groups if name not in self.too_few]
         return self.by_group(metric)[enough].dropna()
 
-    def _strata(self) -> npt.NDArray[np.object_]:
-        if self.control is None:
-            raise ValueError("Give GroupFrame(control=...) the column whose strata to keep apart.")
-        return group_labels(self.rows, self.control)
+    def _of(self, metric: MetricFn | str, inside: npt.NDArray[np.bool_]) -> float:
+        y = self.rows["y_true"].to_numpy(dtype=float)
+        s = self.rows["y_score"].to_numpy(dtype=float)
+        if not isinstance(metric, str):
+            return float(metric(y[inside], s[inside])) if inside.any() else float("nan")
+        line = metric_named(metric)
+        if line.needs == "decisions" and self.thresholds is None:
+            raise InputError(
+                f"The metric {metric!r} is about decisions; give GroupFrame(thresholds=...) with"
+                f" a threshold for {line.rule!r}, such as fit_thresholds finds on validation rows."
+            )
+        return line.of_group(y, s, inside, self.thresholds or {})
 
 
 def too_few(counts: pd.DataFrame) -> pd.Series:
@@ -161,11 +152,3 @@ def _counts(rows: pd.DataFrame) -> dict[str, int]:
         "patients_positive": rows.loc[positive, "patient_id"].nunique(),
         "patients_negative": rows.loc[~positive, "patient_id"].nunique(),
     }
-
-
-def _apply(metric: Metric, rows: pd.DataFrame) -> float:
-    if rows.empty:
-        return float("nan")
-    return float(
-        metric(rows["y_true"].to_numpy(dtype=float), rows["y_score"].to_numpy(dtype=float))
-    )

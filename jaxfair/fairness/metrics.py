@@ -1,10 +1,14 @@
 """Plain metrics `f(y_true, y_score[, threshold]) -> float`; undefined is NaN, never a number.
 
+A new metric is a function here and a line in catalog.py, which fairness.csv, GroupFrame and the
+report follow.
+
 `y_true` is (n,) of 0 and 1, `y_score` is (n,) finite, higher means more abnormal. A score
 at the threshold counts as positive (`y_score >= threshold`, scikit-learn's convention).
 Groups are sliced elsewhere (frame.py).
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,8 +26,6 @@ __all__ = [
     "confusion",
     "f1",
     "fpr",
-    "fpr_at_tpr",
-    "mean_score",
     "missed_per_1000",
     "npv",
     "overdiagnosis",
@@ -34,7 +36,6 @@ __all__ = [
     "sauroc",
     "sensitivity",
     "specificity",
-    "tpr_at_fpr",
     "underdiagnosis",
 ]
 
@@ -90,28 +91,6 @@ def average_precision(y_true: npt.ArrayLike, y_score: npt.ArrayLike) -> float:
     if not 0 < y.sum() < len(y):
         return float("nan")
     return float(sklearn.metrics.average_precision_score(y, s))
-
-
-def tpr_at_fpr(y_true: npt.ArrayLike, y_score: npt.ArrayLike, max_fpr: float = 0.05) -> float:
-    """Returns the highest true-positive rate whose false-positive rate is at most `max_fpr`.
-
-    The threshold is chosen on these very rows; for a report fit it on validation
-    (thresholds.py, rule 'fpr@0.05') and use `sensitivity`.
-    """
-    y, s = _pair(y_true, y_score)
-    if not 0 < y.sum() < len(y):
-        return float("nan")
-    rates = sklearn.metrics.roc_curve(y, s, drop_intermediate=False)
-    return float(rates[1][rates[0] <= max_fpr].max())
-
-
-def fpr_at_tpr(y_true: npt.ArrayLike, y_score: npt.ArrayLike, min_tpr: float = 0.95) -> float:
-    """Returns the lowest false-positive rate whose true-positive rate is at least `min_tpr`."""
-    y, s = _pair(y_true, y_score)
-    if not 0 < y.sum() < len(y):
-        return float("nan")
-    rates = sklearn.metrics.roc_curve(y, s, drop_intermediate=False)
-    return float(rates[0][rates[1] >= min_tpr].min())
 
 
 class Counts(NamedTuple):
@@ -196,13 +175,7 @@ def prevalence(y_true: npt.ArrayLike, y_score: npt.ArrayLike) -> float:
     return float(y.mean()) if len(y) else float("nan")
 
 
-def mean_score(y_true: npt.ArrayLike, y_score: npt.ArrayLike) -> float:
-    """Returns the mean score of positives and negatives together; NaN without rows."""
-    _, s = _pair(y_true, y_score)
-    return float(s.mean()) if len(s) else float("nan")
-
-
-RATES = {
+RATES: dict[str, Callable[[Counts], tuple[Any, Any]]] = {
     "sensitivity": lambda c: (c.tp, c.tp + c.fn),
     "specificity": lambda c: (c.tn, c.fp + c.tn),
     "fpr": lambda c: (c.fp, c.fp + c.tn),
@@ -214,6 +187,7 @@ RATES = {
     "f1": lambda c: (2 * c.tp, 2 * c.tp + c.fp + c.fn),
     "positive_rate": lambda c: (c.tp + c.fp, c.tp + c.fn + c.fp + c.tn),
     "missed_per_1000": lambda c: (1000 * c.fn, c.tp + c.fn + c.fp + c.tn),
+    "prevalence": lambda c: (c.tp + c.fn, c.tp + c.fn + c.fp + c.tn),
 }
 """Numerator and denominator of each rate, from counts of any shape."""
 

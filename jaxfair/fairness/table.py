@@ -8,13 +8,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from jaxfair.fairness import metrics
-from jaxfair.fairness.bootstrap import TableBootstrap, percentile_interval
+from jaxfair.fairness.bootstrap import Replicate, TableBootstrap, percentile_interval
+from jaxfair.fairness.catalog import METRICS, Metric
 from jaxfair.fairness.delong import Estimate, logit_interval, mann_whitney_estimate
 from jaxfair.fairness.groups import OVERALL, group_labels
 from jaxfair.fairness.predictions import ATTRIBUTES, checked, patient_codes
 from jaxfair.fairness.thresholds import RULES, fit_thresholds
 
-__all__ = ["COLUMNS", "METRICS", "fairness_table", "fit_thresholds"]
+__all__ = ["COLUMNS", "fairness_table", "fit_thresholds"]
 
 COLUMNS = (
     "task",
@@ -30,23 +31,11 @@ COLUMNS = (
     "n_positive",
 )
 
-_RANKED = ("auroc", "sauroc", "bpsn")
-_AT_RULE = {
-    "sensitivity": ("youden", "sensitivity"),
-    "specificity": ("youden", "specificity"),
-    "ppv": ("youden", "ppv"),
-    "npv": ("youden", "npv"),
-    "underdiagnosis": ("youden", "underdiagnosis"),
-    "overdiagnosis": ("youden", "overdiagnosis"),
-    "accuracy": ("youden", "accuracy"),
-    "f1": ("youden", "f1"),
-    "positive_rate": ("youden", "positive_rate"),
-    "missed_per_1000": ("youden", "missed_per_1000"),
-    "tpr_at_fpr_0.05": ("fpr@0.05", "sensitivity"),
-    "fpr_at_tpr_0.95": ("sens@0.95", "fpr"),
-}
-METRICS = (*_RANKED, "average_precision", "prevalence", *_AT_RULE)
-"""The metrics of the table: ranked by Obuchowski's logit-t interval, the rest by bootstrap."""
+_RANKED = {metrics.auroc: "auroc", metrics.sauroc: "sauroc", metrics.bpsn: "bpsn"}
+"""Functions that compare two sides, with Obuchowski's logit-t interval; the rest by bootstrap."""
+
+_RATES = {getattr(metrics, name): name for name in metrics.RATES}
+"""Functions that follow from counts, which the bootstrap has for all groups at once."""
 
 Array = npt.NDArray[np.float64]
 
@@ -59,7 +48,7 @@ def fairness_table(
     seed: int = 0,
     n_bootstrap: int = 1000,
 ) -> pd.DataFrame:
-    """Returns every metric of every group on the test rows, one row each.
+    """Returns every metric of METRICS for every group on the test rows, one row each.
 
     Args:
       predictions: rows as in docs/contracts.md (see `predictions.checked`).
@@ -121,11 +110,13 @@ def _task_table(
             inside = test.codes[index] == g
             head = (task, "test", attribute, group)
             tail = _counts(test, inside)
-            for metric, value, low, high in _ranked(test, inside):
-                records.append((*head, metric, value, low, high, *tail))
-            for metric in METRICS[len(_RANKED) :]:
-                value = points[index][metric][g]
-                low, high = bounds[index][metric][:, g]
+            ranked = dict(_ranked(test, inside))
+            for metric in METRICS:
+                if metric in ranked:
+                    value, low, high = ranked[metric]
+                else:
+                    value = points[index][metric][g]
+                    low, high = bounds[index][metric][:, g]
                 records.append((*head, metric, value, low, high, *tail))
     return pd.DataFrame(records, columns=list(COLUMNS))
 
@@ -146,17 +137,24 @@ def _engine(test: _Test, validation: pd.DataFrame, stored: Mapping[str, Any]) ->
         rules=RULES,
         validation=rows if both else None,
         fixed=fixed,
+        others={name: metric for name, metric in METRICS.items() if _is_other(metric)},
     )
+
+
+def _is_other(metric: Metric) -> bool:
+    """True for a metric without a fast way, which is called on the rows of every draw."""
+    fast = {*_RANKED, *_RATES, metrics.average_precision}
+    return metric.function not in fast
 
 
 def _bootstrapped(
     engine: TableBootstrap, n_bootstrap: int, seed: int
 ) -> tuple[list[dict[str, Array]], list[dict[str, Array]]]:
-    points = [_metrics(*parts) for parts in zip(*engine.point(), strict=True)]
+    points = [_values(replicate) for replicate in engine.point()]
     drawn: list[dict[str, list[Array]]] = [{name: [] for name in p} for p in points]
-    for replicate in engine.replicates(n_bootstrap, seed):
-        for store, parts in zip(drawn, zip(*replicate, strict=True), strict=True):
-            for name, values in _metrics(*parts).items():
+    for replicates in engine.replicates(n_bootstrap, seed):
+        for store, replicate in zip(drawn, replicates, strict=True):
+            for name, values in _values(replicate).items():
                 store[name].append(values)
     bounds = [
         {name: _bounds(np.array(values)) for name, values in store.items()} for store in drawn
@@ -164,14 +162,16 @@ def _bootstrapped(
     return points, bounds
 
 
-def _metrics(precision: Array, counts: metrics.Counts) -> dict[str, Array]:
-    found = {"average_precision": precision}
-    found["prevalence"] = metrics.rate_from_counts(
-        "ppv", metrics.Counts(*(part[-1] for part in counts))
-    )
-    for name, (rule, rate) in _AT_RULE.items():
-        at = metrics.Counts(*(part[RULES.index(rule)] for part in counts))
-        found[name] = metrics.rate_from_counts(rate, at)
+def _values(replicate: Replicate) -> dict[str, Array]:
+    """Returns {metric: (groups,)} of all metrics that the bootstrap gives intervals to."""
+    found = dict(replicate.others)
+    for name, metric in METRICS.items():
+        if metric.function is metrics.average_precision:
+            found[name] = replicate.precision
+        if metric.function in _RATES:
+            row = RULES.index(metric.rule) if metric.needs == "decisions" else -1
+            counts = metrics.Counts(*(part[row] for part in replicate.counts))
+            found[name] = metrics.rate_from_counts(_RATES[metric.function], counts)
     return found
 
 
@@ -181,18 +181,22 @@ def _bounds(replicates: Array) -> Array:
 
 def _ranked(
     test: _Test, inside: npt.NDArray[np.bool_]
-) -> Iterator[tuple[str, float, float, float]]:
+) -> Iterator[tuple[str, tuple[float, float, float]]]:
     positive, negative = test.y == 1, test.y == 0
     sides = {
         "auroc": (positive & inside, negative & inside),
         "sauroc": (positive, negative & inside),
         "bpsn": (positive & ~inside, negative & inside),
     }
-    for name in _RANKED:
-        estimate: Estimate = mann_whitney_estimate(
-            test.score, *sides[name], test.patients, n_patients=test.n_patients
-        )
-        yield name, estimate.value, *logit_interval(estimate)
+    for name, metric in METRICS.items():
+        if metric.function in _RANKED:
+            estimate: Estimate = mann_whitney_estimate(
+                test.score,
+                *sides[_RANKED[metric.function]],
+                test.patients,
+                n_patients=test.n_patients,
+            )
+            yield name, (estimate.value, *logit_interval(estimate))
 
 
 def _counts(test: _Test, inside: npt.NDArray[np.bool_]) -> tuple[int, int, int]:

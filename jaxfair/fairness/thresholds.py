@@ -12,12 +12,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from jaxfair.errors import InputError
+from jaxfair.fairness.catalog import METRICS
 from jaxfair.fairness.groups import OVERALL, group_labels
 
 __all__ = ["MIN_CASES", "RULES", "Sorted", "fit_threshold", "fit_thresholds", "group_thresholds"]
 
-RULES = ("youden", "fpr@0.05", "sens@0.95")
-"""The rules that every run stores: the working point, and the two fixed rates."""
+RULES = tuple(dict.fromkeys(m.rule for m in METRICS.values() if m.needs == "decisions"))
+"""The rules that every run stores, those of METRICS: the working point, and two fixed rates."""
 
 MIN_CASES = 200
 """Validation cases of the class that defines a rule, below which a group uses the pooled one."""

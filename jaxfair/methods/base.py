@@ -83,16 +83,13 @@ def carrying(method: Method, spec: Any) -> Method:
       spec: of a raw example; where it has none of them, the Method stays as it is.
     """
     names, prepare = [name for name in CARRIED if name in spec], method.prepare
-    if prepare is None or not names or prepare.__qualname__ == _HANDS_ON:
+    if prepare is None or not names:
         return method
 
     def hands_on(frozen: PyTree, raw: Example) -> Example:
         return {name: raw[name] for name in names} | prepare(frozen, raw)
 
     return method._replace(prepare=hands_on)
-
-
-_HANDS_ON = "carrying.<locals>.hands_on"
 
 
 def method_from_loss(

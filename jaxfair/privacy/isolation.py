@@ -27,11 +27,6 @@ ROWS = 3
 TOLERANCE = 1e-5
 """Relative change of an output that counts as rounding; derivatives must be exactly zero."""
 
-_STEP_FIELDS = {
-    "is_padding": jax.ShapeDtypeStruct((), np.dtype(bool)),
-    "unit_id": jax.ShapeDtypeStruct((), np.dtype(np.uint32)),
-}
-
 _ROWWISE_NAMES = """
 abs acos acosh add add_any and argmax argmin argsort asin asinh atan atan2 atanh
 bitcast_convert_type broadcast broadcast_in_dim cbrt ceil checkpoint clamp concatenate cond
@@ -90,11 +85,10 @@ def check(
         rows = _made_up(spec)
         if prepare is not None:
             rows = jax.jit(jax.vmap(jax.vmap(prepare, (None, 0)), (None, 0)))(frozen, rows)
-        return {**rows, **_made_up(_STEP_FIELDS)}
+        return rows
 
     scalar = lambda both, one, key: loss(*both, one, key)[0]
     grad = lambda both, *row: jax.grad(lambda p: loss(p, both[1], *row)[0])(both[0])
-    example = {**example, **_STEP_FIELDS}
     _refuse(name, "loss", scalar, grad, (params, frozen), example, made_up, probe)
 
 
@@ -234,8 +228,6 @@ def _made_up(spec: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
         else:
             values = generator.integers(0, 2, shape)
         rows[name] = jnp.asarray(values).astype(leaf.dtype)
-    if "is_padding" in rows:
-        rows["is_padding"] = jnp.zeros_like(rows["is_padding"])
     return rows
 
 

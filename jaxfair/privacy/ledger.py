@@ -12,6 +12,7 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 
+from jaxfair.errors import InputError
 from jaxfair.privacy import accounting
 from jaxfair.privacy.accounting import Event
 
@@ -20,7 +21,7 @@ __all__ = ["BudgetExceeded", "Entry", "Ledger", "LedgerError", "read_entries"]
 _GENESIS = "0" * 64
 
 
-class LedgerError(ValueError):
+class LedgerError(InputError):
     """The ledger does not hold together, or a step would break its rules."""
 
 

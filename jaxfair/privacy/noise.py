@@ -25,6 +25,10 @@ def noise_key_data(secret: Secret, step: int, num_leaves: int) -> np.ndarray:
 
     Guarantees: distinct for every leaf, draw and step, and a function of the secret and the
     step alone, so that a resumed run replays the same noise.
+
+    Args:
+      num_leaves: of everything that the draw of this step releases, side queries included: two
+        calls for one step give the same keys, so one call serves all.
     """
     shape = (DRAWS_PER_NORMAL, 2)
     words = [
@@ -43,7 +47,19 @@ def gaussian_like(tree: PyTree, key_data: jax.Array, stddev: float) -> PyTree:
     Args:
       tree: pytree whose leaves give the shapes.
       key_data: uint32 (num_leaves, DRAWS_PER_NORMAL, 2) of `noise_key_data`.
-      stddev: noise multiplier times sensitivity, in the units of the clipped sum.
+      stddev: noise multiplier times sensitivity, in the units of the clipped sum; of a plan it
+        is `plan.noise_stddev()`.
+
+    Raises ValueError where the keys are not one pair for each leaf.
+
+    >>> from jaxfair.privacy import gaussian_like, insecure_secret, noise_key_data
+    >>> secret = insecure_secret(0)  # reproducible, hence not private: `create_secret(folder)` is
+    >>> total = {"w": jnp.zeros((2, 3)), "b": jnp.zeros(3)}
+    >>> words = noise_key_data(secret, step=7, num_leaves=2)
+    >>> noise = gaussian_like(total, words, stddev=4.0)
+    >>> noisy_sum = jax.tree.map(jnp.add, total, noise)
+    >>> jax.tree.map(jnp.shape, noisy_sum)
+    {'b': (3,), 'w': (2, 3)}
     """
     leaves, structure = jax.tree.flatten(tree)
     if key_data.shape != (len(leaves), DRAWS_PER_NORMAL, 2):

@@ -1,13 +1,26 @@
 """Which units take part in a step: Poisson draws, cut into chunks of one fixed shape."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from jaxfair.privacy.secret import Secret
 
-__all__ = ["PADDING", "chunks_from_draw", "draw_images", "poisson_draw"]
+__all__ = [
+    "PADDING",
+    "UNKNOWN",
+    "chunks_from_draw",
+    "draw_images",
+    "grouped_draw",
+    "poisson_draw",
+    "rate_by_group",
+]
 
 PADDING = -1
 """Index of a row that stands for nobody."""
+
+UNKNOWN = -1
+"""Code of a unit whose group is not known."""
 
 
 def poisson_draw(secret: Secret, step: int, *, num_units: int, sampling_prob: float) -> np.ndarray:
@@ -27,11 +40,50 @@ def poisson_draw(secret: Secret, step: int, *, num_units: int, sampling_prob: fl
       num_units: how many units there are; private, never written anywhere.
       sampling_prob: q in [0, 1], a public constant.
     """
-    if not 0 <= sampling_prob <= 1:
-        raise ValueError(f"sampling_prob must lie in [0, 1], got {sampling_prob}.")
     generator = _generator(secret, "sampling", step)
-    size = generator.binomial(num_units, sampling_prob)
-    return np.sort(generator.choice(num_units, size=size, replace=False, shuffle=False))
+    return np.sort(_subset(generator, num_units, sampling_prob))
+
+
+def grouped_draw(
+    secret: Secret,
+    step: int,
+    *,
+    groups: np.ndarray,
+    group_probs: Sequence[float],
+    sampling_prob: float,
+) -> np.ndarray:
+    """Returns the sorted indices of the units drawn for `step`, each at its own group's rate.
+
+    Guarantees: a unit of group g is in the draw with probability `group_probs[g]`, one of
+    unknown group with `sampling_prob`, independently of every other unit, group and step: each
+    group is a Poisson draw of its own, by a generator keyed by the step and the group. With
+    one rate for all it has the law of `poisson_draw`, in other numbers.
+
+    Args:
+      secret: keys the draws, under the purpose "sampling".
+      step: number of the step, counted from 0.
+      groups: (n,) int, the group of each unit, `UNKNOWN` (-1) or 0 to len(group_probs) - 1.
+      group_probs: the rate of each group, in [0, 1], public constants.
+      sampling_prob: the rate of units of unknown group.
+
+    Returns: int64 (m,). A code beyond `group_probs` is drawn by nobody; `PrivacyPlan.draw`
+    refuses it.
+    """
+    drawn = [np.empty(0, np.int64)]
+    for group, rate in rate_by_group(group_probs, sampling_prob).items():
+        members = np.flatnonzero(groups == group)
+        generator = _generator(secret, "sampling", step, group)
+        drawn.append(members[_subset(generator, len(members), rate)])
+    return np.sort(np.concatenate(drawn))
+
+
+def rate_by_group(group_probs: Sequence[float], sampling_prob: float) -> dict[int, float]:
+    """Returns the sampling probability by group code; the unknown group comes first.
+
+    >>> rate_by_group((0.02, 0.05), sampling_prob=0.01)
+    {-1: 0.01, 0: 0.02, 1: 0.05}
+    """
+    return {UNKNOWN: sampling_prob, **dict(enumerate(group_probs))}
 
 
 def draw_images(
@@ -66,9 +118,17 @@ def chunks_from_draw(draw: np.ndarray, size: int) -> list[np.ndarray]:
     return list(padded.reshape(count, size))
 
 
-def _generator(secret: Secret, purpose: str, step: int) -> np.random.Generator:
-    key = int.from_bytes(secret.derive(purpose, step, length=16), "little")
+def _generator(secret: Secret, purpose: str, *numbers: int) -> np.random.Generator:
+    key = int.from_bytes(secret.derive(purpose, *numbers, length=16), "little")
     return np.random.Generator(np.random.Philox(key=key))
+
+
+def _subset(generator: np.random.Generator, count: int, prob: float) -> np.ndarray:
+    """One coin of probability `prob` for each of `count` units; the indices of the heads."""
+    if not 0 <= prob <= 1:
+        raise ValueError(f"sampling_prob must lie in [0, 1], got {prob}.")
+    size = generator.binomial(count, prob)
+    return generator.choice(count, size=size, replace=False, shuffle=False)
 
 
 def _pick(key: bytes, unit_id: int, count: int) -> int:

@@ -1,7 +1,7 @@
 """The words and numbers of privacy.json that do not depend on the plan's arithmetic."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -9,7 +9,7 @@ from jaxfair.privacy import accounting
 from jaxfair.privacy.accounting import Event
 from jaxfair.privacy.ledger import Entry
 
-__all__ = ["COVERED", "RELEASED", "events_of", "stages_of", "tuning_cost"]
+__all__ = ["COVERED", "RELEASED", "events_of", "group_costs", "stages_of", "tuning_cost"]
 
 COVERED = "each {unit} of the training population, neighbours by adding or removing one"
 RELEASED = ["parameters after every step", "functions of the noisy mean in metrics.jsonl"]
@@ -37,6 +37,27 @@ def stages_of(entries: Iterable[Entry], delta: float) -> dict[str, Any]:
     ]
     total = math.fsum(cost["epsilon"] for cost in costs)
     return {"apart": costs, "epsilon_summed": total, "delta_summed": delta * len(costs)}
+
+
+def group_costs(
+    entries: Sequence[Entry], inherited: int, rates: Mapping[int, float], delta: float
+) -> list[dict[str, Any]]:
+    """Returns the sampling probability and the epsilon of each group, by group code.
+
+    A unit that is drawn more rarely is protected better; the claim is that of the group that is
+    drawn most often. Draws of earlier stages count at the rate of their events.
+
+    Args:
+      entries: of the ledger; the first `inherited` are those of earlier stages.
+      rates: group code -> sampling probability, -1 for a unit of unknown group.
+    """
+    before = [entry.event for entry in entries[:inherited]]
+    costs = []
+    for group, rate in rates.items():
+        own = [Event(rate, e.noise_multiplier, e.steps) for e in entries[inherited:]]
+        cost = accounting.epsilon([*before, *own], delta)
+        costs.append({"group": group, "sampling_prob": rate, "epsilon": cost})
+    return costs
 
 
 def tuning_cost(events: Sequence[Event], delta: float, runs: int) -> dict[str, Any]:

@@ -14,51 +14,24 @@ from typing import Any
 from jaxfair.files import json_digest
 from jaxfair.privacy import accounting
 from jaxfair.privacy.accounting import Event
-from jaxfair.privacy.ledger import LedgerError, read_entries
-from jaxfair.privacy.plan import delta_from_public_size
-from jaxfair.privacy.statement import COVERED, RELEASED, events_of, stages_of, tuning_cost
-from jaxfair.schema import COUPLED, INDEPENDENT, NOT_COVERED, PHANTOM, REAL, UNITS
+from jaxfair.privacy.ledger import Entry, LedgerError, read_entries
+from jaxfair.privacy.public import delta_from_public_size
+from jaxfair.privacy.queries import GRADIENT_SUM, Query, check_names, joint, listed
+from jaxfair.privacy.release import CLAIMS, SCHEMA, fits_schema
+from jaxfair.privacy.sampling import UNKNOWN
+from jaxfair.privacy.statement import (
+    COVERED,
+    RELEASED,
+    events_of,
+    group_costs,
+    stages_of,
+    tuning_cost,
+)
+from jaxfair.schema import COUPLED, INDEPENDENT, NOT_COVERED, PHANTOM
 
 __all__ = ["SCHEMA", "verify_run"]
 
 _TOLERANCE = 1e-6
-_NUMBER, _COUNT, _TEXT = (int, float), int, str
-SCHEMA: dict[str, Any] = {
-    "accountant": dict,
-    "budget": _NUMBER,
-    "config_digest": _TEXT,
-    "covered": _TEXT,
-    "data": (PHANTOM, REAL),
-    "delta": _NUMBER,
-    "epsilon": _NUMBER,
-    "epsilon_rdp": _NUMBER,
-    "events": list,
-    "expected_batch_size": _COUNT,
-    "grade": ("private", "research", "none"),
-    "l2_clip_norm": _NUMBER,
-    "inherited": _COUNT,
-    "ledger_head": _TEXT,
-    "noise_multiplier": _NUMBER,
-    "noise_source": ("os", "insecure_seed", None),
-    "not_covered": list,
-    "population": _TEXT,
-    "public_size": _COUNT,
-    "relation": tuple(accounting.RELATIONS),
-    "released": list,
-    "sampler": ("poisson",),
-    "sampling_prob": _NUMBER,
-    "seed": _COUNT,
-    "selection": (INDEPENDENT, COUPLED),
-    "stages": dict,
-    "steps": _COUNT,
-    "tuning": dict,
-    "unit": UNITS,
-}
-"""Keys of privacy.json: a type, or the values that are allowed. Claims are null without privacy."""
-
-_NULL_WITHOUT_PRIVACY = {
-    "budget", "delta", "epsilon", "epsilon_rdp", "l2_clip_norm", "noise_multiplier",
-}  # fmt: skip
 
 
 def verify_run(workdir: pathlib.Path) -> list[str]:
@@ -78,7 +51,8 @@ def verify_run(workdir: pathlib.Path) -> list[str]:
     faults = _config_faults(statement, config, env)
     if statement["grade"] == "none":
         return faults + _plain_faults(statement, workdir)
-    return faults + _ledger_faults(statement, workdir) + _cost_faults(statement)
+    ledger = _ledger_faults(statement, workdir)
+    return faults + _query_faults(statement) + ledger + _cost_faults(statement)
 
 
 def _schema_faults(statement: Mapping[str, Any]) -> list[str]:
@@ -88,13 +62,9 @@ def _schema_faults(statement: Mapping[str, Any]) -> list[str]:
     faults += [f"privacy.json has {name}, which is not in its schema" for name in sorted(extra)]
     plain = statement.get("grade") == "none"
     for name in sorted(SCHEMA.keys() & statement.keys()):
-        value, rule = statement[name], SCHEMA[name]
-        if plain and name in _NULL_WITHOUT_PRIVACY:
-            continue
-        choices = isinstance(rule, tuple) and not isinstance(rule[0], type)
-        fits = value in rule if choices else isinstance(value, rule) and value is not True
-        if not fits:
-            faults.append(f"privacy.json: {name} is {value!r}, which its schema does not allow")
+        if not fits_schema(name, statement[name], plain=plain):
+            shown = repr(statement[name])
+            faults.append(f"privacy.json: {name} is {shown}, which its schema does not allow")
     return faults
 
 
@@ -111,7 +81,7 @@ def _config_faults(
         "expected_batch_size": train["expected_batch_size"],
         "public_size": data["public_size"],
         "sampling_prob": train["expected_batch_size"] / data["public_size"],
-        "selection": "coupled" if data.get("split") == "thesis" else "independent",
+        "selection": COUPLED if data.get("split") == "thesis" else INDEPENDENT,
         "data": PHANTOM if data.get("phantom") else statement["data"],
         "noise_source": ("insecure_seed" if seeded else "os") if private else None,
         "grade": ("research" if seeded else "private") if private else "none",
@@ -144,8 +114,10 @@ def _config_faults(
 
 
 def _plain_faults(statement: Mapping[str, Any], workdir: pathlib.Path) -> list[str]:
-    claimed = [n for n in sorted(_NULL_WITHOUT_PRIVACY) if statement[n] is not None]
+    claimed = [n for n in CLAIMS if statement[n] is not None]
     faults = [f"{name} is claimed by a run without privacy" for name in claimed]
+    if statement["queries"] or statement["group_sampling"]:
+        faults.append("a run without privacy lists noisy queries or what groups paid")
     if statement["events"] or (workdir / "ledger.jsonl").exists():
         faults.append("a run without privacy has ledger entries")
     return faults
@@ -164,17 +136,79 @@ def _ledger_faults(statement: Mapping[str, Any], workdir: pathlib.Path) -> list[
         faults.append("events are not those of the ledger")
     if statement["stages"] != stages_of(entries, statement["delta"]):
         faults.append(f"stages are {statement['stages']}, not those of the ledger")
+    faults += _group_faults(statement, entries)
     entries = entries[statement["inherited"] :]
     if {entry.population for entry in entries} != {statement["population"]}:
         faults.append(f"population is {statement['population']!r}, but not in the ledger")
     paid = {n for e in entries for n in range(e.first_step, e.first_step + e.steps)}
     if paid != set(range(statement["steps"])):
         faults.append(f"steps is {statement['steps']}, but the ledger pays for {len(paid)}")
+    rates = [row.get("sampling_prob", 0) for row in statement["group_sampling"]]
+    wanted = {
+        "sampling_prob": max([statement["sampling_prob"], *rates]),
+        "noise_multiplier": statement["joint_noise_multiplier"],
+    }
     for entry in entries:
-        for name in ("sampling_prob", "noise_multiplier"):
-            if getattr(entry, name) != statement[name]:
-                faults.append(f"{name} is {statement[name]}, the ledger has {getattr(entry, name)}")
+        for name, value in wanted.items():
+            if getattr(entry, name) != value:
+                faults.append(f"{name} is {value}, the ledger has {getattr(entry, name)}")
     return sorted(set(faults))
+
+
+def _group_faults(statement: Mapping[str, Any], entries: list[Entry]) -> list[str]:
+    """What each group pays at its own rate; the claim is the largest."""
+    rows = statement["group_sampling"]
+    if not rows:
+        return []
+    if any(row.keys() != {"group", "sampling_prob", "epsilon"} for row in rows):
+        return [f"group_sampling cannot be read: {rows}"]
+    rates = {row["group"]: row["sampling_prob"] for row in rows}
+    if list(rates) != [UNKNOWN, *range(len(rows) - 1)]:
+        return [f"group_sampling has the groups {list(rates)}"]
+    faults = []
+    if rates[UNKNOWN] != statement["sampling_prob"]:
+        faults.append(f"units of unknown group are drawn at {rates[UNKNOWN]}, not sampling_prob")
+    costs = group_costs(entries, statement["inherited"], rates, statement["delta"])
+    if not _close(rows, costs):
+        faults.append(f"group_sampling is {rows}, recomputed {costs}")
+    if not math.isclose(max(r["epsilon"] for r in rows), statement["epsilon"], rel_tol=_TOLERANCE):
+        faults.append("epsilon is not that of the group that is drawn most often")
+    return faults
+
+
+def _query_faults(statement: Mapping[str, Any]) -> list[str]:
+    """The queries of a draw, the gradient sum first, and what they are together."""
+    try:
+        rows = statement["queries"]
+        queries = [Query(r["name"], r["sensitivity"], r["noise_multiplier"]) for r in rows]
+        gradient, *others = queries
+        check_names(others)
+    except (KeyError, TypeError, ValueError) as error:
+        return [f"queries cannot be read: {error}"]
+    faults = []
+    told = (gradient.name, gradient.sensitivity, gradient.noise_multiplier)
+    if told != (GRADIENT_SUM, statement["l2_clip_norm"], statement["noise_multiplier"]):
+        faults.append(f"queries begin with {told}, not with the gradient sum of the statement")
+    if not _close(rows, listed(queries)):
+        faults.append(f"queries are {rows}, recomputed {listed(queries)}")
+    together, claimed = joint(queries), statement["joint_noise_multiplier"]
+    if not math.isclose(together, claimed, rel_tol=_TOLERANCE):
+        faults.append(f"joint_noise_multiplier is {claimed}, recomputed {together}")
+    return faults
+
+
+def _close(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> bool:
+    """Equal names and texts, and numbers equal up to the tolerance."""
+
+    def same(one: Any, other: Any) -> bool:
+        if isinstance(one, str) or isinstance(other, str):
+            return bool(one == other)
+        return math.isclose(one, other, rel_tol=_TOLERANCE)
+
+    return len(rows) == len(others) and all(
+        row.keys() == other.keys() and all(same(row[n], other[n]) for n in row)
+        for row, other in zip(rows, others)
+    )
 
 
 def _cost_faults(statement: Mapping[str, Any]) -> list[str]:

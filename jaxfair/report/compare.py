@@ -10,8 +10,9 @@ from jaxfair.fairness import selection
 from jaxfair.fairness.compare import MIN_SEEDS, private_against_plain
 from jaxfair.fairness.groups import OVERALL
 from jaxfair.report import plots
+from jaxfair.report.cells import cells, name, number
 from jaxfair.report.content import Block, Plot, Section, Table, Text
-from jaxfair.report.views import TaskView, cells, name, number
+from jaxfair.report.views import TaskView
 
 __all__ = ["comparison"]
 

@@ -95,7 +95,7 @@ def heat_map(headline: pd.DataFrame, attribute: str) -> Figure:
     """Returns the AUROC of each cell of an intersection; cells with too few stay empty.
 
     Args:
-      headline: columns attribute, group, auroc (`report_tables.TaskView.headline`).
+      headline: columns attribute, group, auroc (`report.headline`).
       attribute: 'sex x age_group'; the last part runs along x.
     """
     rows = headline[headline["attribute"] == attribute]

@@ -9,10 +9,12 @@ import pandas as pd
 
 from jaxfair.fairness import calibration, metrics
 from jaxfair.report import plots
+from jaxfair.report.cells import number
 from jaxfair.report.compare import comparison
 from jaxfair.report.content import Block, Image, Plot, Section, Table, Text
+from jaxfair.report.headline import shown_headline
 from jaxfair.report.single import Run
-from jaxfair.report.views import TaskView, number
+from jaxfair.report.views import TaskView
 from jaxfair.report.words import LIMITS, crosswalk
 
 __all__ = ["sections"]
@@ -60,7 +62,8 @@ def _headline(view: TaskView) -> Section:
         " (Youden) and applied to all. AUROC minus rest compares at the same mix of views; its p"
         " value is one-sided for worse, and corrected for the number of groups."
     )
-    blocks.append(Table(f"{stem(view)}_headline", view.shown_headline(), words, data=view.headline))
+    shown = shown_headline(view.headline)
+    blocks.append(Table(f"{stem(view)}_headline", shown, words, data=view.headline))
     if np.isnan(view.threshold):
         blocks.append(
             Text("There are no validation rows of both labels: no threshold, no rates at one.")
@@ -141,6 +144,7 @@ def _details(view: TaskView) -> list[Section]:
     found = [_attribute(view, attribute) for attribute in view.frames]
     if view.probabilities is not None:
         found.append(_calibration(view))
+    found.append(_every_metric(view))
     found.append(_worst_cases(view))
     return found
 
@@ -182,6 +186,12 @@ def _calibration(view: TaskView) -> Section:
             Plot(f"{stem(view)}_calibration", plots.reliability(curves), "Calibration curves"),
         ],
     )
+
+
+def _every_metric(view: TaskView) -> Section:
+    words = "Groups with too few patients take no part in the worst."
+    table = Table(f"{stem(view)}_metrics", view.shown_metrics(), words, words=True)
+    return Section(f"{view.run.title()}, {view.task}: all metrics", [table])
 
 
 def _worst_cases(view: TaskView) -> Section:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from jaxfair.errors import InputError
 from jaxfair.fairness import table as fairness
-from jaxfair.fairness.frame import GroupFrame, Metric
+from jaxfair.fairness.frame import GroupFrame, MetricFn
 from jaxfair.fairness.groups import OVERALL
 from jaxfair.fairness.predictions import ATTRIBUTES, checked, read_predictions
 from jaxfair.report import plots
@@ -81,9 +81,11 @@ class Run:
 
     def frame(self, attribute: str, task: str | None = None, **options: Any) -> GroupFrame:
         """Returns the test rows of one task sliced by an attribute."""
-        return GroupFrame(self.rows(task), attribute, **options)
+        chosen = self.tasks[0] if task is None else task
+        thresholds = self.thresholds.get(chosen, {})
+        return GroupFrame(self.rows(chosen), attribute, thresholds=thresholds, **options)
 
-    def by_group(self, attribute: str, metric: Metric | str = "auroc") -> pd.DataFrame:
+    def by_group(self, attribute: str, metric: MetricFn | str = "auroc") -> pd.DataFrame:
         """Returns a metric by group: from the table by name, or any f(y_true, y_score).
 
         Columns value, ci_low, ci_high, n, n_images, n_positive for a name of the table;

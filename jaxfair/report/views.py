@@ -11,18 +11,20 @@ import numpy as np
 import pandas as pd
 
 from jaxfair.fairness import calibration, metrics, parity
+from jaxfair.fairness.catalog import METRICS
 from jaxfair.fairness.contrasts import group_contrasts
 from jaxfair.fairness.frame import GroupFrame
 from jaxfair.fairness.gaps import Gap, max_min_gap
 from jaxfair.fairness.groups import OVERALL, group_labels
 from jaxfair.fairness.predictions import patient_codes
+from jaxfair.report.cells import cells, name, number, p_text
+from jaxfair.report.headline import headline_table
 from jaxfair.report.single import Run
 
-__all__ = ["TaskView", "cells", "name", "number", "p_text"]
+__all__ = ["TaskView"]
 
 _SEED = 0
 _CONTROL = "view"
-_COUNTS = ["n", "n_images", "n_positive"]
 
 
 class TaskView:
@@ -48,43 +50,10 @@ class TaskView:
 
     @functools.cached_property
     def headline(self) -> pd.DataFrame:
-        """One row per group, all metrics as columns, values of too small groups left out."""
-        table = self.run.fairness[self.run.fairness["task"] == self.task]
-        keys = ["attribute", "group"]
-        counts = table.drop_duplicates(keys).set_index(keys)[_COUNTS]
-        wide = table.set_index([*keys, "metric"])[["value", "ci_low", "ci_high"]].unstack("metric")
-        ends = {"value": "", "ci_low": "_low", "ci_high": "_high"}
-        wide = wide.set_axis([f"{key[1]}{ends[key[0]]}" for key in wide.columns.tolist()], axis=1)
-        joined = counts.join(wide).reset_index()
-        kept = self.contrasts[["attribute", "group", "difference", "p_corrected", "flagged"]]
-        ends_of = self.contrasts[["ci_low", "ci_high"]].add_prefix("difference_")
-        joined = joined.merge(kept.join(ends_of), on=keys, how="left")
-        joined = joined.merge(self.calibration[[*keys, "ece"]], on=keys, how="left")
-        small = [group in self.small(attribute) for attribute, group in joined[keys].to_numpy()]
-        values = [c for c in joined.columns if c not in (*keys, *_COUNTS, "flagged")]
-        joined.loc[small, values] = np.nan
-        return joined.assign(flagged=joined["flagged"].eq(True), too_few=small)
-
-    def shown_headline(self) -> pd.DataFrame:
-        """The headline table as text."""
-        table = self.headline
-        return pd.DataFrame(
-            {
-                "group": [name(a, g) for a, g in table[["attribute", "group"]].to_numpy()],
-                "patients": table["n"],
-                "positives": table["n_positive"],
-                "prevalence": cells(table, "prevalence"),
-                "AUROC [95 %]": cells(table, "auroc", interval=True),
-                "sensitivity": cells(table, "sensitivity", interval=True),
-                "specificity": cells(table, "specificity", interval=True),
-                "missed per 1,000": cells(table, "missed_per_1000", digits=0),
-                "PPV": cells(table, "ppv"),
-                "ECE": cells(table, "ece"),
-                "AUROC minus rest": cells(table, "difference", interval=True, missing=""),
-                "p, corrected": [p_text(p) for p in table["p_corrected"]],
-                "note": _notes(table),
-            }
-        )
+        """The headline table (headline.py): one row per group, all metrics as columns."""
+        rows = self.run.fairness[self.run.fairness["task"] == self.task]
+        small = {attribute: self.small(attribute) for attribute in self.frames}
+        return headline_table(rows, self.contrasts, self.calibration, small)
 
     def small(self, attribute: str) -> list[str]:
         """Groups of an attribute with too few patients."""
@@ -199,6 +168,29 @@ class TaskView:
         shown = {title: table[column].map(number) for column, title in columns.items()}
         return pd.DataFrame({"group": groups, **shown})
 
+    def shown_metrics(self) -> pd.DataFrame:
+        """Every metric of METRICS: over all test rows, in the worst group, and what it means."""
+        whole = self.headline[self.headline["attribute"] == OVERALL].assign(too_few=False)
+        rows = []
+        for key, metric in METRICS.items():
+            digits = 3 if metric.high <= 1 else 0
+            (value,) = cells(whole, key, interval=True, digits=digits)
+            span = f"{metric.low:g} to {metric.high:g}"
+            rows.append((metric.title, value, self._worst(key, digits), span, metric.meaning))
+        names = ["metric", "all [95 %]", "worst group", "range", "what it is"]
+        return pd.DataFrame(rows, columns=names)
+
+    def _worst(self, key: str, digits: int) -> str:
+        """'sex: F .712', over the groups that have enough patients."""
+        better = METRICS[key].higher_is_better
+        table = self.headline[self.headline["attribute"] != OVERALL]
+        known = table.dropna(subset=[key]) if key in table else table[:0]
+        if known.empty or better is None:
+            return ""
+        values = known[key].to_numpy(dtype=float)
+        row = known.iloc[int(values.argmin() if better else values.argmax())]
+        return f"{name(row['attribute'], row['group'])}, {number(row[key], digits)}"
+
     def parity(self, attribute: str) -> pd.DataFrame:
         """Gaps of decisions at the validated threshold, as text."""
         table = parity.parity_table(self.frames[attribute], self.threshold)
@@ -228,48 +220,6 @@ class TaskView:
             rows.append({g: "too few" if g in small else number(v) for g, v in values.items()})
         groups = pd.Series(large, name="group", dtype=object)
         return pd.concat([groups, pd.DataFrame(rows).fillna("none")], axis=1)
-
-
-def name(attribute: str, group: str) -> str:
-    """'sex: F', or 'all'."""
-    return "all" if attribute == OVERALL else f"{attribute}: {group}"
-
-
-def number(value: float, digits: int = 3) -> str:
-    """A number for people; 'undefined' for NaN."""
-    return "undefined" if pd.isna(value) else f"{value:.{digits}f}"
-
-
-def p_text(p: float) -> str:
-    """A p value for people; empty for NaN."""
-    return "" if pd.isna(p) else "< .001" if p < 0.001 else f"{p:.3f}".lstrip("0")
-
-
-def cells(
-    table: pd.DataFrame,
-    metric: str,
-    *,
-    interval: bool = False,
-    digits: int = 3,
-    missing: str = "undefined",
-) -> list[str]:
-    """A column as text, with [low, high] from `<metric>_ci_low` or `<metric>_low` if asked."""
-    found = []
-    for _, row in table.iterrows():
-        value = row.get(metric, np.nan)
-        low = row.get(f"{metric}_low", row.get(f"{metric}_ci_low", np.nan))
-        high = row.get(f"{metric}_high", row.get(f"{metric}_ci_high", np.nan))
-        text = f"{value:.{digits}f}"
-        if interval and np.isfinite([low, high]).all():
-            text += f" [{low:.{digits}f}, {high:.{digits}f}]"
-        hidden = "too few" if row["too_few"] else missing
-        found.append(hidden if np.isnan(value) else text)
-    return found
-
-
-def _notes(table: pd.DataFrame) -> list[str]:
-    rows = zip(table["too_few"], table["flagged"], strict=True)
-    return ["too few" if small else "worse" if bad else "" for small, bad in rows]
 
 
 def _threshold(run: Run, task: str) -> float:

@@ -2,6 +2,8 @@
 
 import pandas as pd
 
+from jaxfair.fairness.catalog import METRICS
+
 __all__ = ["LIMITS", "crosswalk"]
 
 LIMITS = (
@@ -24,6 +26,7 @@ LIMITS = (
 
 _ITEMS = (
     ("TRIPOD+AI 3c", "known inequalities between groups", "to be written by the authors"),
+    ("TRIPOD+AI 12e", "measures of performance", "All metrics: {metrics}"),
     ("TRIPOD+AI 14", "approach to fairness", "Results by group; Gaps"),
     ("TRIPOD+AI 20b", "participants by group", "Population and flow"),
     ("TRIPOD+AI 23a", "performance with intervals, key subgroups", "Results by group"),
@@ -50,4 +53,6 @@ _ITEMS = (
 
 def crosswalk() -> pd.DataFrame:
     """Returns columns item, asks for, answered in."""
-    return pd.DataFrame(_ITEMS, columns=["item", "asks for", "answered in"])
+    titles = ", ".join(metric.title for metric in METRICS.values())
+    rows = [(item, asked, where.format(metrics=titles)) for item, asked, where in _ITEMS]
+    return pd.DataFrame(rows, columns=["item", "asks for", "answered in"])

@@ -17,6 +17,7 @@ from orbax.checkpoint import v1 as ocp
 
 from jaxfair.errors import InputError
 from jaxfair.files import write_json
+from jaxfair.privacy import release
 from jaxfair.privacy.ledger import Ledger
 
 __all__ = ["Checkpoint", "restore", "save"]
@@ -45,6 +46,7 @@ def save(folder: str | os.PathLike[str], checkpoint: Checkpoint, ledger: Ledger)
     """
     folder = pathlib.Path(folder)
     parts = {"params": checkpoint.params, "opt_state": checkpoint.opt_state}
+    parts = release.allowed("checkpoint", parts)
     with _checkpointer(folder) as checkpointer:
         if jax.process_index() == 0:
             _seal_path(folder, checkpoint.step).unlink(missing_ok=True)
@@ -56,6 +58,7 @@ def save(folder: str | os.PathLike[str], checkpoint: Checkpoint, ledger: Ledger)
 
 def _seal(folder: pathlib.Path, step: int, kept: set[int], ledger: Ledger) -> None:
     seal = {"ledger_length": len(ledger), "ledger_head": ledger.head}
+    seal = release.allowed("checkpoint", seal)
     seal["files"] = _file_hashes(folder / str(step))
     write_json(_seal_path(folder, step), seal)
     for old in _sealed_steps(folder):

@@ -13,6 +13,7 @@ from typing import Any
 import tqdm
 
 from jaxfair import files
+from jaxfair.privacy import release
 
 __all__ = ["Board", "MetricsLog", "environment", "progress_bar"]
 
@@ -35,6 +36,7 @@ class Board:
     """TensorBoard event files of a run, beside metrics.jsonl and never instead of it.
 
     What the guarantee of a private run does not cover stands under `not_covered_by_guarantee/`.
+    Only what `privacy.release` lists is written.
     """
 
     def __init__(
@@ -52,7 +54,10 @@ class Board:
 
         Args:
           covered: False for what the guarantee does not cover, as evaluation on patients.
+
+        Raises ReleaseError for a value that is not on the list of the board.
         """
+        values = release.allowed("board" if covered else "evaluation", values)
         marked = self._private and not covered
         group = "not_covered_by_guarantee" if marked else "run"
         for name, value in values.items():
@@ -67,8 +72,8 @@ class Board:
 class MetricsLog:
     """`metrics.jsonl` of a run, one line a logged step.
 
-    Under privacy it holds the step, epsilon, rates, public constants and functions of the
-    noisy mean or the parameters, and nothing else (protocol P7).
+    It holds the step, epsilon and functions of the noisy mean or the parameters, and nothing
+    else: what `privacy.release` lists (protocol P7).
     """
 
     def __init__(
@@ -90,11 +95,15 @@ class MetricsLog:
         files.write_text(self._path, "".join(f"{line}\n" for line in kept))
 
     def write(self, step: int, **values: float | None) -> None:
-        """Appends one line; values are scalars, null where undefined."""
+        """Appends one line; values are scalars, null where undefined.
+
+        Raises ReleaseError for a value that is not on the list of metrics.jsonl.
+        """
+        line = release.allowed("metrics.jsonl", {"step": step, **values})
         if not self._writes:
             return
         with open(self._path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **values}, sort_keys=True) + "\n")
+            file.write(json.dumps(line, sort_keys=True) + "\n")
         if self._board is not None:
             self._board.write(step, values, covered=True)
 
@@ -104,11 +113,44 @@ class MetricsLog:
             self._board.close()
 
 
+class _Bar(tqdm.tqdm):
+    """A progress bar that says nothing but what `release.line` made."""
+
+    def set_postfix_str(self, s: str = "", refresh: bool = True) -> None:
+        """Shows `s` behind the bar. Raises ReleaseError for text of unknown origin."""
+        super().set_postfix_str(_released(s), refresh)
+
+    def set_postfix(
+        self, ordered_dict: Any = None, refresh: bool | None = True, **kwargs: Any
+    ) -> None:
+        """Shows names and values. Raises ReleaseError for what is not on the list of progress."""
+        values = release.allowed("progress", {**(ordered_dict or {}), **kwargs})
+        super().set_postfix(values, refresh)
+
+    def set_description(self, desc: str | None = None, refresh: bool | None = True) -> None:
+        """Shows `desc` before the bar. Raises ReleaseError for text of unknown origin."""
+        super().set_description(_released(desc or release.line("")), refresh)
+
+
+def _released(text: str) -> str:
+    if not isinstance(text, release.Line):
+        raise release.ReleaseError(
+            f"The progress line was to show {text!r}, and nobody said what it is made of: make it "
+            "by privacy.release.line, of the names that PROGRESS in jaxfair/privacy/release.py "
+            "lists."
+        )
+    return text
+
+
 def progress_bar(
     total: int, *, what: str, initial: int = 0, unit: str = "step", hidden: bool = False
 ) -> tqdm.tqdm:
-    """Returns a progress bar with rate and time left, on standard error."""
-    return tqdm.tqdm(
+    """Returns a progress bar with rate and time left, on standard error.
+
+    It is for the person at the machine and stands in no file. What is shown behind it has to
+    come from `release.line`, else it raises ReleaseError.
+    """
+    return _Bar(
         total=total, initial=initial, desc=what, unit=unit, dynamic_ncols=True, disable=hidden
     )
 

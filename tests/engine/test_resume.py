@@ -127,8 +127,7 @@ def last_params(folder):
 
 def outcome(folder):
     """Everything of a finished run that has to be equal."""
-    metrics = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
-    released = [{k: v for k, v in m.items() if k != "steps_per_second"} for m in metrics]
+    released = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
     statement = json.loads(folder.privacy.read_text())
     params = jax.tree.map(np.asarray, last_params(folder))
     return params, released, statement["epsilon"], statement["ledger_head"]

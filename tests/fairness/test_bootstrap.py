@@ -1,76 +1,129 @@
 import numpy as np
 import pytest
 import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from jaxfair.fairness import delong, metrics
-from jaxfair.fairness.bootstrap import bca_interval, patient_bootstrap
-
-Y = (np.random.default_rng(0).random(160) < 0.5).astype(float)
-S = np.random.default_rng(1).normal(size=160) + Y
-PATIENTS = np.arange(160) // 2
-
-
-def _auroc(rows):
-    return metrics.auroc(Y[rows], S[rows])
+from jaxfair.fairness import metrics
+from jaxfair.fairness.bootstrap import TableBootstrap, patient_weights, percentile_interval
+from jaxfair.fairness.catalog import Metric
 
 
-def _error(rows):
-    return delong.auroc_estimate(Y[rows], S[rows]).se
+def _engine(n=120, images=3, *, fixed=(0.4,), validation=None, others=None, seed=0):
+    rng = np.random.default_rng(seed)
+    y = (rng.random(n) < 0.4).astype(float)
+    s = np.round(rng.normal(size=n) + y, 1)
+    patients = np.arange(n) // images
+    group = rng.integers(0, 3, n)
+    options = {"rules": ("youden",), "fixed": fixed, "validation": validation, "others": others}
+    return TableBootstrap(y, s, patients, [group], **options), y, s, group, patients
 
 
-@pytest.mark.parametrize("kind", ["percentile", "bca", "studentised"])
-def test_every_kind_agrees_roughly_with_obuchowski(kind):
-    found = patient_bootstrap(
-        _auroc, PATIENTS, seed=0, n_bootstrap=400, kind=kind, standard_error=_error
-    )
-    low, high = delong.logit_interval(delong.auroc_estimate(Y, S, PATIENTS))
-    assert found.value == pytest.approx(metrics.auroc(Y, S))
-    assert found.low == pytest.approx(low, abs=0.02) and found.high == pytest.approx(high, abs=0.02)
-
-
-def test_the_seed_makes_the_interval():
-    once = patient_bootstrap(_auroc, PATIENTS, seed=5, n_bootstrap=50)
-    assert once == patient_bootstrap(_auroc, PATIENTS, seed=5, n_bootstrap=50)
-    assert once != patient_bootstrap(_auroc, PATIENTS, seed=6, n_bootstrap=50)
-
-
-def test_whole_patients_are_drawn_and_not_images():
-    seen = []
-
-    def keep(rows):
-        seen.append(np.bincount(PATIENTS[rows], minlength=80))
-        return 0.0
-
-    patient_bootstrap(keep, PATIENTS, seed=0, n_bootstrap=20)
-    assert all((counts % 2 == 0).all() and counts.sum() == 160 for counts in seen)
-
-
-def test_bca_equals_scipy():
+def test_a_draw_takes_as_many_patients_as_there_are_each_with_equal_chance():
     rng = np.random.default_rng(0)
-    x = rng.exponential(size=40)
-    peer = scipy.stats.bootstrap(
-        (x,), np.mean, n_resamples=4000, method="BCa", rng=np.random.default_rng(1)
-    )
-    jackknife = (x.sum() - x) / 39
-    ours = bca_interval(x.mean(), peer.bootstrap_distribution, jackknife)
-    assert ours == pytest.approx(tuple(peer.confidence_interval), rel=1e-6)
+    draws = np.array([patient_weights(7, rng) for _ in range(3000)])
+    assert (draws.sum(axis=1) == 7).all()
+    # A patient's weight is Binomial(7, 1/7): mean 1, variance 6/7.
+    assert draws.mean(axis=0) == pytest.approx(1, abs=5 * np.sqrt(6 / 7 / 3000))
+    assert draws.var() == pytest.approx(6 / 7, rel=0.05)
 
 
-def test_a_statistic_that_most_resamples_leave_undefined_has_no_interval():
-    def rare(rows):
-        return float("nan") if 0 not in PATIENTS[rows] else 1.0
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.floats(-5, 5), min_size=20, max_size=60, unique=True))
+def test_the_percentile_interval_is_numpys_and_does_not_see_the_order(values):
+    replicates = np.array(values)
+    low, high = percentile_interval(replicates)
+    assert (low, high) == pytest.approx(tuple(np.percentile(replicates, [2.5, 97.5])))
+    assert percentile_interval(replicates[::-1]) == (low, high)
 
-    found = patient_bootstrap(rare, PATIENTS, seed=0, n_bootstrap=100)
-    assert found.value == 1.0 and np.isnan([found.low, found.high]).all()
+
+def test_a_tenth_of_undefined_replicates_is_passed_over_and_more_is_not():
+    replicates = np.r_[np.arange(90.0), np.full(10, np.nan)]
+    assert percentile_interval(replicates) == pytest.approx((0.025 * 89, 0.975 * 89))
+    replicates[0] = np.nan
+    assert np.isnan(percentile_interval(replicates)).all()
+    assert np.isnan(percentile_interval(np.array([]))).all()
 
 
 def test_an_interval_without_width_is_none():
-    found = patient_bootstrap(lambda rows: 1.0, PATIENTS, seed=0, n_bootstrap=50)
-    assert found.value == 1.0 and np.isnan([found.low, found.high]).all()
+    assert np.isnan(percentile_interval(np.ones(200))).all()
 
 
-def test_a_wrong_kind_is_refused():
-    with pytest.raises(ValueError, match="got 'normal'"):
-        patient_bootstrap(_auroc, PATIENTS, seed=0, kind="normal")
-    with pytest.raises(ValueError, match="needs standard_error"):
-        patient_bootstrap(_auroc, PATIENTS, seed=0, kind="studentised")
+def test_a_wider_level_gives_a_wider_interval():
+    replicates = np.random.default_rng(0).normal(size=500)
+    narrow, wide = (percentile_interval(replicates, level) for level in (0.5, 0.99))
+    assert wide[0] < narrow[0] < narrow[1] < wide[1]
+
+
+def test_the_intervals_of_a_share_agree_with_its_binomial_error():
+    """One image per patient: the bootstrap's spread of a rate is sqrt(p (1 - p) / n)."""
+    engine, y, s, _, _ = _engine(n=600, images=1)
+    seen = []
+    for ((_, counts, _),) in engine.replicates(400, seed=1):
+        seen.append(counts.tp[0].sum() / (counts.tp[0] + counts.fn[0]).sum())
+    p = metrics.sensitivity(y, s, 0.4)
+    assert np.mean(seen) == pytest.approx(p, abs=0.01)
+    assert np.std(seen) == pytest.approx(np.sqrt(p * (1 - p) / y.sum()), rel=0.12)
+
+
+def test_copies_of_an_image_within_a_patient_add_no_certainty():
+    once, y, s, group, patients = _engine(n=90, images=1)
+    many = TableBootstrap(
+        *(np.repeat(x, 4) for x in (y, s, patients)),
+        [np.repeat(group, 4)],
+        rules=("youden",),
+        fixed=(0.4,),
+        validation=None,
+    )
+    for ((p1, c1, _),), ((p4, c4, _),) in zip(once.replicates(10, 0), many.replicates(10, 0)):
+        np.testing.assert_allclose(np.array(c4), 4 * np.array(c1))
+        np.testing.assert_allclose(p4, p1)
+
+
+def test_any_other_metric_is_called_on_the_rows_as_often_as_their_patient_was_drawn():
+    mean_gap = Metric(lambda y, s: s[y == 1].mean() - s[y == 0].mean(), "scores", "gap", "")
+    called = Metric(lambda y, s, t: float((s >= t).mean()), "decisions", "called", "")
+    engine, y, s, group, patients = _engine(others={"gap": mean_gap, "called": called})
+    rng = np.random.default_rng(5)
+    for ((_, counts, others),) in engine.replicates(5, seed=5):
+        rows = np.repeat(np.arange(len(y)), patient_weights(40, rng)[patients])
+        for g in range(3):
+            part = rows[group[rows] == g]
+            ill = y[part] == 1
+            expected = s[part][ill].mean() - s[part][~ill].mean()
+            assert others["gap"][g] == pytest.approx(expected)
+            everyone = sum(c[0, g] for c in counts)
+            assert others["called"][g] == pytest.approx((counts.tp + counts.fp)[0, g] / everyone)
+
+
+def test_thresholds_are_fitted_again_on_redrawn_validation_patients_and_only_there():
+    rng = np.random.default_rng(2)
+    v = (rng.random(80) < 0.5).astype(float)
+    rows = (v, rng.normal(size=80) + v, np.arange(80) // 2)
+    fitted, fixed = _engine(validation=rows)[0], _engine()[0]
+    moved = [r[0].counts.tp[0] + r[0].counts.fp[0] for r in fitted.replicates(30, seed=0)]
+    assert len({tuple(m) for m in moved}) > 5
+    # The data as they are keep the stored threshold, whatever validation holds.
+    np.testing.assert_array_equal(
+        np.array(fitted.point()[0].counts), np.array(fixed.point()[0].counts)
+    )
+
+
+def test_no_threshold_leaves_the_rates_undefined_and_the_last_row_counts_everyone():
+    engine, y, _, group, _ = _engine(fixed=(np.nan,))
+    counts = engine.point()[0].counts
+    assert np.isnan(counts.tp[0]).all() and np.isnan(counts.tn[0]).all()
+    assert counts.tp[1].tolist() == [y[group == g].sum() for g in range(3)]
+    assert (counts.fn[1] == 0).all() and (counts.tn[1] == 0).all()
+
+
+def test_the_percentile_interval_of_a_mean_is_close_to_scipys():
+    x = np.random.default_rng(3).exponential(size=60)
+    peer = scipy.stats.bootstrap(
+        (x,), np.mean, n_resamples=3000, method="percentile", rng=np.random.default_rng(1)
+    )
+    rng = np.random.default_rng(4)
+    ours = percentile_interval(
+        np.array([(patient_weights(60, rng) * x).sum() / 60 for _ in range(3000)])
+    )
+    assert ours == pytest.approx(tuple(peer.confidence_interval), abs=0.03)

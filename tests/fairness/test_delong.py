@@ -120,9 +120,6 @@ def test_difference_of_disjoint_patients_adds_the_variances():
         for part in (inside, ~inside)
     )
     assert delong.difference(a, b).variance == pytest.approx(a.variance + b.variance)
-    z, p = delong.delong_test(a, b)
-    assert z == pytest.approx((a.value - b.value) / np.sqrt(a.variance + b.variance))
-    assert p == pytest.approx(2 * scipy.stats.norm.sf(abs(z)))
 
 
 def test_a_model_compared_with_itself_differs_by_exactly_nothing():

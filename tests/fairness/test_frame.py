@@ -3,7 +3,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from jaxfair.errors import InputError
 from jaxfair.fairness import metrics, parity
+from jaxfair.fairness.catalog import METRICS
 from jaxfair.fairness.frame import GroupFrame
 from tests.fairness.conftest import make_predictions
 
@@ -31,7 +33,6 @@ def test_values_and_gaps_equal_fairlearn_where_all_groups_are_defined():
     )
     assert frame.by_group(metrics.auroc).to_dict() == pytest.approx(peer.by_group.to_dict())
     assert frame.gap(metrics.auroc) == pytest.approx(peer.difference())
-    assert frame.ratio(metrics.auroc) == pytest.approx(peer.ratio())
     assert frame.worst(metrics.auroc)[1] == pytest.approx(peer.group_min())
     called = (rows["y_score"] >= 0.5).astype(int)
     odds = fairlearn.metrics.equalized_odds_difference(
@@ -116,31 +117,6 @@ def test_accuracy_parity_of_the_worked_example():
     np.testing.assert_allclose(100 * found[["A", "B", "C"]], [-8.333, -3.571, 6.25], atol=1e-3)
 
 
-def test_standardising_to_the_pooled_views_takes_a_view_mix_away():
-    rng = np.random.default_rng(0)
-    n = 4000
-    site = rng.choice(["A", "B"], n)
-    view = np.where(rng.random(n) < np.where(site == "A", 0.8, 0.2), "AP", "PA")
-    y = (rng.random(n) < 0.5).astype(float)
-    s = rng.normal(size=n) + y * np.where(view == "AP", 0.5, 2.5)
-    rows = pd.DataFrame({"y_true": y, "y_score": s, "site": site, "view": view})
-    frame = GroupFrame(rows, "site", control="view")
-    raw, fair = frame.by_group(metrics.auroc), frame.standardised(metrics.auroc)
-    assert raw["B"] - raw["A"] > 0.1
-    assert abs(fair["B"] - fair["A"]) < 0.03
-    within, shares = frame.stratified(metrics.auroc), rows["view"].value_counts(normalize=True)
-    assert fair["A"] == pytest.approx((within.loc["A"] * shares).sum())
-
-
-def test_a_stratum_in_which_the_metric_is_undefined_makes_the_standard_undefined():
-    rows = _rows().assign(view="AP")
-    rows.loc[rows["site"] == "A", "view"] = np.where(
-        rows["y_true"][rows["site"] == "A"], "AP", "PA"
-    )
-    found = GroupFrame(rows, "site", control="view").standardised(metrics.auroc)
-    assert np.isnan(found["A"])
-
-
 def test_parity_by_chance_alone_is_what_random_groups_show():
     rows = _rows().query("site != 'C'").reset_index(drop=True)
     table = parity.parity_table(GroupFrame(rows, "site"), 0.5, seed=0, n_permutations=400)
@@ -179,3 +155,39 @@ def test_loss_correlations_are_pearsons_r_and_need_four_points():
     assert (table["ci_low"] < table["r"]).all() and (table["r"] < table["ci_high"]).all()
     few = parity.loss_correlations(level[:3], plain[:3], private[:3], [1, 2, 3])
     assert few["r"].isna().all()
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_metric_by_name_is_its_function_on_the_groups_rows(name):
+    rows, metric = make_predictions(900), METRICS[name]
+    thresholds = {"youden": 0.6, "fpr@0.05": 1.4, "sens@0.95": -0.2}
+    frame = GroupFrame(rows, "sex", thresholds=thresholds)
+    test = rows[rows["split"] == "test"]
+    y, s = test["y_true"].to_numpy(), test["y_score"].to_numpy()
+    for group in ("F", "M"):
+        inside = (test["sex"] == group).to_numpy()
+        more = {
+            "scores": (y[inside], s[inside]),
+            "all scores": (y, s, inside),
+            "decisions": (y[inside], s[inside], thresholds.get(metric.rule)),
+        }[metric.needs]
+        assert frame.by_group(name)[group] == pytest.approx(metric.function(*more))
+
+
+def test_which_end_is_worse_comes_from_the_catalog():
+    frame = GroupFrame(make_predictions(3000, gap=1.0), "sex", thresholds={"youden": 0.6})
+    assert frame.worst("auroc")[0] == frame.worst("sensitivity")[0] == "F"
+    assert frame.worst("underdiagnosis")[0] == "F"
+    assert frame.worst("underdiagnosis")[1] == frame.by_group("underdiagnosis").max()
+    with pytest.raises(InputError, match="neither end is worse"):
+        frame.worst("prevalence")
+
+
+def test_a_metric_by_name_that_cannot_be_had_is_refused_with_the_cure():
+    frame = GroupFrame(make_predictions(900), "sex")
+    with pytest.raises(InputError, match=r"no metric 'aurocc'.* Did you mean 'auroc'"):
+        frame.by_group("aurocc")
+    with pytest.raises(InputError, match=r"give GroupFrame\(thresholds=\.\.\.\)"):
+        frame.by_group("sensitivity")
+    undefined = GroupFrame(make_predictions(900), "sex", thresholds={"youden": None})
+    assert undefined.by_group("sensitivity").isna().all()

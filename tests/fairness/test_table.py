@@ -5,9 +5,10 @@ import pytest
 from jaxfair.errors import InputError
 from jaxfair.fairness import metrics
 from jaxfair.fairness.bootstrap import TableBootstrap, patient_weights
+from jaxfair.fairness.catalog import METRICS, Metric
 from jaxfair.fairness.groups import group_labels
 from jaxfair.fairness.predictions import checked
-from jaxfair.fairness.table import COLUMNS, METRICS, fairness_table, fit_thresholds
+from jaxfair.fairness.table import COLUMNS, fairness_table, fit_thresholds
 from tests.fairness.conftest import make_predictions
 
 
@@ -90,7 +91,8 @@ def test_bootstrap_counts_whole_patients_as_repeating_their_rows_does():
     sex = (rows["sex"] == "F").to_numpy().astype(np.int64)
     engine = TableBootstrap(y, s, patients, [sex], rules=("youden",), validation=None, fixed=[0.5])
     rng = np.random.default_rng(3)
-    for (precision,), (counts,) in engine.replicates(20, seed=3):
+    for ((precision, counts, others),) in engine.replicates(20, seed=3):
+        assert others == {}
         repeated = np.repeat(np.arange(200), patient_weights(100, rng)[patients])
         for g in (0, 1):
             part = repeated[sex[repeated] == g]
@@ -155,3 +157,60 @@ def test_intervals_at_a_threshold_hold_the_chance_of_fitting_it():
         widths.append(row["ci_high"] - row["ci_low"])
         assert row["value"] == _value(fixed, "overall", "all", "sensitivity")["value"]
     assert widths[0] > 1.3 * widths[1]
+
+
+def brier_of_ranks(y, s):
+    """A toy metric of scores: mean squared distance of the ranks in [0, 1] from the labels."""
+    return float(((s.argsort().argsort() / max(len(s) - 1, 1) - y) ** 2).mean())
+
+
+def informedness(y, s, threshold):
+    """A toy metric of decisions."""
+    return metrics.sensitivity(y, s, threshold) + metrics.specificity(y, s, threshold) - 1
+
+
+TOYS = {
+    "brier_of_ranks": Metric(
+        brier_of_ranks, "scores", "Rank Brier", "how far ranks are from labels"
+    ),
+    "informedness": Metric(informedness, "decisions", "J", "Youden's J at the threshold", low=-1.0),
+}
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_a_new_metric_is_one_line_and_then_in_the_table_with_its_interval(name, rows, monkeypatch):
+    plain = fairness_table(rows, attributes=("sex",), n_bootstrap=60)
+    monkeypatch.setitem(METRICS, name, TOYS[name])
+    table = fairness_table(rows, attributes=("sex",), n_bootstrap=60)
+    old = table[table["metric"] != name].reset_index(drop=True)
+    pd.testing.assert_frame_equal(old, plain)  # nothing else moves
+    test = checked(rows).query("split == 'test'")
+    y, s = test["y_true"].to_numpy(), test["y_score"].to_numpy()
+    at = fit_thresholds(rows)["anomaly"]
+    for group in ("F", "M"):
+        row = _value(table, "sex", group, name)
+        inside = (test["sex"] == group).to_numpy()
+        assert row["value"] == pytest.approx(TOYS[name].of_group(y, s, inside, at))
+        assert row["ci_low"] < row["value"] < row["ci_high"]
+    assert _value(table, "overall", "all", name)["value"] == pytest.approx(
+        TOYS[name].of_group(y, s, np.ones(len(y), dtype=bool), at)
+    )
+
+
+def test_every_metric_of_the_catalog_says_what_it_needs_and_keeps_its_range(table):
+    for name, metric in METRICS.items():
+        assert metric.needs in ("scores", "all scores", "decisions")
+        assert metric.title and metric.meaning and not metric.meaning.endswith(".")
+        values = table.loc[table["metric"] == name, ["value", "ci_low", "ci_high"]].to_numpy()
+        known = values[np.isfinite(values)]
+        assert len(known) and metric.low <= known.min() and known.max() <= metric.high, name
+    assert len({metric.title for metric in METRICS.values()}) == len(METRICS)
+
+
+@pytest.mark.parametrize("thresholds", [{}, {"youden": None}, {"youden": float("nan")}])
+def test_a_new_metric_of_decisions_is_undefined_without_a_threshold(thresholds):
+    called = Metric(lambda y, s, t: float((s >= t).mean()), "decisions", "called", "")
+    y, s = np.array([0.0, 1.0]), np.array([0.2, 0.7])
+    assert np.isnan(called.of_group(y, s, np.array([True, True]), thresholds))
+    assert np.isnan(called.of_group(y, s, np.array([False, False]), {"youden": 0.5}))
+    assert called.of_group(y, s, np.array([True, True]), {"youden": 0.5}) == 0.5

@@ -7,7 +7,7 @@ import pytest
 from jaxfair.errors import InputError
 from jaxfair.privacy import accounting, plan
 from jaxfair.privacy.accounting import Event, epsilon, epsilon_rdp, joint_noise_multiplier
-from jaxfair.privacy.ledger import LedgerError
+from jaxfair.privacy.ledger import Entry, LedgerError
 from jaxfair.privacy.plan import PrivacyConfig
 from tests.privacy.toy import plan_of
 
@@ -58,9 +58,7 @@ def test_edge_35_a_changing_noise_level_is_composed_event_by_event(tmp_path):
     assert both > max(epsilon([first], 1e-5), epsilon([second], 1e-5))
     chosen = plan_of(2.0, prob=0.1)
     ledger = charged(chosen, tmp_path)
-    plan_of(4.0, prob=0.1).charge(
-        ledger, stage="train", population="p", draws="tag", first_step=10, steps=10
-    )
+    ledger.charge(Entry("train", "p", "tag", 10, 10, 0.1, 4.0))
     heterogeneous = epsilon([Event(0.1, 2.0, 10), Event(0.1, 4.0, 10)], 1e-5)
     assert ledger.epsilon() == pytest.approx(heterogeneous)
 

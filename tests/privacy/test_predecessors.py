@@ -4,7 +4,8 @@ The systems: JohannesGetzner/fair-uad-with-dp (feature autoencoder on RSNA, Opac
 tayebiarasteh/DP_CXR (chest-radiograph classifiers, Opacus).
 """
 
-import inspect
+import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -12,26 +13,30 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from jaxfair import evaluate, report, train
+from jaxfair.config import load_config, plan_from_settings, settings_from_config
 from jaxfair.data import manifest
-from jaxfair.engine.scan import make_delivery
+from jaxfair.data.dataset import Dataset
 from jaxfair.errors import InputError
 from jaxfair.methods.catalog import METHODS
 from jaxfair.models.extractor import FrozenNorm
 from jaxfair.privacy import isolation, sampling
 from jaxfair.privacy.plan import PrivacyConfig, make_plan
+from jaxfair.privacy.secret import insecure_secret
+from jaxfair.start import open_data
 from tests.privacy.test_edges_draws import dataset
 from tests.privacy.test_edges_release import SPEC, over_the_batch
 from tests.privacy.toy import (
-    SECRET,
     Bench,
     C,
     dense_loss,
     dense_params,
     examples_of,
     flat64,
-    plan_of,
     without,
 )
+from tests.test_phantoms import FILMS
+from tests.test_phantoms import FOLDER as CONFIGS
 
 
 def minmax_sum(examples):
@@ -81,17 +86,64 @@ def test_frozen_batchnorm_of_fair_uad_never_uses_the_batch():
     np.testing.assert_allclose(together[2:3], alone, atol=1e-6)
 
 
-def test_the_poisson_loader_that_fair_uad_dropped_is_the_only_one_here():
-    bench = Bench(plan=plan_of(prob=0.3))
-    read = []
-    source = bench.feed(examples_of(np.ones(30)))
-    fields = {n: (lambda rows, f=f: read.append(rows) or f(rows)) for n, f in source.fields.items()}
-    for step in range(20):
-        read.clear()
-        list(source._replace(fields=fields).chunks(step, 1))
-        drawn = sampling.poisson_draw(SECRET, step, num_units=30, sampling_prob=0.3)
-        assert sorted(np.concatenate(read)) == sorted(np.repeat(drawn, len(fields)))
-    assert make_delivery(bench.step, source, bench.frozen).arguments == source.chunks
+@pytest.fixture(scope="module")
+def training(tmp_path_factory):
+    """A small private training of a head on raw images: what it read, and in which order.
+
+    Attributes: plan, dataset, patients (of every image read), happened (what came when).
+    """
+    folder, happened, read = tmp_path_factory.mktemp("raw"), [], []
+    config = load_config(str(CONFIGS / "table_resnet.py") + ":phantom")
+    with config.unlocked():
+        config.data.root = str(folder / "phantoms")
+        config.update_from_flattened_dict(FILMS | {"method.last_layer": True})
+        config.augment.intensity = 0.1  # so images are read in every step, and nothing is cached
+        config.dp.insecure_seed, config.train.steps = 5, 4
+        config.data.public_size = 75  # unlike the true number of patients
+    settings = settings_from_config(config)
+    dataset = open_data(settings, progress=False)
+    images, labels = Dataset.images, Dataset.labels
+    entry = METHODS["classifier"]
+
+    def spy_make(*args, **parts):
+        happened.append("method made")
+        return entry.make(*args, **parts)
+
+    def spy_images(self, rows):
+        read.append(np.asarray(rows))
+        return images(self, rows)
+
+    def spy_labels(self, rows):
+        happened.append("labels read")
+        return labels(self, rows)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(METHODS, "classifier", entry._replace(make=spy_make))
+        patch.setattr(Dataset, "images", spy_images)
+        patch.setattr(Dataset, "labels", spy_labels)
+        patch.setattr(evaluate, "run", lambda *args, **kwargs: None)  # it reads other patients
+        patch.setattr(report, "run", lambda *args, **kwargs: None)
+        train.run(config, folder / "run", num_devices=1, progress=False)
+    patients = dataset.manifest["patient_id"].astype(str).iloc[np.concatenate(read)]
+    return types.SimpleNamespace(
+        plan=plan_from_settings(settings),
+        dataset=dataset,
+        patients=list(patients),
+        happened=happened,
+    )
+
+
+def test_the_poisson_loader_that_fair_uad_dropped_is_what_training_reads_by(training):
+    """Whoever is read in a whole training was drawn by Poisson at the plan's rate."""
+    ids, _ = training.dataset.units("patient")
+    prob, left = training.plan.sampling_prob, training.patients
+    for step in range(training.plan.steps):
+        drawn = sampling.poisson_draw(
+            insecure_secret(5), step, num_units=len(ids), sampling_prob=prob
+        )
+        now, left = left[: len(drawn)], left[len(drawn) :]
+        assert sorted(now) == sorted(ids[unit] for unit in drawn)
+    assert left == [], "nobody is read who was not drawn"
 
 
 def test_delta_of_one_over_n_as_in_fair_uad_is_refused():
@@ -99,11 +151,37 @@ def test_delta_of_one_over_n_as_in_fair_uad_is_refused():
         make_plan(PrivacyConfig(delta=1 / 6000), steps=1, expected_batch_size=10, public_size=6000)
 
 
-def test_class_weights_from_private_labels_as_in_dp_cxr_have_no_way_in():
+def test_class_weights_from_private_labels_as_in_dp_cxr_have_no_way_into_an_example():
+    """What anybody's example holds is the same whatever the labels of all others are."""
     healthy, ill = dataset(["a", "b", "c"]), dataset(["a", "b", "c"])
-    ill.manifest["label_anomaly"] = 1.0
-    assert healthy.spec == ill.spec
-    for cls, _ in METHODS.values():
-        given = inspect.signature(cls).parameters
-        assert not {"labels_file", "dataset", "manifest", "prevalence"} & set(given)
-    assert METHODS["classifier"][0](labels=("any",)).class_weights == ()
+    for data in (healthy, ill):
+        data.manifest["label_anomaly"] = [1.0, 0.0, 0.0]
+    ill.manifest.loc[1:, "label_anomaly"] = 1.0
+    healthy, ill = (dataclasses.replace(data, tasks=("anomaly",)) for data in (healthy, ill))
+    assert healthy.spec == ill.spec and set(healthy.fields) == set(healthy.spec)
+    first = np.array([0])
+    for name, read in healthy.fields.items():
+        np.testing.assert_array_equal(read(first), ill.fields[name](first), err_msg=name)
+    assert not np.array_equal(healthy.labels([1]), ill.labels([1])), "the others do differ"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_takes_no_numbers_by_label_but_public_class_weights(name):
+    """A new field that could hold counts of labels has to be argued for here."""
+    cls = METHODS[name].config
+    many = {f.name: str(f.type) for f in dataclasses.fields(cls) if not _one_choice(f.type)}
+    assert set(many) <= {"labels", "freeze", "hidden_dims", "class_weights"}, many
+    assert many.get("labels", "tuple[str, ...]") == "tuple[str, ...]"
+    if "class_weights" in many:
+        assert cls(labels=("any",)).class_weights == ()
+        with pytest.raises(InputError, match="never computed from private labels"):
+            cls(labels=("any",), class_weights="balanced")
+
+
+def _one_choice(kind):
+    return kind in (int, float, str, bool, str | None)
+
+
+def test_the_method_is_made_before_anybodys_labels_are_read(training):
+    assert set(training.happened) == {"method made", "labels read"}
+    assert "method made" not in training.happened[training.happened.index("labels read") :]

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from jaxfair import report
+from jaxfair.report.__main__ import main
 from tests.made_runs import make_run
 
 _CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -70,7 +71,7 @@ def test_words_from_files_cannot_become_markup(tmp_path):
     rows = [f"{i % 2},{i},<script>alert(1)</script>" for i in range(20)]
     table.write_text("y_true,y_score,site\n" + "\n".join(rows))
     argv = ["report", "--predictions", str(table), "--groups", "site", "--out", str(tmp_path)]
-    assert report.main([*argv, "--bootstraps", "5"]) == 0
+    assert main([*argv, "--bootstraps", "5"]) == 0
     text = (tmp_path / "report.html").read_text()
     assert "<script" not in text and "&lt;script&gt;" in text
 

@@ -6,7 +6,9 @@ import pytest
 
 from jaxfair import report
 from jaxfair.errors import InputError
+from jaxfair.fairness.catalog import METRICS, Metric
 from jaxfair.files import write_json
+from jaxfair.report.__main__ import main
 from tests.made_runs import make_run
 
 
@@ -135,7 +137,7 @@ def test_a_group_without_positives_is_undefined_and_listed(tmp_path):
     table = pd.DataFrame({"y_true": y, "y_score": rng.normal(size=n) + y, "site": site})
     table.assign(split=split).to_csv(tmp_path / "t.csv", index=False)
     argv = ["report", "--predictions", str(tmp_path / "t.csv"), "--groups", "site"]
-    assert report.main([*argv, "--out", str(tmp_path / "o"), "--bootstraps", "20"]) == 0
+    assert main([*argv, "--out", str(tmp_path / "o"), "--bootstraps", "20"]) == 0
     parity = pd.read_csv(tmp_path / "o" / "tables" / "t_csv_score_site_parity.csv")
     assert (
         parity.set_index("criterion").loc["equal opportunity (sensitivity)", "undefined in"] == "C"
@@ -164,7 +166,7 @@ def test_three_columns_by_hand_make_a_report(tmp_path, capsys):
     table = tmp_path / "mine.csv"
     table.write_text("\n".join(lines))
     argv = ["report", "--predictions", str(table), "--groups", "sex", "--out", str(tmp_path / "o")]
-    assert report.main([*argv, "--bootstraps", "50"]) == 0
+    assert main([*argv, "--bootstraps", "50"]) == 0
     text = (tmp_path / "o" / "report.md").read_text()
     assert "came without privacy.json" in text
     assert "sex: F" in text and "too few" in text
@@ -190,7 +192,7 @@ def test_a_bad_table_ends_in_one_sentence_and_status_2(tmp_path, capsys, content
     table = tmp_path / "bad.csv"
     table.write_text(content)
     argv = ["report", "--predictions", str(table), "--out", str(tmp_path / "out")]
-    assert report.main(argv) == 2
+    assert main(argv) == 2
     printed = capsys.readouterr().err.strip()
     assert "\n" not in printed
     assert re.search(sentence, printed), printed
@@ -208,12 +210,12 @@ def test_a_bad_table_ends_in_one_sentence_and_status_2(tmp_path, capsys, content
     ],
 )
 def test_a_wrong_command_line_ends_in_one_sentence_and_status_2(argv, sentence, capsys):
-    assert report.main(["report", *argv]) == 2
+    assert main(["report", *argv]) == 2
     assert sentence in capsys.readouterr().err
 
 
 def test_help_documents_the_columns_of_a_table(capsys):
-    assert report.main(["report", "--help"]) == 0
+    assert main(["report", "--help"]) == 0
     text = capsys.readouterr().out
     assert "y_score: a finite number" in text and "--predictions" in text
 
@@ -245,3 +247,54 @@ def test_a_run_that_leaves_much_undefined_still_has_a_report(tmp_path, change):
         (folder / name).unlink()
     text = (report.run([folder], tmp_path / "out") / "report.md").read_text()
     assert "results by group" in text and "nan" not in text.lower().replace("name", "")
+
+
+def test_a_new_metric_is_found_in_the_report_and_among_the_checklists(tmp_path, monkeypatch):
+    def spread(y, s):
+        return float(np.std(s) / (1 + np.std(s)))
+
+    toy = Metric(spread, "scores", "Toy spread", "how wide the scores are")
+    monkeypatch.setitem(METRICS, "toy_spread", toy)
+    folder = make_run(tmp_path / "run", n=400, maps=False)
+    out = report.run([folder], tmp_path / "out")
+    assert "toy_spread" in set(pd.read_csv(folder / "fairness.csv")["metric"])
+    table = pd.read_csv(out / "tables" / "run_anomaly_metrics.csv").set_index("metric")
+    rows = report.load_run(folder).rows()
+    value = spread(rows["y_true"], rows["y_score"])
+    assert table.loc["Toy spread", "all [95 %]"].startswith(f"{value:.3f} [")
+    assert table.loc["Toy spread", "what it is"] == "how wide the scores are"
+    headline = pd.read_csv(out / "tables" / "run_anomaly_headline.csv")
+    assert headline["toy_spread"].iloc[0] == pytest.approx(value)
+    assert "Toy spread" in pd.read_csv(out / "tables" / "crosswalk.csv")["answered in"].str.cat()
+
+
+def test_the_table_of_all_metrics_names_the_worst_group_by_the_right_end(written):
+    table = pd.read_csv(written / "tables" / "private_anomaly_metrics.csv", keep_default_na=False)
+    assert list(table["metric"]) == [metric.title for metric in METRICS.values()]
+    worst = table.set_index("metric")["worst group"]
+    headline = pd.read_csv(written / "tables" / "private_anomaly_headline.csv")
+    groups = headline[headline["attribute"] != "overall"]
+    assert worst["AUROC"].endswith(f"{groups['auroc'].min():.3f}")
+    assert worst["missed per 1,000"].endswith(f"{groups['missed_per_1000'].max():.0f}")
+    assert worst["prevalence"] == ""
+
+
+def test_a_run_slices_decisions_by_name_at_its_stored_threshold(folders):
+    run = report.load_run(folders[0])
+    stored = run.by_group("sex", "sensitivity")["value"]
+    assert run.frame("sex").by_group("sensitivity").to_dict() == pytest.approx(stored.to_dict())
+
+
+def test_the_seed_and_the_number_of_resamples_come_from_the_command_line(tmp_path):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 120)
+    table = pd.DataFrame({"y_true": y, "y_score": rng.normal(size=120) + y})
+    table.to_csv(tmp_path / "t.csv", index=False)
+    bounds = {}
+    for name, flags in {"a": [0, 40], "b": [0, 40], "c": [1, 40], "d": [0, 80]}.items():
+        out = tmp_path / name
+        argv = ["report", "--predictions", str(tmp_path / "t.csv"), "--out", str(out)]
+        assert main([*argv, f"--seed={flags[0]}", f"--bootstraps={flags[1]}"]) == 0
+        headline = pd.read_csv(out / "tables" / "t_csv_score_headline.csv")
+        bounds[name] = headline["average_precision_low"].item()
+    assert bounds["a"] == bounds["b"] and len(set(bounds.values())) == 3

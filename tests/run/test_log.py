@@ -29,23 +29,21 @@ def points(folder):
 def test_a_board_shows_what_the_log_holds(tmp_path):
     board = Board(tmp_path / "board", private=True, after_step=0)
     log = MetricsLog(tmp_path / "metrics.jsonl", after_step=0, board=board)
-    log.write(1, epsilon=0.5, rate=None)
-    log.write(2, epsilon=0.75, rate=3.0)
+    log.write(1, epsilon=0.5, params_norm=None)
+    log.write(2, epsilon=0.75, params_norm=3.0)
     log.close()
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     shown = points(tmp_path / "board")
-    assert shown == {"run/epsilon": {1: 0.5, 2: 0.75}, "run/rate": {2: 3.0}}
+    assert shown == {"run/epsilon": {1: 0.5, 2: 0.75}, "run/params_norm": {2: 3.0}}
     assert [line["epsilon"] for line in lines] == list(shown["run/epsilon"].values())
 
 
-@pytest.mark.parametrize(
-    ("private", "tag"), [(True, "not_covered_by_guarantee/auroc"), (False, "run/auroc")]
-)
-def test_what_the_guarantee_does_not_cover_is_marked(tmp_path, private, tag):
+@pytest.mark.parametrize(("private", "group"), [(True, "not_covered_by_guarantee"), (False, "run")])
+def test_what_the_guarantee_does_not_cover_is_marked(tmp_path, private, group):
     board = Board(tmp_path, private=private)
-    board.write(7, {"auroc": 0.5}, covered=False)
+    board.write(7, {"auroc/test/anomaly/overall/all": 0.5}, covered=False)
     board.close()
-    assert points(tmp_path) == {tag: {7: 0.5}}
+    assert points(tmp_path) == {f"{group}/auroc/test/anomaly/overall/all": {7: 0.5}}
 
 
 @pytest.mark.slow

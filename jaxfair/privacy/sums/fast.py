@@ -56,6 +56,20 @@ def clipped_sum(
     norm is rounded up by the bounds of `products`, never down.
 
     Source: Bu et al. 2023 (book-keeping), Li et al. 2021 (Gram matrices).
+
+    Three examples of one weight each, whose gradients are 3, 4 and (padding) 5, clipped to 1
+    (a little less, so that rounding never exceeds it):
+
+    >>> from jaxfair.privacy import clipped_sum, clipped_sum_vmap
+    >>> loss_fn = lambda params, example, key: params["w"] * example["x"]
+    >>> params, batch = {"w": jnp.float32(0)}, {"x": jnp.array([3.0, 4.0, 5.0])}
+    >>> keys, mask = jax.random.split(jax.random.key(0), 3), jnp.array([True, True, False])
+    >>> total = clipped_sum(loss_fn, params, batch, keys, mask, l2_clip_norm=1.0)
+    >>> round(float(total["w"]), 2)
+    2.0
+    >>> plain = clipped_sum_vmap(loss_fn, params, batch, keys, mask, l2_clip_norm=1.0)
+    >>> round(float(plain["w"]), 2)
+    2.0
     """
     if mask.shape[0] == 0:
         return jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params)

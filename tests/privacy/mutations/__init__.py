@@ -1,1 +1,1 @@
-"""The forty-two sharp edges with their faults; `python -m tests.privacy.mutations` runs them."""
+"""The fifty sharp edges with their faults; `python -m tests.privacy.mutations` runs them."""

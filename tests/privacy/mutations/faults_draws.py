@@ -10,7 +10,7 @@ import optax
 from jaxfair.data.dataset import Dataset
 from jaxfair.engine import population, step
 from jaxfair.engine.feed import Feed
-from jaxfair.privacy import noise, plan, sampling
+from jaxfair.privacy import noise, plan, promise, sampling
 from jaxfair.privacy import secret as secrets_room
 from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.privacy.secret import insecure_secret, os_secret
@@ -152,7 +152,7 @@ def fault_18_the_secret_comes_from_the_global_generator():
 
 def fault_19_a_resumed_run_draws_a_new_secret():
     """JAX-Privacy: fit(dataset, state) with its default seed draws the batches anew."""
-    return replaced(plan, "load_secret", lambda folder: os_secret())
+    return replaced(promise, "load_secret", lambda folder: os_secret())
 
 
 def fault_20_the_noise_does_not_depend_on_the_data():

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxfair.data.dataset import Dataset
 from jaxfair.engine import step
 from jaxfair.models.extractor import FrozenNorm
-from jaxfair.privacy import accounting, isolation, plan
+from jaxfair.privacy import accounting, isolation, plan, promise
 from jaxfair.privacy.ledger import Entry
 from tests.privacy.mutations.putting import replaced, wrapped
 
@@ -65,7 +65,7 @@ def fault_28_the_choice_among_runs_is_free():
     def cost(original, events, delta, runs):
         return original(events, delta, runs) | {"epsilon": accounting.epsilon(events, delta)}
 
-    return wrapped(plan, "tuning_cost", cost)
+    return wrapped(promise, "tuning_cost", cost)
 
 
 def fault_35_all_steps_have_the_last_noise_level():
@@ -105,7 +105,7 @@ def _gaussian(epsilon, mu):
 def fault_37_delta_is_one_over_the_number_of_patients():
     """fair-uad-with-dp."""
     accepts = lambda delta, public_size: 1 / public_size if delta is None else delta
-    return replaced(plan, "_chosen_delta", accepts)
+    return replaced(plan, "chosen_delta", accepts)
 
 
 def fault_40_the_frozen_extractor_runs_in_train_mode():

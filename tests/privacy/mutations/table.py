@@ -14,27 +14,29 @@ from tests.privacy import (
     test_edges_accounting,
     test_edges_draws,
     test_edges_noise,
+    test_edges_plan,
     test_edges_release,
     test_edges_sum,
 )
-from tests.privacy.mutations import faults_draws, faults_price, faults_sum
+from tests.privacy.mutations import faults_draws, faults_plan, faults_price, faults_sum
 
 __all__ = ["COUNT", "EDGES", "Edge"]
 
-COUNT = 42
+COUNT = 50
 _TESTS = (
     test_edges_sum,
     test_edges_draws,
     test_edges_noise,
     test_edges_accounting,
     test_edges_release,
+    test_edges_plan,
 )
-_FAULTS = (faults_sum, faults_draws, faults_price)
+_FAULTS = (faults_sum, faults_draws, faults_price, faults_plan)
 
 
 class Edge(NamedTuple):
     """Attributes:
-    number: 1 to 42.
+    number: 1 to 50.
     title: the fault, in words.
     test: passes as the package is, takes at most a temporary folder.
     fault: `() -> context manager` under which the test must fail.

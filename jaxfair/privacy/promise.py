@@ -1,0 +1,270 @@
+"""PrivacyPlan: the one frozen object that sampler, step, ledger and statement all ask.
+
+None of them computes a sensitivity, a rate or a noise level again.
+"""
+
+import pathlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxfair.errors import InputError
+from jaxfair.privacy import accounting, release, sampling, wiring
+from jaxfair.privacy.accounting import Event
+from jaxfair.privacy.ledger import Entry, Ledger
+from jaxfair.privacy.queries import (
+    GRADIENT_SUM,
+    Query,
+    check_names,
+    joint,
+    listed,
+)
+from jaxfair.privacy.secret import Secret, create_secret, insecure_secret, load_secret
+from jaxfair.privacy.statement import (
+    RELEASED,
+    events_of,
+    group_costs,
+    stages_of,
+    tuning_cost,
+)
+from jaxfair.privacy.sums import clipping, fast
+from jaxfair.schema import NOT_COVERED
+
+__all__ = ["PrivacyPlan"]
+
+PyTree = Any
+
+
+@dataclass(frozen=True)
+class PrivacyPlan:
+    """How one run keeps its promise. All fields are public constants.
+
+    Attributes:
+      private: False for a plain run: nothing clipped, no noise, no claim.
+      sampling_prob: q = expected_batch_size / public_size, of every unit in every step (with
+        `group_probs` of those whose group is unknown).
+      expected_batch_size: what the noisy sum is divided by, whatever was drawn.
+      public_size: the declared size of the population that q and delta refer to.
+      steps: how many draws there will be.
+      l2_clip_norm: C.
+      noise_multiplier: sigma; the noise on the gradient sum has standard deviation sigma C.
+      epsilon, epsilon_rdp: cost of all steps at `delta`, by PLD and by RDP.
+      budget: the epsilon that was asked for and is never exceeded.
+      relation: the neighbouring relation of the guarantee.
+      clipping: the way the sum is computed.
+      tuning_runs: see PrivacyConfig.
+      prior: ledger of the run whose parameters this one starts from; priced together.
+      queries: what else each draw releases, beside the gradient sum; one event with it.
+      group_probs: sampling probability of the units of group 0, 1, ...; empty for one rate.
+        All is priced at the largest. Public constants, and a unit's group has to follow from
+        its own data alone (protocol P9).
+
+    Raises InputError for two queries of one name and for a group's rate outside (0, 1].
+    """
+
+    private: bool
+    sampling_prob: float
+    expected_batch_size: int
+    public_size: int
+    steps: int
+    l2_clip_norm: float
+    noise_multiplier: float
+    delta: float
+    epsilon: float
+    epsilon_rdp: float
+    budget: float
+    relation: str = "add_or_remove_one"
+    clipping: str = "vmap"
+    tuning_runs: int = 1
+    prior: tuple[Entry, ...] = ()
+    queries: tuple[Query, ...] = ()
+    group_probs: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_names(self.queries)
+        for group, prob in enumerate(self.group_probs):
+            if not 0 < prob <= 1:
+                raise InputError(
+                    f"group_probs gives group {group} the rate {prob!r}; it must be in (0, 1]."
+                )
+        if self.relation != "add_or_remove_one":
+            raise ValueError(
+                f"relation is {self.relation!r}, but plans are priced for 'add_or_remove_one'."
+            )
+
+    def sensitivity(self) -> float:
+        """Returns how far adding or removing one unit moves the clipped sum, in l2 norm."""
+        return self.l2_clip_norm
+
+    def noise_stddev(self) -> float:
+        """Returns the standard deviation of the noise on every entry of the sum."""
+        return self.noise_multiplier * self.sensitivity()
+
+    @property
+    def joint_noise_multiplier(self) -> float:
+        """Noise multiplier of everything that one draw releases, taken together."""
+        if not self.queries:
+            return self.noise_multiplier
+        return joint(self.all_queries)
+
+    @property
+    def all_queries(self) -> tuple[Query, ...]:
+        """The gradient sum and the side queries of a draw."""
+        gradient = Query(GRADIENT_SUM, self.sensitivity(), self.noise_multiplier)
+        return (gradient, *self.queries)
+
+    @property
+    def priced_prob(self) -> float:
+        """The largest sampling probability that any unit may have, at which all is priced."""
+        return max((self.sampling_prob, *self.group_probs))
+
+    def event(self, steps: int) -> Event:
+        """Returns the accounting event of `steps` steps of this plan."""
+        return Event(self.priced_prob, self.joint_noise_multiplier, steps)
+
+    def draw(self, secret: Secret, step: int, groups: np.ndarray) -> np.ndarray:
+        """Returns the sorted indices of the units drawn for `step`, int64 of shape (m,).
+
+        Guarantees: every unit is in the draw independently, at the rate of its group, or
+        `sampling_prob` where that is unknown or the plan has no rates by group. Nobody else
+        draws: these are the rates that `charge` pays for.
+
+        Args:
+          secret: keys the draw.
+          step: number of the step, counted from 0; pay for it first.
+          groups: (n,) int, one code per unit of the population, -1 for unknown; all -1 where
+            the plan has no `group_probs`. How many there are is private.
+
+        Raises InputError for a code that the plan has no rate for.
+        """
+        wiring.check_groups(groups, len(self.group_probs))
+        if not self.group_probs:
+            size, prob = len(groups), self.sampling_prob
+            return sampling.poisson_draw(secret, step, num_units=size, sampling_prob=prob)
+        rates: dict[str, Any] = {
+            "group_probs": self.group_probs,
+            "sampling_prob": self.sampling_prob,
+        }
+        return sampling.grouped_draw(secret, step, groups=groups, **rates)
+
+    def sum_grads(
+        self, loss_fn: Callable[..., jax.Array], params: PyTree, batch: PyTree, keys: Any, mask: Any
+    ) -> PyTree:
+        """Returns the (clipped) sum of the gradients of one batch, in float32."""
+        if not self.private:
+            return clipping.summed_grads(loss_fn, params, batch, keys, mask)
+        way = fast.clipped_sum if self.clipping == "fast" else clipping.clipped_sum
+        return way(loss_fn, params, batch, keys, mask, l2_clip_norm=self.l2_clip_norm)
+
+    def open_ledger(self, path: pathlib.Path, *, writes: bool = True) -> Ledger:
+        """Returns the ledger of a run under this plan's budget; it begins with `prior`."""
+        ledger = Ledger(path, budget=self.budget, delta=self.delta, writes=writes)
+        ledger.inherit(self.prior)
+        return ledger
+
+    def charge(
+        self,
+        ledger: Ledger,
+        *,
+        stage: str,
+        population: str,
+        draws: str | Secret,
+        first_step: int,
+        steps: int,
+    ) -> float | None:
+        """Pays for the next `steps` draws before they are made; see `ledger.Entry`.
+
+        Args:
+          draws: the secret that keys them, or its tag `secret.tag("draws", "")`: the draws of
+            another secret are others, and are paid for again.
+
+        Returns the epsilon spent so far; None, and nothing is paid, without privacy. Raises
+        LedgerError for a ledger of another plan or another population, and BudgetExceeded.
+        """
+        if not self.private:
+            return None
+        tag = draws.tag("draws", "") if isinstance(draws, Secret) else draws
+        event = self.event(steps)
+        rates = (event.sampling_prob, event.noise_multiplier)
+        entry = Entry(stage, population, tag, first_step, steps, *rates)
+        wiring.check_next(entry, self._own_entries(ledger))
+        return ledger.charge(entry)
+
+    def _own_entries(self, ledger: Ledger) -> list[Entry]:
+        return wiring.own_entries(ledger, budget=self.budget, delta=self.delta, prior=self.prior)
+
+    def open_secret(
+        self, folder: pathlib.Path, *, seed: int, insecure_seed: int | None, may_create: bool
+    ) -> Secret:
+        """Returns what keys the run: the secret in `folder`, a new one, or a research seed.
+
+        A plain run is keyed by its public `seed`. Raises InputError where a private run has
+        begun (`may_create` False) and its secret is not there.
+        """
+        if insecure_seed is not None:
+            return insecure_secret(insecure_seed)
+        if not self.private:
+            return insecure_secret(seed)
+        try:
+            return load_secret(folder)
+        except FileNotFoundError:
+            if may_create:
+                return create_secret(folder)
+            raise InputError(
+                f"The secret of this run is not in {folder}, so its steps cannot be replayed; "
+                "--recharge continues with a fresh one and pays for the lost steps again."
+            ) from None
+
+    def progress(self, spent: float | None) -> str:
+        """Returns how much of the budget is spent, for the progress line; '' without privacy."""
+        if spent is None:
+            return release.line("")
+        template = "epsilon {epsilon:.3f} of {budget:g}"
+        return release.line(template, epsilon=spent, budget=self.budget)
+
+    def statement(self, ledger: Ledger, steps: int) -> dict[str, Any]:
+        """Returns the plan's part of privacy.json after `steps` steps.
+
+        Epsilon is what the ledger says was paid; it and all other claims are null without
+        privacy, never Infinity. Raises InputError where the ledger is of another plan, or has
+        not paid for all of the `steps` draws.
+        """
+        statement = {
+            "relation": self.relation,
+            "accountant": accounting.ACCOUNTANT | {"version": accounting.library_version()},
+            "sampling_prob": self.sampling_prob,
+            "expected_batch_size": self.expected_batch_size,
+            "public_size": self.public_size,
+            "sampler": "poisson",
+            "steps": steps,
+            "events": events_of(ledger.entries),
+            "inherited": len(self.prior),
+            "stages": stages_of(ledger.entries, self.delta),
+            "tuning": {"runs": self.tuning_runs, "epsilon": None},
+            "ledger_head": ledger.head,
+            "released": RELEASED,
+            "not_covered": NOT_COVERED,
+            "queries": [],
+            "group_sampling": [],
+            **dict.fromkeys(release.CLAIMS),
+        }
+        return release.allowed("privacy.json", statement | self._claims(ledger, steps))
+
+    def _claims(self, ledger: Ledger, steps: int) -> dict[str, Any]:
+        """What only a private run says."""
+        if not self.private:
+            return {}
+        wiring.check_paid(self._own_entries(ledger), self.event(steps), steps)
+        rates = sampling.rate_by_group(self.group_probs, self.sampling_prob)
+        costs = group_costs(ledger.entries, len(self.prior), rates, self.delta)
+        events = [entry.event for entry in ledger.entries]
+        return {name: getattr(self, name) for name in release.CLAIMS} | {
+            "epsilon": ledger.epsilon(),
+            "epsilon_rdp": ledger.epsilon(accountant="rdp"),
+            "queries": listed(self.all_queries),
+            "group_sampling": costs if self.group_probs else [],
+            "tuning": tuning_cost(events, self.delta, self.tuning_runs),
+        }

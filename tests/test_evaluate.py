@@ -1,0 +1,138 @@
+"""The commands that score and report a trained run, and what they show of patients' images."""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from jaxfair import evaluate, train
+from jaxfair.report.__main__ import main as report_main
+from tests.made_runs import make_run
+from tests.small import CONFIG, OVERRIDES, small_config
+
+MADE = ("predictions.parquet", "thresholds.json", "fairness.csv", "report.md", "report.html")
+WARNING = "Images of patients: do not pass on"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("evaluate")
+
+
+@pytest.fixture(scope="module")
+def trained(home):
+    """A finished plain run; its images are phantoms."""
+    train.run(small_config(home, dp__enabled=False), home / "run", num_devices=1, progress=False)
+    return home / "run"
+
+
+@pytest.fixture
+def real(trained, tmp_path, monkeypatch):
+    """The run as if its images were of patients: trained, and not scored yet."""
+    folder = tmp_path / "real"
+    shutil.copytree(trained, folder)
+    for name in MADE:
+        (folder / name).unlink()
+    shutil.rmtree(folder / "maps")
+    shutil.rmtree(folder / "plots", ignore_errors=True)
+    claim = json.loads((folder / "privacy.json").read_text())
+    (folder / "privacy.json").write_text(json.dumps(claim | {"data": "real"}))
+    opened = evaluate.open_dataset
+    monkeypatch.setattr(
+        evaluate,
+        "open_dataset",
+        lambda *args, **kwargs: dataclasses.replace(opened(*args, **kwargs), data="real"),
+    )
+    return folder
+
+
+def images_shown(folder: pathlib.Path) -> bool:
+    """Whether the report shows anomaly maps, and says whose they are."""
+    text = (folder / "report.md").read_text()
+    pictures = "anomaly maps" in text
+    assert pictures == (WARNING in text)
+    return pictures
+
+
+def test_scoring_again_by_the_command_makes_the_same_files(trained, tmp_path, capsys):
+    again = tmp_path / "again"
+    shutil.copytree(trained, again)
+    for name in MADE:
+        (again / name).unlink()
+    assert evaluate.main(["evaluate", f"--workdir={again}"]) == 0
+    for name in MADE:
+        assert (again / name).is_file(), name
+    pd.testing.assert_frame_equal(
+        *(pd.read_parquet(folder / "predictions.parquet") for folder in (trained, again))
+    )
+    assert (again / "fairness.csv").read_text() == (trained / "fairness.csv").read_text()
+    assert capsys.readouterr().err.count("Traceback") == 0
+
+
+def test_images_of_patients_stay_where_they_are_unless_asked_for(real):
+    assert evaluate.main(["evaluate", f"--workdir={real}"]) == 0
+    assert not (real / "maps").exists()
+    assert not images_shown(real)
+
+
+def test_evaluate_with_images_writes_maps_of_patients_and_shows_them(real):
+    assert evaluate.main(["evaluate", f"--workdir={real}", "--with-images"]) == 0
+    rows = pd.read_parquet(real / "predictions.parquet")
+    highest = rows[rows["split"] == "test"].nlargest(12, "y_score")["image_id"]
+    assert {path.stem for path in (real / "maps").glob("*.png")} == set(highest)
+    assert images_shown(real)
+
+
+def command(home, folder, *more):
+    overrides = OVERRIDES | {"data.root": home / "phantoms", "dp.enabled": False}
+    line = [f"--config.{name}={value}" for name, value in overrides.items()]
+    return ["train", f"--config={CONFIG}", *line, f"--workdir={folder}", "--devices=1", *more]
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_train_with_images_scores_and_shows_maps_of_patients(home, real, asked):
+    """The run is trained already: the command scores and reports it."""
+    assert train.main(command(home, real, *(["--with-images"] if asked else []))) == 0
+    assert (real / "maps").exists() == asked
+    assert images_shown(real) == asked
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_report_with_images_shows_what_maps_there_are(tmp_path, asked):
+    run = make_run(tmp_path / "run", n=200, data="real")
+    flags = ["--with-images"] if asked else []
+    assert report_main(["report", str(run), "--out", str(tmp_path / "out"), *flags]) == 0
+    assert images_shown(tmp_path / "out") == asked
+    assert (tmp_path / "out" / "plots" / "run_i7.png").exists() == asked
+
+
+def test_a_map_is_the_image_beside_its_heat(trained):
+    pixels = np.asarray(Image.open(next(iter(sorted((trained / "maps").glob("*.png"))))))
+    side = OVERRIDES["data.image_size"]
+    assert pixels.shape == (side, 2 * side) and pixels.dtype == np.uint8
+    assert pixels[:, :side].std() > 0 and pixels[:, side:].std() > 0
+
+
+@pytest.mark.parametrize(
+    ("prepare", "flags", "sentence"),
+    [
+        ("nothing", [], "is no run folder: it has no config.json"),
+        ("untrained", [], "holds no checkpoint"),
+        ("nothing", ["--colour=red"], "colour"),
+    ],
+)
+def test_a_folder_that_cannot_be_scored_ends_in_one_sentence(
+    trained, tmp_path, capsys, prepare, flags, sentence
+):
+    if prepare == "untrained":
+        shutil.copytree(trained, tmp_path / "run")
+        shutil.rmtree(tmp_path / "run" / "checkpoints")
+        (tmp_path / "run" / "ledger.jsonl").unlink(missing_ok=True)
+    assert evaluate.main(["evaluate", f"--workdir={tmp_path / 'run'}", *flags]) == 2
+    printed = capsys.readouterr().err.strip()
+    assert sentence in printed and "Traceback" not in printed
