@@ -9,6 +9,11 @@ import sys
 
 import pytest
 
+from jaxfair import schema
+from jaxfair.fairness.table import COLUMNS
+from jaxfair.privacy.release import SCHEMA
+from jaxfair.run.folder import RunFolder
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 CITING = [
@@ -92,6 +97,34 @@ def test_tables_of_contributing_hold_what_their_step_says():
         tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
         made = [ast.unparse(n.target) for n in tree.body if isinstance(n, ast.AnnAssign)]
         assert table in made, f"{file} has no table {table}"
+
+
+def section(title: str) -> str:
+    text = (ROOT / "docs" / "contracts.md").read_text(encoding="utf-8")
+    found = re.search(rf"^#+ {re.escape(title)}\n(.+?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found is not None, title
+    return found[1]
+
+
+def test_the_contract_names_every_key_of_a_statement_and_no_other():
+    named = re.findall(r"^\| (`.+?`) \|", section("privacy.json"), re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", " ".join(named))) == set(SCHEMA)
+
+
+def test_the_contract_names_the_columns_of_the_tables():
+    assert re.findall(r"`(\w+)`", section("fairness.csv"))[: len(COLUMNS)] == list(COLUMNS)
+    named = set(re.findall(r"`(\w+)`", section("predictions.parquet")))
+    assert {*schema.COLUMNS, *schema.SCORE_COLUMNS} <= named
+
+
+def test_the_contract_names_every_file_of_a_run():
+    paths = {
+        name: value.fget(RunFolder(pathlib.Path("run"))).name
+        for name, value in vars(RunFolder).items()
+        if isinstance(value, property)
+    }
+    named = {name.rstrip("/") for name in re.findall(r"`([\w./-]+)`", section("Files of a run"))}
+    assert {n: file for n, file in paths.items() if file not in named} == {}
 
 
 def test_the_program_of_the_readme_is_short_and_imports_one_module_of_ours():
