@@ -41,7 +41,7 @@ dist: setup
 	$(RUN) -m build --no-isolation
 
 docs: setup
-	$(RUN) -m pdoc jaxfair -o docs/api
+	$(RUN) -m pdoc jaxfair $(patsubst jaxfair/%/__init__.py,jaxfair.%,$(wildcard jaxfair/*/__init__.py)) -o docs/api
 
 mutations: setup
 	$(RUN) -m tests.privacy.mutations

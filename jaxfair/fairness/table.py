@@ -51,7 +51,7 @@ def fairness_table(
     """Returns every metric of METRICS for every group on the test rows, one row each.
 
     Args:
-      predictions: rows as in contracts.md (see `predictions.checked`).
+      predictions: rows as in docs/contracts.md (see `predictions.checked`).
       thresholds: as `fit_thresholds` returns; None fits them on the validation rows. Without
         validation rows and thresholds, all metrics at a threshold are undefined.
       attributes: columns or intersections; None takes those of ATTRIBUTES that are there.

@@ -107,7 +107,7 @@ def fit_thresholds(
     """Returns the pooled thresholds of every task, from the validation rows alone.
 
     Args:
-      predictions: columns task, split, y_true, y_score (contracts.md).
+      predictions: columns task, split, y_true, y_score (docs/contracts.md).
       rules: see `fit_threshold`.
 
     Returns:

@@ -27,7 +27,7 @@ class Run:
     Attributes:
       name: folder name, or file name for predictions from elsewhere.
       path: where it was read.
-      predictions: checked rows (contracts.md).
+      predictions: checked rows (docs/contracts.md).
       fairness: the table of fairness.csv.
       privacy: privacy.json; None only for predictions from elsewhere.
       config, env, card, model: the further JSON files, {} where absent.
