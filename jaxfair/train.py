@@ -32,7 +32,8 @@ from jaxfair.engine.mesh import (
     leave_hosts,
     make_mesh,
 )
-from jaxfair.engine.trainer import Trainer, open_assembly
+from jaxfair.engine.opening import open_assembly
+from jaxfair.engine.trainer import Trainer
 from jaxfair.run.folder import RunFolder
 from jaxfair.start import assembly_of, open_data, population_of
 

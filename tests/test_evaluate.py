@@ -42,10 +42,10 @@ def real(trained, tmp_path, monkeypatch):
     shutil.rmtree(folder / "plots", ignore_errors=True)
     claim = json.loads((folder / "privacy.json").read_text())
     (folder / "privacy.json").write_text(json.dumps(claim | {"data": "real"}))
-    opened = evaluate.open_dataset
+    opened = evaluate.open_data
     monkeypatch.setattr(
         evaluate,
-        "open_dataset",
+        "open_data",
         lambda *args, **kwargs: dataclasses.replace(opened(*args, **kwargs), data="real"),
     )
     return folder

@@ -7,9 +7,9 @@ from .fit import Fit as Fit
 from .fit import fit_private as fit_private
 from .fit import open_fit as open_fit
 from .mesh import make_mesh as make_mesh
+from .opening import open as open
 from .population import Population as Population
 from .population import make_population as make_population
 from .population import population_from_ids as population_from_ids
 from .trainer import Released as Released
 from .trainer import Trainer as Trainer
-from .trainer import open as open

@@ -12,8 +12,9 @@ import optax
 
 from jaxfair.engine.books import Options
 from jaxfair.engine.mesh import make_mesh
+from jaxfair.engine.opening import open
 from jaxfair.engine.population import population_from_ids
-from jaxfair.engine.trainer import Trainer, open
+from jaxfair.engine.trainer import Trainer
 from jaxfair.errors import InputError, nearest
 from jaxfair.methods.base import PyTree
 from jaxfair.privacy.config import PrivacyConfig

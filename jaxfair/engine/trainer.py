@@ -12,38 +12,32 @@ by the same call, and replays.
 
 import contextlib
 import json
-import os
-import pathlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 import tqdm
-from jax.sharding import Mesh
 
 from jaxfair import files
 from jaxfair.data.loader import Fields
-from jaxfair.engine.assembly import Assembly, Spec, assemble
-from jaxfair.engine.books import Books, Options, open_books
+from jaxfair.engine.assembly import Assembly
+from jaxfair.engine.books import Books, Options
 from jaxfair.engine.features import training_fields
 from jaxfair.engine.feed import Feed
 from jaxfair.engine.mesh import first_then_others, is_first_host
 from jaxfair.engine.population import Population
-from jaxfair.engine.stages import ends_of, enter, kept, restore, stages_of
-from jaxfair.engine.step import DEFAULT_MICROBATCH
-from jaxfair.methods.base import Method, PyTree, method_from_loss
+from jaxfair.engine.stages import ends_of, enter, kept, restore
+from jaxfair.methods.base import PyTree
 from jaxfair.privacy import release
 from jaxfair.privacy.ledger import BudgetExceeded
-from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.privacy.statement import COVERED
 from jaxfair.run import checkpoint
 from jaxfair.run.folder import RunFolder
 from jaxfair.run.log import Board, MetricsLog, progress_bar
 
-__all__ = ["Options", "Released", "Trainer", "open", "open_assembly"]
+__all__ = ["Released", "Trainer"]
 
 
 class Released(NamedTuple):
@@ -62,96 +56,8 @@ class Released(NamedTuple):
     metrics: dict[str, float]
 
 
-def open(
-    plan: PrivacyPlan,
-    loss: Method | Callable[[PyTree, Any, Any], Any],
-    optimizer: optax.GradientTransformation,
-    population: Population,
-    fields: Fields,
-    folder: str | os.PathLike[str],
-    *,
-    spec: Spec,
-    params: PyTree = None,
-    config: Mapping[str, Any] | None = None,
-    options: Options | None = None,
-    mesh: Mesh | None = None,
-) -> "Trainer":
-    """Opens a training in `folder`: a new one, or one that was interrupted there.
-
-    Args:
-      plan: from `jaxfair.privacy.make_plan`; with `enabled=False` it is a plain run.
-      loss: `(params, example, key) -> scalar` of one example without a batch axis, or a Method.
-      optimizer: sees noisy means only.
-      population: who may be drawn.
-      fields: name -> reader of rows, (n,) int -> (n, ...), of the raw examples.
-      folder: ledger, checkpoints, metrics and privacy.json go there.
-      spec: shape and dtype of each array of a raw example.
-      params: first parameters of a loss; a Method makes its own from `options.seed`.
-      config: public settings, written to config.json; another training's folder is refused.
-      mesh: the devices; None for all.
-
-    Raises InputError, in one sentence, where the loss couples examples or is no number, the
-    folder is of another config, in use or finished, or the run cannot be replayed.
-
-    >>> import tempfile, numpy as np
-    >>> from jaxfair import engine, privacy
-    >>> x = np.random.default_rng(0).normal(size=(90, 3)).astype("float32")
-    >>> plan = privacy.make_plan(
-    ...     privacy.PrivacyConfig(epsilon=3.0), steps=4, expected_batch_size=20, public_size=45
-    ... )
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     trainer = engine.open(
-    ...         plan,
-    ...         lambda w, example, key: jnp.sum((w - example["x"]) ** 2),
-    ...         optax.sgd(0.1),
-    ...         engine.population_from_ids(np.arange(90) // 2, unit="patient"),
-    ...         {"x": x.__getitem__},
-    ...         folder,
-    ...         spec={"x": jax.ShapeDtypeStruct((3,), np.float32)},
-    ...         params=jnp.zeros(3),
-    ...         options=engine.Options(save_every=2, microbatch=8, progress=False),
-    ...     )
-    ...     with trainer:
-    ...         steps = [released.step for released in trainer.steps()]
-    ...     statement = trainer.statement()
-    >>> steps, statement["unit"], statement["steps"]
-    ([2, 4], 'patient', 4)
-    >>> 2.9 < statement["epsilon"] <= 3.0
-    True
-    """
-    options = options or Options()
-    method = loss if isinstance(loss, Method) else method_from_loss(loss, params)
-    variables = method.init(jax.random.key(options.seed), dict(spec))
-    size = options.microbatch or DEFAULT_MICROBATCH
-    assembly = assemble(
-        plan, method, optimizer, spec=spec, variables=variables, microbatch=size, mesh=mesh
-    )
-    config = config or _config_of(plan, method, options)
-    return open_assembly(assembly, population, fields, folder, config=config, options=options)
-
-
-def open_assembly(
-    assembly: Assembly,
-    population: Population,
-    fields: Fields,
-    folder: str | os.PathLike[str],
-    *,
-    config: Mapping[str, Any],
-    options: Options | None = None,
-) -> "Trainer":
-    """Opens the training of an assembly; arguments and errors as of `open`."""
-    options = options or Options()
-    stages, path = stages_of(assembly, assemble), RunFolder(pathlib.Path(folder))
-    books = open_books(assembly, population, path, config, options)
-    try:
-        return Trainer(stages, population, fields, path, books, options)
-    except BaseException:
-        books.leave()
-        raise
-
-
 class Trainer:
-    """A training that is open. Made by `open`; see there.
+    """A training that is open; made by `engine.open`.
 
     Attributes:
       plan: what it promises.
@@ -287,26 +193,6 @@ class Trainer:
         if writes and self._options.board:
             board = Board(self.folder.board, private=self.plan.private, after_step=begun)
         return MetricsLog(self.folder.metrics, after_step=begun, writes=writes, board=board)
-
-
-def _config_of(plan: PrivacyPlan, method: Method, options: Options) -> dict[str, Any]:
-    """The public settings of a training that has no config file, as config.json holds them."""
-    promise = {
-        "enabled": plan.private,
-        "epsilon": plan.budget if plan.private else None,
-        "delta": plan.delta,
-        "l2_clip_norm": plan.l2_clip_norm if plan.private else None,
-        "clipping": plan.clipping,
-        "tuning_runs": plan.tuning_runs,
-        "insecure_seed": options.insecure_seed,
-    }
-    return {
-        "name": method.name,
-        "seed": options.seed,
-        "data": {"public_size": plan.public_size},
-        "dp": promise,
-        "train": {"steps": plan.steps, "expected_batch_size": plan.expected_batch_size},
-    }
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ the ledger. It finds mistakes, not forgery: who rewrites every file consistently
 caught (protocol P12).
 """
 
+import dataclasses
 import json
 import math
 import pathlib
@@ -14,6 +15,7 @@ from typing import Any
 from jaxfair.files import json_digest
 from jaxfair.privacy import accounting
 from jaxfair.privacy.accounting import Event
+from jaxfair.privacy.config import PrivacyConfig
 from jaxfair.privacy.ledger import Entry, LedgerError, read_entries
 from jaxfair.privacy.public import delta_from_public_size
 from jaxfair.privacy.queries import GRADIENT_SUM, Query, check_names, joint, listed
@@ -72,7 +74,8 @@ def _config_faults(
     statement: Mapping[str, Any], config: Mapping[str, Any], env: Mapping[str, Any]
 ) -> list[str]:
     """What the statement repeats from the config, or what follows from it."""
-    dp, data, train = config["dp"], config["data"], config["train"]
+    data, train = config["data"], config["train"]
+    dp = {field.name: field.default for field in dataclasses.fields(PrivacyConfig)} | config["dp"]
     private = dp["enabled"]
     seeded = dp.get("insecure_seed") is not None
     expected = {

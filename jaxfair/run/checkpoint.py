@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import sys
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -46,7 +47,7 @@ def save(folder: str | os.PathLike[str], checkpoint: Checkpoint, ledger: Ledger)
     """
     folder = pathlib.Path(folder)
     parts = {"params": checkpoint.params, "opt_state": checkpoint.opt_state}
-    parts = release.allowed("checkpoint", parts)
+    parts = _with_leaves(release.allowed("checkpoint", parts))
     with _checkpointer(folder) as checkpointer:
         if jax.process_index() == 0:
             _seal_path(folder, checkpoint.step).unlink(missing_ok=True)
@@ -93,11 +94,15 @@ def restore(folder: str | os.PathLike[str], like: Checkpoint, ledger: Ledger) ->
 
 
 def _load(folder: pathlib.Path, step: int, like: Checkpoint) -> Checkpoint:
-    wanted = {"params": like.params, "opt_state": like.opt_state}
-    wanted = {name: tree for name, tree in wanted.items() if tree is not None}
+    wanted = _with_leaves({"params": like.params, "opt_state": like.opt_state})
     with _checkpointer(folder) as checkpointer:
         loaded = checkpointer.load_checkpointables(step, wanted)
-    return Checkpoint(loaded["params"], loaded.get("opt_state"), step)
+    return Checkpoint(loaded["params"], loaded.get("opt_state", like.opt_state), step)
+
+
+def _with_leaves(trees: Mapping[str, PyTree]) -> dict[str, PyTree]:
+    """Without trees that hold nothing, as the state of plain SGD, of which orbax complains."""
+    return {name: tree for name, tree in trees.items() if jax.tree.leaves(tree)}
 
 
 def _fault(folder: pathlib.Path, step: int, ledger: Ledger) -> str | None:

@@ -13,6 +13,7 @@ from jaxfair.errors import InputError
 from jaxfair.privacy import noise, sampling
 from jaxfair.privacy import secret as secrets_room
 from jaxfair.privacy.plan import PrivacyConfig
+from jaxfair.run import fingerprint
 from jaxfair.run.folder import RunFolder
 from tests.privacy.toy import SECRET, Bench, C, dense_loss, examples_of, flat64, method_of, plan_of
 
@@ -65,10 +66,11 @@ def test_edge_20_other_data_never_meets_the_same_noise(tmp_path):
     folder, parts = RunFolder(tmp_path / "run"), {"data": "digest 1", "config": "c"}
     plan = plan_of(1.0)
     first = plan.open_secret(folder.secret, seed=0, insecure_seed=None, may_create=True)
-    folder.check_fingerprint(first, parts)
-    folder.check_fingerprint(first, parts)
+    fingerprint.check(folder.fingerprint, first, parts, may_create=True)
+    fingerprint.check(folder.fingerprint, first, parts, may_create=False)
     with pytest.raises(InputError, match="changed since it began: data"):
-        folder.check_fingerprint(first, parts | {"data": "digest 2"})
+        other = parts | {"data": "digest 2"}
+        fingerprint.check(folder.fingerprint, first, other, may_create=False)
     elsewhere = plan.open_secret(tmp_path / "b", seed=0, insecure_seed=None, may_create=True)
     words = [noise.noise_key_data(s, 0, 2) for s in (first, elsewhere)]
     assert not np.isin(words[0], words[1]).any()
