@@ -11,16 +11,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxfair import files
 from jaxfair.benchmark import results, stopwatch
 from jaxfair.benchmark.workload import PRECISIONS, Workload, make_workload
-from jaxfair.engine.mesh import AXIS, make_mesh
+from jaxfair.engine.chunk import unit_keys
+from jaxfair.engine.mesh import make_mesh
+from jaxfair.engine.step import sharded_sum
 from jaxfair.errors import InputError
 from jaxfair.methods.base import PyTree
-from jaxfair.privacy.sums import clipping, fast
+from jaxfair.privacy.config import PrivacyConfig
+from jaxfair.privacy.plan import make_plan
+from jaxfair.privacy.sums import clipping
 
 __all__ = ["COLUMNS", "WAYS", "measure"]
 
@@ -63,7 +67,7 @@ def _measure_work(
     spec, load = config.works[name], os.getloadavg()[0]
     count = -(-spec.batch // mesh.size) * mesh.size
     work = make_workload(spec, rows=count, precision=precision)
-    arguments = (work.params, work.frozen, work.batch, work.keys, jnp.ones(count, bool))
+    arguments = (work.params, work.frozen, work.chunk, work.words)
     ways = {way: _sum_fn(way, work, mesh, config.l2_clip_norm) for way in config.ways}
     built = {way: stopwatch.build(fun, *arguments) for way, fun in ways.items()}
     calls = {way: functools.partial(b.call, *arguments) for way, b in built.items()}
@@ -85,22 +89,13 @@ def _measure_work(
 
 
 def _sum_fn(way: str, work: Workload, mesh: Mesh, clip: float) -> Callable[..., PyTree]:
-    """Returns `(params, frozen, batch, keys, mask) -> sum over all devices`."""
+    """Returns the step's own sum, `(params, frozen, chunk, words) -> sum over all devices`."""
     if way not in WAYS:
         raise InputError(f"The way {way!r} is none of {', '.join(WAYS)}.")
-
-    def local(params: PyTree, frozen: PyTree, batch: PyTree, keys: Any, mask: Any) -> PyTree:
-        loss_fn = lambda p, example, key: work.loss_fn(p, frozen, example, key)
-        if way == "non-private":
-            total = clipping.summed_grads(loss_fn, params, batch, keys, mask)
-        else:
-            summed = clipping.clipped_sum if way == "vmap" else fast.clipped_sum
-            total = summed(loss_fn, params, batch, keys, mask, l2_clip_norm=clip)
-        return jax.lax.psum(total, AXIS)
-
-    one, many = PartitionSpec(), PartitionSpec(AXIS)
-    specs = (one, one, many, many, many)
-    return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=one, check_vma=False)
+    private, rows = way != "non-private", len(work.chunk.is_padding)
+    promise = PrivacyConfig(enabled=private, l2_clip_norm=clip, clipping=way if private else "auto")
+    plan = make_plan(promise, steps=1, expected_batch_size=rows, public_size=rows)
+    return sharded_sum(work.method, plan, mesh, rows)  # all rows of a device at once
 
 
 def _speed(taken: np.ndarray, base: np.ndarray, count: int) -> dict[str, Any]:
@@ -139,22 +134,25 @@ def _errors(
     call: Any, arguments: Any, total: list[np.ndarray], last: list[np.ndarray]
 ) -> dict[str, float]:
     """Relative errors against the loop over single examples, of all, and of the last alone."""
-    *rest, mask = arguments
-    alone = jnp.arange(len(mask)) == len(mask) - 1
+    *variables, chunk, words = arguments
+    alone = jnp.arange(len(chunk.is_padding)) == len(chunk.is_padding) - 1
     return {
         "relative_error": _difference(call(*arguments), total),
-        "isolation_error": _difference(call(*rest, alone), last),
+        "isolation_error": _difference(
+            call(*variables, chunk._replace(is_padding=~alone), words), last
+        ),
     }
 
 
 def _loop(work: Workload, clip: float) -> dict[bool, tuple[list[np.ndarray], list[np.ndarray]]]:
     """(sum, last summand) over single examples in float64; True: plain, False: clipped."""
-    grad = jax.jit(jax.grad(work.loss_fn))
+    grad = jax.jit(jax.grad(lambda *row: work.method.loss(*row)[0]))
+    keys = unit_keys(work.words, work.chunk.unit_id)
     plain: list[np.ndarray] = []
     clipped: list[np.ndarray] = []
-    for i in range(len(work.keys)):
-        example = jax.tree.map(lambda x, i=i: x[i], work.batch)
-        leaves = jax.tree.leaves(grad(work.params, work.frozen, example, work.keys[i]))
+    for i, key in enumerate(keys):
+        example = jax.tree.map(lambda x, i=i: x[i], work.chunk.examples)
+        leaves = jax.tree.leaves(grad(work.params, work.frozen, example, key))
         single = [np.asarray(g, np.float64) for g in leaves]
         norm = np.sqrt(sum(np.vdot(g, g) for g in single))
         scale = min(1.0, clip * (1 - clipping.CLIP_MARGIN) / norm)
@@ -178,10 +176,9 @@ def _largest_batch(
     """Examples that fit in `memory_gib` per device: two compiles, and a line through them."""
     half = max(mesh.size, count // 2 // mesh.size * mesh.size)
     shrink = lambda x: jax.ShapeDtypeStruct((half, *x.shape[1:]), x.dtype)
-    batch, keys = jax.tree.map(shrink, (work.batch, work.keys))
-    mask = jax.ShapeDtypeStruct((half,), bool)
+    chunk = jax.tree.map(shrink, work.chunk)
     fun = _sum_fn(way, work, mesh, config.l2_clip_norm)
-    low = stopwatch.build(fun, work.params, work.frozen, batch, keys, mask).memory_mib
+    low = stopwatch.build(fun, work.params, work.frozen, chunk, work.words).memory_mib
     if half == count or mib <= low:
         return {"largest_batch": None}
     per_row = (mib - low) / (count - half)

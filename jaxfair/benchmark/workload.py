@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxfair.engine.chunk import Chunk, made_up_chunk
 from jaxfair.errors import InputError
-from jaxfair.methods.base import PyTree
+from jaxfair.methods.base import Method, PyTree
 from jaxfair.methods.catalog import METHODS, make_method
 
 __all__ = ["PRECISIONS", "Workload", "make_workload"]
@@ -17,20 +18,20 @@ PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "defaul
 
 
 class Workload(NamedTuple):
-    """One model and one batch.
+    """One model and one chunk of examples.
 
     Attributes:
-      loss_fn: `(params, frozen, example, key) -> scalar` for one example.
+      method: its loss takes examples as they stand in the chunk.
       params, frozen: float32 leaves.
-      batch: leaves of shape (rows, ...), as the training step receives them.
-      keys: (rows,) typed PRNG keys.
+      chunk: as the training step receives it; nobody in it is padding.
+      words: key material of its examples.
     """
 
-    loss_fn: Any
+    method: Method
     params: PyTree
     frozen: PyTree
-    batch: PyTree
-    keys: jax.Array
+    chunk: Chunk
+    words: jax.Array
 
 
 def make_workload(work: Any, *, rows: int, precision: str) -> Workload:
@@ -50,14 +51,16 @@ def make_workload(work: Any, *, rows: int, precision: str) -> Workload:
     params, frozen = method.init(jax.random.key(0), {"image": image})
     batch = _batch(work, method, frozen, rows)
 
-    def loss_fn(params: PyTree, frozen: PyTree, example: PyTree, key: jax.Array) -> jax.Array:
+    def loss(params: PyTree, frozen: PyTree, example: PyTree, key: jax.Array) -> Any:
         if method.prepare is not None and not work.prepared:
             example = {**example, **method.prepare(frozen, example)}
         if precision == "bfloat16":
             params, frozen, example = map(_to_bfloat16, (params, frozen, example))
-        return method.loss(params, frozen, example, key)[0].astype(jnp.float32)
+        return method.loss(params, frozen, example, key)[0].astype(jnp.float32), {}
 
-    return Workload(loss_fn, params, frozen, batch, jax.random.split(jax.random.key(1), rows))
+    measured = method._replace(loss=loss, prepare=None)
+    words = jax.random.key_data(jax.random.key(1))
+    return Workload(measured, params, frozen, made_up_chunk(batch), words)
 
 
 def _method(work: Any) -> Any:

@@ -23,6 +23,7 @@ __all__ = [
     "abstract_randomness",
     "gather",
     "gather_on_device",
+    "made_up_chunk",
     "rows_of_draw",
     "unit_keys",
     "zeros",
@@ -141,6 +142,12 @@ def abstract_randomness(num_leaves: int) -> Randomness:
     """Returns shapes and dtypes of a step's key material for so many leaves of parameters."""
     words = (num_leaves, noise.DRAWS_PER_NORMAL, 2)
     return Randomness(Struct((2,), jnp.uint32), Struct(words, jnp.uint32))
+
+
+def made_up_chunk(examples: Mapping[str, Any]) -> Chunk:
+    """Returns a full chunk of these examples, (rows, ...) by name, each a unit of its own."""
+    rows = len(next(iter(examples.values())))
+    return Chunk(dict(examples), jnp.arange(rows, dtype=jnp.uint32), jnp.zeros(rows, bool))
 
 
 def zeros(abstract: PyTree) -> PyTree:

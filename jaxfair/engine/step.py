@@ -31,7 +31,14 @@ from jaxfair.methods.base import Method, PyTree
 from jaxfair.privacy import noise
 from jaxfair.privacy.plan import PrivacyPlan
 
-__all__ = ["DEFAULT_MICROBATCH", "Step", "TrainState", "make_step", "refuse_coupling"]
+__all__ = [
+    "DEFAULT_MICROBATCH",
+    "Step",
+    "TrainState",
+    "make_step",
+    "refuse_coupling",
+    "sharded_sum",
+]
 
 DEFAULT_MICROBATCH = 32
 """Examples per device whose gradients are held at once, where the config leaves it open."""
@@ -84,7 +91,7 @@ def make_step(
     at the first call with a chunk that does not divide.
     """
     refuse_coupling(method, plan)
-    sum_chunk = _sharded_sum(method, plan, mesh, microbatch)
+    sum_chunk = sharded_sum(method, plan, mesh, microbatch)
 
     def init(params: PyTree) -> TrainState:
         zeros = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params)
@@ -113,8 +120,14 @@ def refuse_coupling(method: Method, plan: PrivacyPlan) -> None:
         )
 
 
-def _sharded_sum(method: Method, plan: PrivacyPlan, mesh: Mesh, microbatch: int) -> Callable:
-    """Returns `(params, frozen, chunk, key_words) -> clipped_sum` over all devices."""
+def sharded_sum(method: Method, plan: PrivacyPlan, mesh: Mesh, microbatch: int) -> Callable:
+    """Returns `(params, frozen, chunk, key_words) -> clipped_sum` over all devices.
+
+    It is what the step adds up, before noise; the benchmark measures it alone.
+
+    Args:
+      microbatch: as of `make_step`.
+    """
 
     def local_sum(params: PyTree, frozen: PyTree, chunk: Chunk, words: jax.Array) -> PyTree:
         loss_fn = lambda p, example, key: method.loss(p, frozen, example, key)[0]

@@ -94,11 +94,13 @@ def make_jax(way: str, work: str, rows: int, clip: float, precision: str) -> tup
 
     sys.path.insert(0, str(ROOT))
     from jaxfair.benchmark.workload import PRECISIONS, make_workload
+    from jaxfair.engine.chunk import unit_keys
     from jaxfair.privacy.sums import clipping, fast
 
     jax.config.update("jax_default_matmul_precision", PRECISIONS[precision])
     made = make_workload(_config().works[work], rows=rows, precision=precision)
-    loss = lambda p, example, key: made.loss_fn(p, made.frozen, example, key)
+    loss = lambda p, example, key: made.method.loss(p, made.frozen, example, key)[0]
+    batch, keys = made.chunk.examples, unit_keys(made.words, made.chunk.unit_id)
     mask = jnp.ones(rows, bool)
     if way == "jax-privacy":
         from jax_privacy import clipping as peer
@@ -114,7 +116,7 @@ def make_jax(way: str, work: str, rows: int, clip: float, precision: str) -> tup
             "jaxfair-fast": functools.partial(fast.clipped_sum, l2_clip_norm=clip),
         }
         sums = functools.partial(ways[way], loss)
-    call, arguments = jax.jit(sums), (made.params, made.batch, made.keys, mask)
+    call, arguments = jax.jit(sums), (made.params, batch, keys, mask)
     count = sum(p.size for p in jax.tree.leaves(made.params))
     device = jax.devices()[0].device_kind
     return lambda: jax.block_until_ready(call(*arguments)), count, device
