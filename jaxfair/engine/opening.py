@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from jaxfair.data.loader import Fields
 from jaxfair.engine.assembly import Assembly, Spec, assemble
 from jaxfair.engine.books import Options, open_books
-from jaxfair.engine.population import Population
+from jaxfair.engine.population import Population, check_population
 from jaxfair.engine.stages import stages_of
 from jaxfair.engine.step import DEFAULT_MICROBATCH
 from jaxfair.engine.trainer import Trainer
@@ -102,10 +102,13 @@ def open_assembly(
 ) -> "Trainer":
     """Opens the training of an assembly; arguments and errors as of `open`."""
     options = options or Options()
+    check_population(population, assembly.plan)
     stages, path = stages_of(assembly, assemble), RunFolder(pathlib.Path(folder))
-    books = open_books(assembly, population, path, config, options)
+    books = open_books(stages, population, fields, path, config, options)
     try:
-        return Trainer(stages, population, fields, path, books, options)
+        trainer = Trainer(stages, population, fields, path, books, options)
+        trainer.statement()  # what could not be said at the end is said now
+        return trainer
     except BaseException:
         books.leave()
         raise
