@@ -85,7 +85,10 @@ def open_books(
     Raises InputError where the folder is finished, of another config or in use, or where what
     is begun there cannot be replayed.
     """
+    if options.save_every < 1:
+        raise InputError(f"save_every is {options.save_every}; it must be 1 or more.")
     if folder.trained():
+        folder.forget_secret()  # which a crash after the last step may have left behind
         raise InputError(f"{folder.path} holds a finished run; choose another folder.")
     if options.recharge and options.insecure_seed is not None:
         raise InputError(

@@ -16,6 +16,7 @@ from jaxfair.engine.population import Population, check_population
 from jaxfair.engine.stages import stages_of
 from jaxfair.engine.step import DEFAULT_MICROBATCH
 from jaxfair.engine.trainer import Trainer
+from jaxfair.errors import InputError
 from jaxfair.methods.base import Method, PyTree, method_from_loss
 from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.run.folder import RunFolder
@@ -87,7 +88,13 @@ def open(
     assembly = assemble(
         plan, method, optimizer, spec=spec, variables=variables, microbatch=size, mesh=mesh
     )
-    config = _config_of(plan, method, options) | dict(config or {})
+    own = _config_of(plan, method, options)
+    for name in own.keys() & (config or {}).keys():
+        raise InputError(
+            f"config names {name!r}, which the plan and the options say: leave it out, so that "
+            "config.json cannot say otherwise."
+        )
+    config = own | dict(config or {})
     return open_assembly(assembly, population, fields, folder, config=config, options=options)
 
 

@@ -121,7 +121,7 @@ def population_from_ids(ids: Iterable[object], **facts: str) -> Population:
 def _id_text(row: int, given: object) -> str:
     if np.ndim(given) or isinstance(given, list | tuple | dict | set):  # type: ignore[arg-type]
         raise InputError(f"Row {row} has the id {given!r}; an id is one number or one text.")
-    name = str(given).strip()
+    name = (given.decode() if isinstance(given, bytes) else str(given)).strip()
     if name.lower() in _MISSING:
         raise InputError(
             f"Row {row} has the id {given!r}; every row needs one, since the guarantee is "

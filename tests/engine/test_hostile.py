@@ -14,7 +14,7 @@ from jaxfair.privacy import sampling
 from jaxfair.privacy.verify import verify_run
 from jaxfair.run import checkpoint
 from jaxfair.run.folder import RunFolder
-from tests.engine.toy import FACTS, GROUPED, METHOD, N, loss, open_toy, refusal, staged
+from tests.engine.toy import FACTS, GROUPED, METHOD, N, loss, open_toy, plan_of, refusal, staged
 
 
 def test_two_loops_at_once_are_refused(tmp_path):
@@ -105,6 +105,33 @@ def test_a_run_that_paid_more_than_it_made_is_told_and_holds(tmp_path, monkeypat
     assert verify_run(tmp_path / "run") == []
 
 
+def test_a_secret_that_a_crash_left_in_a_finished_folder_is_removed(tmp_path, monkeypatch):
+    trainer = open_toy(tmp_path / "run")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+
+        def stop(folder):
+            raise KeyboardInterrupt
+
+        patch.setattr(RunFolder, "forget_secret", stop)
+        trainer.close()
+    assert trainer.folder.trained() and trainer.folder.secret.exists()
+    assert "finished" in refusal(tmp_path / "run")
+    assert not trainer.folder.secret.exists() and not trainer.folder.fingerprint.exists()
+
+
+def test_a_config_cannot_say_otherwise_than_the_plan(tmp_path):
+    assert "config names 'dp'" in refusal(tmp_path / "run", config={"dp": {"epsilon": 1.0}})
+
+
+@pytest.mark.parametrize("name", ["steps", "expected_batch_size", "public_size"])
+def test_a_size_is_a_whole_number(name):
+    for wrong in (10.5, 40.0, True):
+        with pytest.raises(InputError, match=f"{name} is {wrong}; it must be a whole number"):
+            plan_of({name: wrong} | ({"expected_batch_size": 1} if name == "public_size" else {}))
+    plan = plan_of({name: np.int64(20)})
+    assert type(getattr(plan, name)) is int and plan.private
+
+
 def test_a_run_without_a_step_holds(tmp_path):
     with open_toy(tmp_path / "run"):
         pass
@@ -152,7 +179,7 @@ def test_ids_that_are_no_single_values_are_refused():
 
 
 def test_a_number_is_one_id_however_it_is_written():
-    people = population_from_ids([1, 1.0, "1", " 1", np.float64(1), np.int8(1)], unit="patient")
+    people = population_from_ids([1, 1.0, "1", " 1", np.float64(1), b"1"], unit="patient")
     assert [rows.tolist() for rows in people.rows] == [[0, 1, 2, 3, 4, 5]]
 
 

@@ -36,7 +36,9 @@ def plan_of(plan_fields=None, **fields):
     return make_plan(config, **sizes)
 
 
-def open_toy(folder, *, plan=None, method=METHOD, data=X, people=None, optimizer=None, **options):
+def open_toy(
+    folder, *, plan=None, method=METHOD, data=X, people=None, optimizer=None, config=None, **options
+):
     return engine.open(
         plan or plan_of(),
         method,
@@ -45,6 +47,7 @@ def open_toy(folder, *, plan=None, method=METHOD, data=X, people=None, optimizer
         {"x": data.__getitem__},
         folder,
         spec=SPEC,
+        config=config,
         options=engine.Options(**{"save_every": 2, "microbatch": 8, "progress": False} | options),
         mesh=engine.make_mesh(1),
     )
