@@ -63,7 +63,9 @@ def run(
     """
     settings, folder = settings_from_config(config), RunFolder(pathlib.Path(workdir))
     folder.check_claim(config.to_dict())
-    if not folder.trained():
+    if folder.trained():
+        first_then_others(folder.forget_secret)  # which a crash may have left behind
+    else:
         options = _options(settings, recharge, progress and is_first_host())
         open_training(config, settings, folder, options, num_devices=num_devices).run()
     if jax.process_count() > 1:  # scoring needs no more than one host

@@ -196,6 +196,15 @@ def test_a_changed_config_is_found(run, copied):
     assert account.main(["account", f"--verify={copied}"]) == 1
 
 
+def test_a_delta_above_what_the_public_size_allows_is_found(run, copied):
+    for name, told in (("privacy.json", {"delta": 0.5}), ("config.json", {})):
+        content = read(run / name) | told
+        if name == "config.json":
+            content["dp"] = content["dp"] | {"delta": 0.5}
+        write(copied / name, content)
+    assert any("above 0.1 / public_size" in fault for fault in verify_run(copied))
+
+
 def test_a_folder_that_is_no_run_is_said_to_be_none(tmp_path):
     assert "cannot be read" in verify_run(tmp_path)[0]
 

@@ -191,9 +191,9 @@ def assemble(
     method = carrying(method, spec)
     refuse_coupling(method, plan)
     _check_params(method.name, variables[0])
-    _check_loss(method, *variables, spec)
     if plan.private:
         isolation.check(method.name, method.loss, method.prepare, *variables, spec)
+    _check_loss(method, *variables, spec)
     return join(
         plan, method, optimizer, spec=spec, variables=variables, microbatch=microbatch, mesh=mesh
     )
@@ -238,11 +238,11 @@ def _check_params(name: str, params: PyTree) -> None:
 def _check_loss(method: Method, params: PyTree, frozen: PyTree, spec: Spec) -> None:
     """Refuses a loss that is not one floating-point number."""
     example = dict(spec)
-    if method.prepare is not None:
-        example = jax.eval_shape(method.prepare, frozen, example)
     try:
+        if method.prepare is not None:
+            example = jax.eval_shape(method.prepare, frozen, example)
         value = jax.eval_shape(method.loss, params, frozen, example, jax.random.key(0))[0]
-    except NameError:  # an axis of the mesh, which the isolation check speaks of
+    except NameError:  # an axis of the mesh, which a plain run may use
         return
     if value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
         raise InputError(

@@ -6,18 +6,21 @@ this run's, and nothing is paid for in another run's ledger.
 
 import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 
 from jaxfair import files
+from jaxfair.data.loader import Fields
 from jaxfair.engine.assembly import Assembly
 from jaxfair.engine.mesh import first_then_others, is_first_host
 from jaxfair.engine.microbatch import fastest
 from jaxfair.engine.population import Population
+from jaxfair.engine.replay import parts_of_people, parts_of_stages
 from jaxfair.errors import InputError
-from jaxfair.privacy.ledger import Ledger
+from jaxfair.privacy.ledger import Ledger, read_entries
+from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.privacy.secret import Secret
 from jaxfair.run import fingerprint
 from jaxfair.run.folder import RunFolder
@@ -66,18 +69,26 @@ class Books(NamedTuple):
 
 
 def open_books(
-    assembly: Assembly,
+    stages: Sequence[Assembly],
     population: Population,
+    fields: Fields,
     folder: RunFolder,
     config: Mapping[str, Any],
     options: Options,
 ) -> Books:
     """Takes the folder for this training and opens its secret and its ledger.
 
+    Args:
+      stages: of the training, the first one first.
+      fields: readers of the raw examples, which are read where `population` has no digest.
+
     Raises InputError where the folder is finished, of another config or in use, or where what
     is begun there cannot be replayed.
     """
+    if options.save_every < 1:
+        raise InputError(f"save_every is {options.save_every}; it must be 1 or more.")
     if folder.trained():
+        folder.forget_secret()  # which a crash after the last step may have left behind
         raise InputError(f"{folder.path} holds a finished run; choose another folder.")
     if options.recharge and options.insecure_seed is not None:
         raise InputError(
@@ -85,14 +96,18 @@ def open_books(
             "on other data would cancel. Start a new --workdir."
         )
     folder.check_claim(config)
+    assembly = stages[0]
     with contextlib.ExitStack() as stack:
         if is_first_host():
             stack.enter_context(folder.locked())
         first_then_others(lambda: folder.claim(config))
+        first_then_others(lambda: folder.claim_population(population.facts))
         microbatch = _chosen_microbatch(assembly, folder, options)
         secret, ledger = _secret_and_ledger(assembly, folder, options)
         begun = len(ledger) > len(assembly.plan.prior) and not options.recharge
-        _check_replay(assembly, microbatch, population, folder, secret, begun=begun)
+        parts = parts_of_people(population, fields, private=assembly.plan.private)
+        parts |= parts_of_stages(stages)
+        _check_replay(assembly, microbatch, parts, folder, secret, begun=begun)
         return Books(microbatch, secret, ledger, stack.pop_all().close)
 
 
@@ -108,9 +123,10 @@ def _chosen_microbatch(assembly: Assembly, folder: RunFolder, options: Options) 
 def _secret_and_ledger(
     assembly: Assembly, folder: RunFolder, options: Options
 ) -> tuple[Secret, Ledger]:
-    if options.recharge and is_first_host():
+    fresh = options.recharge or _nothing_is_begun(assembly.plan, folder)
+    if fresh and is_first_host():
         folder.forget_secret()
-    may_create = options.recharge or not folder.ledger.exists()
+    may_create = fresh or not folder.ledger.exists()
     secret = first_then_others(
         lambda: assembly.plan.open_secret(
             folder.secret,
@@ -122,10 +138,17 @@ def _secret_and_ledger(
     return secret, assembly.plan.open_ledger(folder.ledger, writes=is_first_host())
 
 
+def _nothing_is_begun(plan: PrivacyPlan, folder: RunFolder) -> bool:
+    """Whether nothing tells what a secret that may lie here was used for: it is drawn anew."""
+    return not folder.fingerprint.exists() and len(read_entries(folder.ledger)[0]) <= len(
+        plan.prior
+    )
+
+
 def _check_replay(
     assembly: Assembly,
     microbatch: int,
-    population: Population,
+    parts: Mapping[str, str],
     folder: RunFolder,
     secret: Secret,
     *,
@@ -134,8 +157,7 @@ def _check_replay(
     """Refuses to resume unless everything that a step reads is what it was when the run began."""
     devices = [f"{d.platform} {d.device_kind}" for d in assembly.mesh.devices.flat]
     env = environment(devices)
-    parts = _learned_parts(assembly) | {
-        "data": population.digest,
+    parts = dict(parts) | {
         "config": folder.config.read_text(),
         "code": fingerprint.digest_of_code(),
         "versions": f"{env['python']} {env['versions']}",
@@ -148,26 +170,3 @@ def _check_replay(
     )
     if is_first_host():
         files.write_json(folder.env, env)
-
-
-def _learned_parts(assembly: Assembly) -> dict[str, str]:
-    """Loss, optimiser and first variables, by content."""
-    method, optimizer, params = assembly.method, assembly.optimizer, assembly.params
-    example, key = dict(assembly.example), jax.random.key(0)
-    state = jax.eval_shape(optimizer.init, params)
-    variables, equations = (params, assembly.frozen), fingerprint.digest_of_equations
-    coupled = ""
-    if method.batch_loss is not None:
-        coupled = equations(method.batch_loss, *variables, *_of_batch(example, key))
-    return {
-        "loss": equations(method.loss, *variables, example, key),
-        "batch_loss": coupled,
-        "optimizer": equations(optimizer.update, params, state, params),
-        "first parameters": fingerprint.digest_of_arrays(variables),
-    }
-
-
-def _of_batch(example: dict[str, Any], key: jax.Array) -> tuple[Any, Any, Any]:
-    """Returns (examples, mask, keys) of a batch of two, as a `batch_loss` gets them."""
-    batch = jax.tree.map(lambda s: jax.ShapeDtypeStruct((2, *s.shape), s.dtype), example)
-    return batch, jax.ShapeDtypeStruct((2,), bool), jax.random.split(key, 2)

@@ -12,10 +12,11 @@ from jax.sharding import Mesh
 from jaxfair.data.loader import Fields
 from jaxfair.engine.assembly import Assembly, Spec, assemble
 from jaxfair.engine.books import Options, open_books
-from jaxfair.engine.population import Population
+from jaxfair.engine.population import Population, check_population
 from jaxfair.engine.stages import stages_of
 from jaxfair.engine.step import DEFAULT_MICROBATCH
 from jaxfair.engine.trainer import Trainer
+from jaxfair.errors import InputError
 from jaxfair.methods.base import Method, PyTree, method_from_loss
 from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.run.folder import RunFolder
@@ -87,7 +88,13 @@ def open(
     assembly = assemble(
         plan, method, optimizer, spec=spec, variables=variables, microbatch=size, mesh=mesh
     )
-    config = _config_of(plan, method, options) | dict(config or {})
+    own = _config_of(plan, method, options)
+    for name in own.keys() & (config or {}).keys():
+        raise InputError(
+            f"config names {name!r}, which the plan and the options say: leave it out, so that "
+            "config.json cannot say otherwise."
+        )
+    config = own | dict(config or {})
     return open_assembly(assembly, population, fields, folder, config=config, options=options)
 
 
@@ -102,10 +109,13 @@ def open_assembly(
 ) -> "Trainer":
     """Opens the training of an assembly; arguments and errors as of `open`."""
     options = options or Options()
+    check_population(population, assembly.plan)
     stages, path = stages_of(assembly, assemble), RunFolder(pathlib.Path(folder))
-    books = open_books(assembly, population, path, config, options)
+    books = open_books(stages, population, fields, path, config, options)
     try:
-        return Trainer(stages, population, fields, path, books, options)
+        trainer = Trainer(stages, population, fields, path, books, options)
+        trainer.statement()  # what could not be said at the end is said now
+        return trainer
     except BaseException:
         books.leave()
         raise

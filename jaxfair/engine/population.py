@@ -7,8 +7,13 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxfair.errors import InputError
+from jaxfair.privacy import release, wiring
+from jaxfair.privacy.plan import PrivacyPlan
 
-__all__ = ["Population", "make_population", "population_from_ids"]
+__all__ = ["Population", "check_population", "make_population", "population_from_ids"]
+
+_MISSING = ("", "nan", "none", "<na>", "nat")
+"""What a missing id is as text, in small letters."""
 
 
 class Population(NamedTuple):
@@ -22,7 +27,8 @@ class Population(NamedTuple):
       name: who the people are, for the ledger, e.g. "nih-chestxray14".
       data: "real" or "phantom".
       selection: "independent", or "coupled" where patients decided over each other's place.
-      digest: SHA-256 of the data, for the fingerprint of the run; stays in the run folder.
+      digest: SHA-256 of the data, for the fingerprint of the run; stays in the run folder. Left
+        out, a private run reads all rows once for it.
     """
 
     rows: list[np.ndarray]
@@ -38,6 +44,39 @@ class Population(NamedTuple):
     def all_rows(self) -> np.ndarray:
         """Returns the store rows of all units, int64."""
         return np.concatenate([np.empty(0, np.int64), *self.rows])
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Returns what a claim says about the people, by its name in privacy.json."""
+        return {
+            "unit": self.unit,
+            "population": self.name,
+            "data": self.data,
+            "selection": self.selection,
+        }
+
+
+def check_population(people: Population, plan: PrivacyPlan) -> None:
+    """Raises InputError where a claim cannot be made about these units, or a plan not draw them."""
+    for name, value in people.facts.items():
+        if not release.fits_schema(name, value, plain=False):
+            raise InputError(
+                f"A population has {value!r} for {name!r}, which privacy.json cannot say: it is "
+                f"to be {_rule(name)}."
+            )
+    count = len(people.rows)
+    for what, found in (("ids", people.ids), ("group codes", people.groups)):
+        if len(found) != count:
+            raise InputError(f"A population has {len(found)} {what} for {count} units.")
+    wiring.check_groups(people.groups, len(plan.group_probs))
+    if not all(len(rows) for rows in people.rows):
+        raise InputError("A population has a unit without a row; leave such units out.")
+    if people.unit == "image" and any(len(rows) > 1 for rows in people.rows):
+        raise InputError(
+            "A population has units of several rows and its unit is 'image': a guarantee for each "
+            "image needs one row a unit, and one for all rows of an id is named after what the id "
+            "is, as unit='patient'."
+        )
 
 
 def make_population(
@@ -65,20 +104,34 @@ def population_from_ids(ids: Iterable[object], **facts: str) -> Population:
     """Returns the population in which the rows with one id are one unit.
 
     Args:
-      ids: (rows,) the id of each row, read as text without blanks around it.
+      ids: (rows,) the id of each row, a text or a number; read as text without blanks around
+        it, and a whole number alike whether it is written 7 or 7.0.
       facts: the further attributes of `Population`.
 
-    Raises InputError for an id that is missing.
+    Raises InputError for an id that is missing, and for several rows of one image.
     """
     rows: dict[str, list[int]] = {}
     for row, given in enumerate(ids):
-        name = str(given).strip()
-        if given is None or given != given or not name:
-            raise InputError(
-                f"Row {row} has the id {given!r}; every row needs one, since the guarantee is "
-                "for all rows of one id together. Leave rows without an id out."
-            )
-        rows.setdefault(name, []).append(row)
+        rows.setdefault(_id_text(row, given), []).append(row)
     names = sorted(rows)
     units = [np.asarray(rows[name], np.int64) for name in names]
     return make_population(names, units, groups=None, **facts)
+
+
+def _id_text(row: int, given: object) -> str:
+    if np.ndim(given) or isinstance(given, list | tuple | dict | set):  # type: ignore[arg-type]
+        raise InputError(f"Row {row} has the id {given!r}; an id is one number or one text.")
+    name = (given.decode() if isinstance(given, bytes) else str(given)).strip()
+    if name.lower() in _MISSING:
+        raise InputError(
+            f"Row {row} has the id {given!r}; every row needs one, since the guarantee is "
+            "for all rows of one id together. Leave rows without an id out."
+        )
+    if isinstance(given, float | np.floating) and float(given).is_integer():
+        return str(int(given))
+    return name
+
+
+def _rule(name: str) -> str:
+    rule = release.SCHEMA[name]
+    return "a text" if rule is str else f"one of {', '.join(rule)}"

@@ -13,6 +13,7 @@ by the same call, and replays.
 import contextlib
 import json
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ from jaxfair.engine.feed import Feed
 from jaxfair.engine.mesh import first_then_others, is_first_host
 from jaxfair.engine.population import Population
 from jaxfair.engine.stages import ends_of, enter, kept, restore
+from jaxfair.errors import InputError
 from jaxfair.methods.base import PyTree
 from jaxfair.privacy import release
 from jaxfair.privacy.ledger import BudgetExceeded
@@ -81,6 +83,7 @@ class Trainer:
         self._population, self._fields, self._books = population, fields, books
         self._options, self._show = options, options.progress and is_first_host()
         self._stage, self.assembly, self.state = restore(self._stages, folder, books.ledger)
+        self._loop, self._closed, self._torn = threading.Lock(), False, False
 
     @property
     def step(self) -> int:
@@ -92,7 +95,14 @@ class Trainer:
 
         It ends early where the next steps would overspend the budget. What it yields is all
         that leaves a private run; what was spent when its consumer stops is in the ledger.
+
+        Raises InputError while another such loop is under way, after the training was closed or
+        left, and after an interrupt inside a draw.
         """
+        with self._only_loop():
+            yield from self._all_steps()
+
+    def _all_steps(self) -> Iterator[Released]:
         begun = self.step
         bar = progress_bar(self.plan.steps, initial=begun, what="training", hidden=not self._show)
         with contextlib.closing(self._open_log(begun)) as log, bar, _stops_at_the_budget():
@@ -132,13 +142,22 @@ class Trainer:
         return dict(release.allowed("privacy.json", told))
 
     def close(self) -> None:
-        """Ends the training: writes privacy.json, which says so, and forgets the secret."""
-        if is_first_host():
+        """Ends the training: writes privacy.json, which says so, and forgets the secret.
+
+        A second call does nothing. After an interrupt inside a draw it leaves the folder as it
+        is, for a resume.
+        """
+        if not (self._closed or self._torn) and is_first_host():
             files.write_json(self.folder.privacy, self.statement())
             self.folder.forget_secret()
+        self._leave()
+
+    def _leave(self) -> None:
+        self._closed = True
         self._books.leave()
 
     def __enter__(self) -> "Trainer":
+        self._refuse_unless_open()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -146,14 +165,42 @@ class Trainer:
         if kind is None:
             first_then_others(self.close)
         else:
-            self._books.leave()
+            self._leave()
+
+    @contextlib.contextmanager
+    def _only_loop(self) -> Iterator[None]:
+        """Two loops at once would draw the same steps twice."""
+        self._refuse_unless_open()
+        if not self._loop.acquire(blocking=False):
+            raise InputError(
+                "The steps of this training are under way in another loop; go on with that one, "
+                "or end it first."
+            )
+        try:
+            yield
+        finally:
+            self._loop.release()
+
+    def _refuse_unless_open(self) -> None:
+        if self._torn and not self._closed:
+            raise InputError(
+                f"The training in {self.folder.path} was interrupted inside a draw: close it and "
+                "open it again by the same call, which goes on from the last checkpoint."
+            )
+        if self._closed:
+            raise InputError(
+                f"This training in {self.folder.path} is closed; nothing can be drawn any more. "
+                "One that was left by an error is opened again by the same call."
+            )
 
     def _train_until(self, end: int, log: MetricsLog, bar: tqdm.tqdm) -> Iterator[Released]:
         """Trains the stage under way up to step `end`."""
         every, feed = self._options.save_every, self._feed()
-        for first in range(self.step, end, every):
-            count = min(every, end - first)
+        while self.step < end:
+            self._refuse_unless_open()
+            first, count = self.step, min(every, end - self.step)
             epsilon = self._pay(first, count)
+            self._torn = True
             bar.set_postfix_str(self.plan.progress(epsilon))
             for state, metrics in self.assembly.train(self.state, feed, first, count):
                 self.state, newest = state, metrics
@@ -162,6 +209,7 @@ class Trainer:
             log.write(self.step, epsilon=epsilon, **public)
             where = self.folder.checkpoints_of(self._stage)
             checkpoint.save(where, kept(self.state), self._books.ledger)
+            self._torn = False
             yield Released(self.step, self.params(), epsilon, public)
 
     def _enter(self, number: int) -> None:

@@ -42,6 +42,9 @@ select_and_gather_add select_and_scatter_add select_n shift_left
 shift_right_arithmetic shift_right_logical sign sin sinh slice sort split sqrt square
 squeeze stop_gradient sub tan tanh threefry2x32 top_k transpose while xor
 """
+_TELLS = frozenset({"debug_callback", "debug_print", "io_callback"})
+"""Operations that hand what they see to Python, and give nothing back that could be clipped."""
+
 _ROWWISE = frozenset(_ROWWISE_NAMES.split())
 """Operations of jax.lax that vmap carries out row by row, whatever they are given."""
 
@@ -166,7 +169,14 @@ def _refuse(
     probe: bool,
 ) -> None:
     try:
-        if not probe and not foreign_operations(equations, operands, example):
+        foreign = foreign_operations(equations, operands, example)
+        if foreign & _TELLS:
+            raise InputError(
+                f"The {part} of Method {name!r} has {', '.join(sorted(foreign & _TELLS))}, which "
+                "takes single examples out of the step without noise (a jax.debug.print, most "
+                "likely): take it out, or train with dp.enabled=False."
+            )
+        if not probe and not foreign:
             return
         pairs = coupled_rows(fun, operands, made_up())
     except NameError as error:

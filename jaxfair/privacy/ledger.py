@@ -82,6 +82,8 @@ class Ledger:
         self.writes = writes
         self.budget = budget
         self.delta = delta
+        if writes:
+            _cut_off_half_a_line(self.path)
         self.entries, self._heads = read_entries(self.path)
 
     @property
@@ -171,7 +173,8 @@ def read_entries(path: str | os.PathLike[str]) -> tuple[list[Entry], list[str]]:
     """Reads a ledger file and checks its chain.
 
     Returns the entries and the head after 0, 1, ... of them. A last line that a crash left
-    half-written paid for nothing yet and is cut off; any other fault raises LedgerError.
+    half-written paid for nothing yet and is passed over; any other fault raises LedgerError.
+    Nothing is written: a run that is under way may be read.
     """
     path = pathlib.Path(path)
     entries: list[Entry] = []
@@ -185,12 +188,15 @@ def read_entries(path: str | os.PathLike[str]) -> tuple[list[Entry], list[str]]:
 
 def _whole_lines(path: pathlib.Path) -> Iterable[bytes]:
     content = path.read_bytes() if path.exists() else b""
-    kept = content[: content.rfind(b"\n") + 1]
-    if len(kept) < len(content):
+    return content[: content.rfind(b"\n") + 1].splitlines(keepends=True)
+
+
+def _cut_off_half_a_line(path: pathlib.Path) -> None:
+    content = path.read_bytes() if path.exists() else b""
+    if content and not content.endswith(b"\n"):
         with open(path, "r+b") as file:
-            file.truncate(len(kept))
+            file.truncate(content.rfind(b"\n") + 1)
             os.fsync(file.fileno())
-    return kept.splitlines(keepends=True)
 
 
 def _parsed(line: bytes, previous: str, where: str) -> tuple[Entry, str]:

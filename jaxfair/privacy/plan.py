@@ -9,7 +9,7 @@ from jaxfair.privacy import accounting
 from jaxfair.privacy.config import PrivacyConfig
 from jaxfair.privacy.ledger import Entry
 from jaxfair.privacy.promise import PrivacyPlan
-from jaxfair.privacy.public import check_sizes, chosen_delta, delta_from_public_size
+from jaxfair.privacy.public import check_sizes, chosen_delta, delta_from_public_size, whole
 from jaxfair.privacy.queries import Query, gradient_multiplier
 
 __all__ = ["PrivacyConfig", "PrivacyPlan", "delta_from_public_size", "make_plan"]
@@ -81,6 +81,9 @@ def make_plan(
     jaxfair.errors.InputError: A statement over 6 steps is asked for, but the ledger has not paid...
     """
     public_size = check_sizes(public_size, expected_batch_size)
+    public_size = whole("data.public_size", public_size)
+    steps = whole("train.steps", steps)
+    expected_batch_size = whole("train.expected_batch_size", expected_batch_size)
     delta = chosen_delta(config.delta, public_size)
     shared: dict[str, Any] = {
         "sampling_prob": expected_batch_size / public_size,

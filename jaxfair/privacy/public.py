@@ -1,8 +1,25 @@
 """What follows from the declared size of the population, and what that size refuses."""
 
+import operator
+
 from jaxfair.errors import InputError
 
-__all__ = ["check_sizes", "chosen_delta", "delta_from_public_size"]
+__all__ = ["check_sizes", "chosen_delta", "delta_from_public_size", "whole"]
+
+
+def whole(name: str, value: object) -> int:
+    """Returns `value` as an int; raises InputError unless it is a whole number above zero.
+
+    >>> whole("train.steps", 5)
+    5
+    """
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = 0
+    if number < 1 or isinstance(value, bool):
+        raise InputError(f"{name} is {value!r}; it must be a whole number, 1 or more.")
+    return int(number)
 
 
 def check_sizes(public_size: int | None, expected_batch_size: int) -> int:

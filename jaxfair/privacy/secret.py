@@ -10,10 +10,18 @@ import hmac
 import os
 import pathlib
 import secrets
+import shutil
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["Secret", "create_secret", "insecure_secret", "load_secret", "os_secret"]
+__all__ = [
+    "Secret",
+    "create_secret",
+    "forget_secret",
+    "insecure_secret",
+    "load_secret",
+    "os_secret",
+]
 
 _FILE = "secret.key"
 _BYTES = 32
@@ -83,6 +91,17 @@ def load_secret(folder: str | os.PathLike[str]) -> Secret:
     path = pathlib.Path(folder) / _FILE
     identity = f"{path.resolve()}#{path.stat().st_ino}"
     return Secret(path.read_bytes(), source="os", identity=identity)
+
+
+def forget_secret(folder: str | os.PathLike[str]) -> None:
+    """Removes the secret of `folder`, and the folder unless it is a link to another place.
+
+    Raises OSError where it cannot be removed: who goes on would draw from it again.
+    """
+    folder = pathlib.Path(folder)
+    (folder / _FILE).unlink(missing_ok=True)
+    if folder.is_dir() and not folder.is_symlink():
+        shutil.rmtree(folder)
 
 
 def os_secret() -> Secret:

@@ -84,7 +84,7 @@ def _config_faults(
         "expected_batch_size": train["expected_batch_size"],
         "public_size": data["public_size"],
         "sampling_prob": train["expected_batch_size"] / data["public_size"],
-        "selection": COUPLED if data.get("split") == "thesis" else INDEPENDENT,
+        "selection": _selection(data, statement),
         "data": PHANTOM if data.get("phantom") else statement["data"],
         "noise_source": ("insecure_seed" if seeded else "os") if private else None,
         "grade": ("research" if seeded else "private") if private else "none",
@@ -97,6 +97,9 @@ def _config_faults(
         "unit": dp.get("unit") or statement["unit"],
         "inherited": statement["inherited"] if train.get("start_from") else 0,
     }
+    largest = 0.1 / data["public_size"]
+    if private and not statement["delta"] <= largest * (1 + _TOLERANCE):
+        return [f"delta is {statement['delta']}, above 0.1 / public_size = {largest}"]
     if private:
         public_delta = delta_from_public_size(data["public_size"])
         expected |= {
@@ -114,6 +117,13 @@ def _config_faults(
     if statement["steps"] > train["steps"]:
         faults.append(f"steps is {statement['steps']}, above the config's {train['steps']}")
     return faults
+
+
+def _selection(data: Mapping[str, Any], statement: Mapping[str, Any]) -> str:
+    """What the rule of the split makes of the selection; without a rule, what the caller said."""
+    if data.get("split") == "thesis":
+        return COUPLED
+    return INDEPENDENT if "split" in data else str(statement["selection"])
 
 
 def _plain_faults(statement: Mapping[str, Any], workdir: pathlib.Path) -> list[str]:
@@ -141,10 +151,10 @@ def _ledger_faults(statement: Mapping[str, Any], workdir: pathlib.Path) -> list[
         faults.append(f"stages are {statement['stages']}, not those of the ledger")
     faults += _group_faults(statement, entries)
     entries = entries[statement["inherited"] :]
-    if {entry.population for entry in entries} != {statement["population"]}:
+    if {entry.population for entry in entries} - {statement["population"]}:
         faults.append(f"population is {statement['population']!r}, but not in the ledger")
     paid = {n for e in entries for n in range(e.first_step, e.first_step + e.steps)}
-    if paid != set(range(statement["steps"])):
+    if not paid.issuperset(range(statement["steps"])):  # a crash may lose what was paid for
         faults.append(f"steps is {statement['steps']}, but the ledger pays for {len(paid)}")
     rates = [row.get("sampling_prob", 0) for row in statement["group_sampling"]]
     wanted = {

@@ -8,7 +8,7 @@ import hashlib
 import json
 import pathlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -76,4 +76,16 @@ def digest_of_equations(fun: Callable[..., Any], *arguments: Any) -> str:
     """
     closed = jax.make_jaxpr(fun)(*arguments)
     text = re.sub(r" at 0x[0-9a-f]+", "", str(closed.jaxpr))  # functions print their address
-    return hashlib.sha256(f"{text} {digest_of_arrays(closed.consts)}".encode()).hexdigest()
+    constants = digest_of_arrays(list(_constants(closed)))
+    return hashlib.sha256(f"{text} {constants}".encode()).hexdigest()
+
+
+def _constants(part: Any) -> Iterator[Any]:
+    """Yields the constants of closed equations and of those within, as of an inner jit."""
+    yield from getattr(part, "consts", ())
+    for equation in getattr(getattr(part, "jaxpr", part), "eqns", ()):
+        yield from (v.val for v in equation.invars if hasattr(v, "val"))
+        for value in equation.params.values():
+            for inner in value if isinstance(value, tuple | list) else (value,):
+                if hasattr(inner, "eqns") or hasattr(inner, "jaxpr"):
+                    yield from _constants(inner)

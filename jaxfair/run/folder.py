@@ -4,13 +4,13 @@ import contextlib
 import fcntl
 import json
 import pathlib
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from jaxfair import files
 from jaxfair.errors import InputError
+from jaxfair.privacy.secret import forget_secret
 
 __all__ = ["RunFolder"]
 
@@ -22,6 +22,7 @@ class RunFolder:
     path: pathlib.Path
 
     config = property(lambda self: self.path / "config.json")
+    population = property(lambda self: self.path / "population.json")
     env = property(lambda self: self.path / "env.json")
     privacy = property(lambda self: self.path / "privacy.json")
     metrics = property(lambda self: self.path / "metrics.jsonl")
@@ -62,6 +63,18 @@ class RunFolder:
                 "--workdir, or give the same config to resume."
             )
 
+    def claim_population(self, facts: Mapping[str, str]) -> None:
+        """Takes the folder for the people that `facts` name; refuses one of other people."""
+        if not self.population.exists():
+            files.write_json(self.population, facts)
+        changed = "; ".join(_differences(json.loads(self.population.read_text()), facts))
+        if changed:
+            raise InputError(
+                f"{self.path} holds a run that says otherwise whom it covers ({changed}); a "
+                "claim holds for all steps of a run: give the same to resume, or choose another "
+                "folder."
+            )
+
     def trained(self) -> bool:
         """Whether training is over: its privacy statement is the last thing it writes."""
         return self.privacy.exists()
@@ -88,8 +101,17 @@ class RunFolder:
             yield
 
     def forget_secret(self) -> None:
-        """Removes the secret and the fingerprint that it made."""
-        shutil.rmtree(self.secret, ignore_errors=True)
+        """Removes the secret and the fingerprint that it made.
+
+        Raises InputError where the secret cannot be removed.
+        """
+        try:
+            forget_secret(self.secret)
+        except OSError as error:
+            raise InputError(
+                f"The secret in {self.secret} cannot be removed ({error}), and nothing may be "
+                "drawn from it again: remove it by hand."
+            ) from error
         self.fingerprint.unlink(missing_ok=True)
 
 

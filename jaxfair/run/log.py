@@ -36,7 +36,8 @@ class Board:
     """TensorBoard event files of a run, beside metrics.jsonl and never instead of it.
 
     What the guarantee of a private run does not cover stands under `not_covered_by_guarantee/`.
-    Only what `privacy.release` lists is written.
+    Only what `privacy.release` lists is written. The points of a private run carry their step for
+    a time: the time between two steps tells how many units there are.
     """
 
     def __init__(
@@ -62,7 +63,8 @@ class Board:
         group = "not_covered_by_guarantee" if marked else "run"
         for name, value in values.items():
             if value is not None:
-                self._writer.add_scalar(f"{group}/{name}", value, step)
+                clock = float(step) if self._private else None
+                self._writer.add_scalar(f"{group}/{name}", value, step, walltime=clock)
 
     def close(self) -> None:
         """Writes what is still pending."""

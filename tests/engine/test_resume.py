@@ -181,8 +181,9 @@ def test_a_replay_is_charged_once(toy, monkeypatch):
 
 
 def interrupted(toy, monkeypatch, name):
+    """Kills between the payment for the second stretch of steps and its checkpoint."""
     with monkeypatch.context() as faults, pytest.raises(Killed):
-        fault_points(faults, 60)
+        fault_points(faults, 66)
         toy(name)
 
 

@@ -109,6 +109,14 @@ def test_a_budget_that_is_no_number_allows_nothing(tmp_path):
         opened(tmp_path, budget=float("nan")).charge(entry())
 
 
+def test_a_reader_leaves_a_line_that_is_being_written_alone(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    path.write_bytes(b'{"draws": ')
+    assert read_entries(path)[0] == []
+    Ledger(path, budget=1.0, delta=1e-5, writes=False)
+    assert path.read_bytes() == b'{"draws": '
+
+
 def test_a_torn_last_line_is_cut_off_and_paid_again(tmp_path):
     ledger = opened(tmp_path)
     ledger.charge(entry(0, 5))

@@ -4,8 +4,21 @@ import stat
 
 import pytest
 
+from jaxfair.errors import InputError
 from jaxfair.privacy import secret as secrets_room
 from jaxfair.privacy.secret import Secret, create_secret, hkdf_expand, insecure_secret, load_secret
+from jaxfair.run.folder import RunFolder
+
+
+def test_a_secret_that_cannot_be_removed_is_no_secret_that_was_forgotten(tmp_path, monkeypatch):
+    create_secret(tmp_path / "secret")
+
+    def refuse(path, missing_ok=False):
+        raise PermissionError("read only")
+
+    monkeypatch.setattr("pathlib.Path.unlink", refuse)
+    with pytest.raises(InputError, match="cannot be removed"):
+        RunFolder(tmp_path).forget_secret()
 
 
 def test_hkdf_expand_gives_the_first_vector_of_rfc_5869():

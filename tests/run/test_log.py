@@ -12,18 +12,33 @@ from tests.small import small_config
 event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")
 
 
-def points(folder):
-    """All points of a folder of event files, as {tag: {step: value}}."""
-    found = {}
+def events(folder):
+    """All events of a folder of event files."""
     for path in sorted(folder.iterdir()):
         data = path.read_bytes()
         while data:  # a record is its length, a checksum, the event and a checksum
             (length,) = struct.unpack("<Q", data[:8])
-            event = event_pb2.Event.FromString(data[12 : 12 + length])
+            yield event_pb2.Event.FromString(data[12 : 12 + length])
             data = data[16 + length :]
-            for value in event.summary.value:
-                found.setdefault(value.tag, {})[event.step] = value.simple_value
+
+
+def points(folder):
+    """All points of a folder of event files, as {tag: {step: value}}."""
+    found = {}
+    for event in events(folder):
+        for value in event.summary.value:
+            found.setdefault(value.tag, {})[event.step] = value.simple_value
     return found
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_the_times_of_a_private_board_do_not_tell_how_long_a_step_took(tmp_path, private):
+    board = Board(tmp_path, private=private)
+    for step in (1, 2):
+        board.write(step, {"epsilon": 0.5}, covered=True)
+    board.close()
+    shown = [event.wall_time for event in events(tmp_path) if event.summary.value]
+    assert (shown == [1.0, 2.0]) == private
 
 
 def test_a_board_shows_what_the_log_holds(tmp_path):

@@ -1,0 +1,95 @@
+"""What a step reads, by content: the fingerprint of a run is made of it.
+
+Only what is equal in all of this is the same run, whose steps replay bit by bit and are not paid
+for again (protocol P6).
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxfair.data.loader import Fields
+from jaxfair.engine.assembly import Assembly
+from jaxfair.engine.population import Population
+from jaxfair.methods.base import Stage
+from jaxfair.run import fingerprint
+
+__all__ = ["parts_of_people", "parts_of_stages"]
+
+_ROWS = 256
+"""Rows that are read at once where the data have no digest yet."""
+
+
+def parts_of_stages(stages: Sequence[Assembly]) -> dict[str, str]:
+    """Returns plan, losses, optimiser and first variables of all stages, by a readable name."""
+    found = {"plan": repr(stages[0].plan)}
+    for number, assembly in enumerate(stages):
+        mark = f" of stage {number + 1}" if number else ""
+        found |= {f"{name}{mark}": part for name, part in _learned(assembly).items()}
+    for number, stage in enumerate(stages[0].method.stages):
+        found[f"begin of stage {number + 2}"] = _begin(stage, stages[number])
+    return found
+
+
+def parts_of_people(population: Population, fields: Fields, *, private: bool) -> dict[str, str]:
+    """Returns the data and who may be drawn; without a digest of the data they are read for it."""
+    rows, people = population.rows, population
+    lengths = np.asarray([len(unit) for unit in rows])
+    known = people.digest or not private
+    return {
+        "data": people.digest if known else _digest_of_rows(fields, people.all_rows),
+        "population": fingerprint.digest_of_arrays(
+            [lengths, people.all_rows, people.ids, np.asarray(people.groups, np.int64)]
+        ),
+    }
+
+
+def _learned(assembly: Assembly) -> dict[str, str]:
+    """Of one stage. The gradient is read and not the loss, as it may have one of its own."""
+    method, optimizer, params = assembly.method, assembly.optimizer, assembly.params
+    example, key = dict(assembly.example), jax.random.key(0)
+    state = jax.eval_shape(optimizer.init, params)
+    variables, equations = (params, assembly.frozen), fingerprint.digest_of_equations
+    grad = jax.value_and_grad(method.loss, has_aux=True)
+    found = {
+        "loss": equations(grad, *variables, example, key),
+        "batch_loss": "",
+        "prepare": "",
+        "optimizer": equations(optimizer.update, params, state, params),
+        "first state of the optimizer": equations(optimizer.init, params),
+        "first parameters": fingerprint.digest_of_arrays(variables),
+    }
+    if method.batch_loss is not None:
+        found["batch_loss"] = equations(method.batch_loss, *variables, *_of_batch(example, key))
+    if method.prepare is not None:
+        found["prepare"] = equations(method.prepare, assembly.frozen, dict(assembly.spec))
+    return found
+
+
+def _begin(stage: Stage, before: Assembly) -> str:
+    """Share and equations; a `begin` that jax cannot trace is known by what it makes alone."""
+    begin = lambda *variables: stage.begin(*variables, jax.random.key(0), dict(before.spec))
+    try:
+        made = fingerprint.digest_of_equations(begin, before.params, before.frozen)
+    except TypeError:
+        made = ""
+    return f"{stage.share} {made}"
+
+
+def _of_batch(example: dict[str, Any], key: jax.Array) -> tuple[Any, Any, Any]:
+    """Returns (examples, mask, keys) of a batch of two, as a `batch_loss` gets them."""
+    batch = jax.tree.map(lambda s: jax.ShapeDtypeStruct((2, *s.shape), s.dtype), example)
+    return batch, jax.ShapeDtypeStruct((2,), bool), jax.random.split(key, 2)
+
+
+def _digest_of_rows(fields: Fields, rows: np.ndarray) -> str:
+    digest = hashlib.sha256()
+    for name, read in sorted(fields.items()):
+        digest.update(name.encode() + b"\0")
+        for start in range(0, len(rows), _ROWS):
+            values = np.ascontiguousarray(read(rows[start : start + _ROWS]))
+            digest.update(f"{values.dtype} {values.shape}".encode() + values.tobytes())
+    return digest.hexdigest()
