@@ -14,16 +14,22 @@ COMMANDS = ("train", "prepare", "evaluate", "report", "account", "audit", "bench
 """Each is jaxfair/NAME.py, or jaxfair/NAME/__main__.py, with `main(argv)`."""
 
 
+_HELP = ("--help", "-help", "-h")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command that `argv[1]` names, and returns its exit status; 2 for an unknown one.
 
     Only that command's modules are imported. None takes the line of this process.
     """
     words = list(sys.argv if argv is None else argv)[1:]
-    if not words or words[0] in ("--help", "-help", "-h", "help"):
+    if not words or words[0] in (*_HELP, "help"):
         print(_page())
     elif words[0] in ("--version", "version"):
         print(f"jaxfair {jaxfair.__version__}")
+    elif words[0] == "configs" and (extra := [w for w in words[1:] if w not in _HELP]):
+        print(f"configs takes no argument {extra[0]!r}; it lists all.", file=sys.stderr)
+        return 2
     elif words[0] == "configs":
         print(_configs())
     elif words[0] in COMMANDS:
@@ -44,7 +50,7 @@ def _page() -> str:
     rows = [(name, first_line(_file(name))) for name in COMMANDS]
     rows += [("configs", "Lists the configs that ship, by name.")]
     parts = [
-        f"jaxfair {jaxfair.__version__}: {jaxfair.__doc__}",
+        f"jaxfair {jaxfair.__version__}: {(jaxfair.__doc__ or '').partition(': ')[2]}",
         "Usage: jaxfair COMMAND [...]\n" + columns(rows),
         "`jaxfair COMMAND --help` shows a command's flags and the fields of a config.",
     ]
@@ -55,7 +61,7 @@ def _configs() -> str:
     from jaxfair.cli.page import columns
     from jaxfair.cli.sources import shipped_configs, shipped_folder
 
-    head = f"Configs by name, in {shipped_folder()}; NAME:phantom is most often a drawn stand-in."
+    head = f"Configs by name, in {shipped_folder()}; NAME:phantom runs most of them on drawn data."
     return f"{head}\n{columns(shipped_configs().items())}"
 
 

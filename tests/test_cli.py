@@ -296,3 +296,26 @@ def test_a_run_folder_with_a_broken_config_is_refused(tmp_path, capsys):
     (tmp_path / "config.json").write_text("{")
     assert by_name(["jaxfair", "evaluate", f"--workdir={tmp_path}"]) == 2
     assert "config.json cannot be read" in capsys.readouterr().err
+
+
+def test_a_misspelt_flag_is_named_before_a_config_is_asked_for(capsys):
+    assert by_name(["jaxfair", "train", "--cofig", "rsna_fae"]) == 2
+    assert capsys.readouterr().err == "train has no flag --cofig. Did you mean 'config'?\n"
+    assert by_name(["jaxfair", "train", "--nodry-run"]) == 2
+    assert "Which experiment?" in capsys.readouterr().err
+
+
+def test_the_list_of_configs_takes_no_argument(capsys):
+    assert by_name(["jaxfair", "configs", "foo"]) == 2
+    assert "'foo'" in capsys.readouterr().err
+
+
+def test_the_page_says_the_name_once(capsys):
+    assert page_of(capsys).splitlines()[0].count("jaxfair") == 1
+
+
+def test_a_folder_in_place_of_a_config_file_is_called_one(tmp_path):
+    folder = tmp_path / "mine.py"
+    folder.mkdir()
+    with pytest.raises(InputError, match="is a folder"):
+        load_config(str(folder))

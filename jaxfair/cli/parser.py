@@ -15,7 +15,7 @@ from ml_collections import ConfigDict, config_flags
 from jaxfair.cli.command import Command, Line
 from jaxfair.cli.page import help_page
 from jaxfair.cli.sources import load_config
-from jaxfair.errors import InputError
+from jaxfair.errors import InputError, nearest
 
 __all__ = ["execute", "parse"]
 
@@ -70,6 +70,8 @@ def _config(command: Command, path: str | None, rest: list[str], values: Any) ->
     """Loads the config and defines its fields as flags, so that the line overrides them."""
     if path is None:
         if command.sections is not None and command.needs_config:
+            _refuse_unknown_flags(rest, command)
+        if command.sections is not None and command.needs_config:
             raise InputError(
                 "Which experiment? Give --config FILE, or a name such as rsna_fae:phantom; "
                 "`jaxfair configs` lists the names."
@@ -81,6 +83,16 @@ def _config(command: Command, path: str | None, rest: list[str], values: Any) ->
     _refuse_unknown_overrides(rest, config)
     config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=rest)
     return config
+
+
+def _refuse_unknown_flags(argv: list[str], command: Command) -> None:
+    """Names a misspelt flag before a missing config is asked for: it may have been `--config`."""
+    known = ["config", "help", *(flag.name for flag in command.flags)]
+    negated = [f"no{flag.name}" for flag in command.flags if flag.kind is bool]
+    for argument in argv[1:]:
+        name = argument.lstrip("-").partition("=")[0]
+        if argument.startswith("--") and name and name.partition(".")[0] not in known + negated:
+            raise InputError(f"{command.name} has no flag --{name}.{nearest(name, known)}")
 
 
 def _take_config(argv: list[str]) -> tuple[str | None, list[str]]:

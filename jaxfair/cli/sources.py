@@ -66,6 +66,8 @@ def _found(name: str) -> pathlib.Path:
     file = pathlib.Path(name)
     if file.is_file():
         return file
+    if file.is_dir() and file.suffix:
+        raise InputError(f"The config file {name} is a folder; name a file in it.")
     bare = pathlib.PurePath(name).name == name and not file.suffix
     shipped = shipped_folder() / f"{name}.py"
     if bare and shipped.is_file():

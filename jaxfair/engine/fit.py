@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from jaxfair.engine.books import Options
+from jaxfair.engine.inputs import check_objects, columns, number, parameters, whole
 from jaxfair.engine.mesh import make_mesh
 from jaxfair.engine.opening import open
 from jaxfair.engine.population import population_from_ids
@@ -152,8 +153,13 @@ def open_fit(
       promise: further fields of `PrivacyConfig`: l2_clip_norm, delta, clipping, microbatch,
         tuning_runs, insecure_seed; `enabled=False` trains without privacy, for comparison.
     """
-    config = _promise(epsilon=epsilon, unit=unit, **promise)
-    arrays = {name: np.asarray(values) for name, values in arrays.items()}
+    check_objects(loss_fn, optimizer, folder)
+    config = _promise(epsilon=number("epsilon", epsilon), unit=unit, **promise)
+    steps = whole("steps", steps)
+    expected_batch_size = whole("expected_batch_size", expected_batch_size)
+    if public_size is not None:
+        public_size = whole("public_size", public_size)
+    params, arrays = parameters(params), columns(arrays)
     rows = _number_of_rows(arrays)
     ids = _ids(patient, unit, rows)
     plan = make_plan(
@@ -167,7 +173,7 @@ def open_fit(
         people,
         {name: values.__getitem__ for name, values in arrays.items()},
         folder,
-        params=jax.tree.map(jax.numpy.asarray, params),
+        params=params,
         spec={n: jax.ShapeDtypeStruct(a.shape[1:], a.dtype) for n, a in arrays.items()},
         mesh=make_mesh(devices),
         options=Options(
@@ -198,7 +204,10 @@ def _number_of_rows(arrays: Mapping[str, np.ndarray]) -> int:
         raise InputError(
             f"arrays must have one row for each example, and as many all of them: {told}."
         )
-    return next(iter(lengths.values())) or 0
+    rows = next(iter(lengths.values())) or 0
+    if not rows:
+        raise InputError("arrays have no rows; give at least one example.")
+    return rows
 
 
 def _ids(patient: Iterable[object] | None, unit: str, rows: int) -> list[object]:
@@ -206,6 +215,13 @@ def _ids(patient: Iterable[object] | None, unit: str, rows: int) -> list[object]
         raise InputError(
             f"patient is None, so nobody knows which rows belong to one {unit}: give the id of "
             "each row, or unit='image' to protect each row by itself."
+        )
+    flat = patient is None or (
+        isinstance(patient, Iterable) and len(getattr(patient, "shape", (rows,))) == 1
+    )
+    if not flat or isinstance(patient, str | bytes | Mapping):
+        raise InputError(
+            f"patient must be a list or array (rows,): one id for each of {rows} rows."
         )
     ids: list[object] = list(range(rows)) if patient is None else list(patient)
     if len(ids) != rows:

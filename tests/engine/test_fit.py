@@ -265,3 +265,48 @@ def test_a_model_that_is_a_pytree_keeps_its_class(tmp_path):
     square = lambda model, example, key: (model(example["x"]) - example["y"]) ** 2
     found = fit(tmp_path / "run", square, Line(jnp.zeros(3)), steps=4)
     assert isinstance(found.params, Line) and found.params(X).shape == (ROWS,)
+
+
+@pytest.mark.parametrize(
+    "changes, sentence",
+    [
+        ({"steps": 0}, "steps is 0"),
+        ({"steps": 1.5}, "steps is 1.5"),
+        ({"public_size": 80.5}, "public_size is 80.5"),
+        ({"public_size": True}, "public_size is True"),
+        ({"expected_batch_size": 5.5}, "expected_batch_size is 5.5"),
+        ({"epsilon": "3"}, "epsilon is '3'"),
+        ({"optimizer": None}, "optimizer is None"),
+        ({"optimizer": optax.adam}, "optax.adam(1e-3)"),
+        ({"folder": 3}, "folder is 3"),
+        ({"patient": 3}, "one id for each of 240 rows"),
+        ({"patient": IDS[:, None]}, "one id for each of 240 rows"),
+        ({"params": {}}, "params hold no array"),
+        ({"params": {"w": object()}}, "pytree of floating-point arrays"),
+        ({"loss_fn": lambda params, example: 0.0}, "(params, example, key)"),
+        ({"loss_fn": None}, "loss_fn is None"),
+        ({"arrays": (X, Y)}, "must map names to arrays"),
+        ({"arrays": {"x": X, 0: Y}}, "must map names to arrays"),
+        ({"arrays": {"x": X[:0], "y": Y[:0]}}, "no rows"),
+        ({"arrays": {"x": X, "y": Y.astype(object)}}, "arrays['y'] is no array of numbers"),
+        ({"arrays": {"x": X, "y": Y.astype(str)}}, "arrays['y'] is no array of numbers"),
+        ({"arrays": {"x": [[1], [1, 2]] * 120}}, "arrays['x'] is no array of numbers"),
+        ({"arrays": {"x": X, "y": np.full(ROWS, 2**40)}}, "beyond int32"),
+        ({"arrays": {"x": X, "y": np.ma.array(Y, mask=Y > 0)}}, "masked entries"),
+    ],
+)
+def test_what_is_of_a_wrong_kind_is_refused_before_anything_is_written(tmp_path, changes, sentence):
+    folder = tmp_path / "run"
+    assert sentence in refusal(**{"folder": folder, **changes})
+    assert not folder.exists()
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "run").write_text("")
+    assert "it must be the path of a folder" in refusal(tmp_path / "run")
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    whole = {name: np.int64(n) for name, n in [("steps", 2), ("public_size", 80)]}
+    told = fit(tmp_path / "run", epsilon=np.float32(6.0), **whole).privacy
+    assert (told["steps"], told["public_size"]) == (2, 80)
