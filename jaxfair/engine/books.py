@@ -6,7 +6,7 @@ this run's, and nothing is paid for in another run's ledger.
 
 import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -66,13 +66,16 @@ class Books(NamedTuple):
 
 
 def open_books(
-    assembly: Assembly,
+    stages: Sequence[Assembly],
     population: Population,
     folder: RunFolder,
     config: Mapping[str, Any],
     options: Options,
 ) -> Books:
     """Takes the folder for this training and opens its secret and its ledger.
+
+    Args:
+      stages: all that the training goes through; the first begins it.
 
     Raises InputError where the folder is finished, of another config or in use, or where what
     is begun there cannot be replayed.
@@ -85,6 +88,7 @@ def open_books(
             "on other data would cancel. Start a new --workdir."
         )
     folder.check_claim(config)
+    assembly = stages[0]
     with contextlib.ExitStack() as stack:
         if is_first_host():
             stack.enter_context(folder.locked())
@@ -92,7 +96,7 @@ def open_books(
         microbatch = _chosen_microbatch(assembly, folder, options)
         secret, ledger = _secret_and_ledger(assembly, folder, options)
         begun = len(ledger) > len(assembly.plan.prior) and not options.recharge
-        _check_replay(assembly, microbatch, population, folder, secret, begun=begun)
+        _check_replay(stages, microbatch, population, folder, secret, begun=begun)
         return Books(microbatch, secret, ledger, stack.pop_all().close)
 
 
@@ -123,7 +127,7 @@ def _secret_and_ledger(
 
 
 def _check_replay(
-    assembly: Assembly,
+    stages: Sequence[Assembly],
     microbatch: int,
     population: Population,
     folder: RunFolder,
@@ -132,15 +136,15 @@ def _check_replay(
     begun: bool,
 ) -> None:
     """Refuses to resume unless everything that a step reads is what it was when the run began."""
-    devices = [f"{d.platform} {d.device_kind}" for d in assembly.mesh.devices.flat]
+    devices = [f"{d.platform} {d.device_kind}" for d in stages[0].mesh.devices.flat]
     env = environment(devices)
-    parts = _learned_parts(assembly) | {
+    parts = _parts_of_stages(stages) | {
         "data": population.digest,
         "config": folder.config.read_text(),
         "code": fingerprint.digest_of_code(),
         "versions": f"{env['python']} {env['versions']}",
         "devices": f"{env['devices']} {env['usable_cpus']}",
-        "clipping": f"{assembly.plan.clipping} {microbatch}",
+        "clipping": f"{stages[0].plan.clipping} {microbatch}",
         "place of the secret": secret.identity,
     }
     first_then_others(
@@ -150,18 +154,30 @@ def _check_replay(
         files.write_json(folder.env, env)
 
 
+def _parts_of_stages(stages: Sequence[Assembly]) -> dict[str, str]:
+    """What each stage is made of, by content; a name says which stage, from the second one on."""
+    found: dict[str, str] = {}
+    for number, stage in enumerate(stages, start=1):
+        mark = f" of stage {number}" if number > 1 else ""
+        found |= {name + mark: part for name, part in _learned_parts(stage).items()}
+    return found
+
+
 def _learned_parts(assembly: Assembly) -> dict[str, str]:
-    """Loss, optimiser and first variables, by content."""
+    """Loss, what prepares its examples, optimiser and first variables, by content."""
     method, optimizer, params = assembly.method, assembly.optimizer, assembly.params
     example, key = dict(assembly.example), jax.random.key(0)
     state = jax.eval_shape(optimizer.init, params)
     variables, equations = (params, assembly.frozen), fingerprint.digest_of_equations
-    coupled = ""
+    coupled = prepared = ""
+    if method.prepare is not None:
+        prepared = equations(method.prepare, assembly.frozen, dict(assembly.spec))
     if method.batch_loss is not None:
         coupled = equations(method.batch_loss, *variables, *_of_batch(example, key))
     return {
         "loss": equations(method.loss, *variables, example, key),
         "batch_loss": coupled,
+        "prepare": prepared,
         "optimizer": equations(optimizer.update, params, state, params),
         "first parameters": fingerprint.digest_of_arrays(variables),
     }

@@ -103,7 +103,7 @@ def open_assembly(
     """Opens the training of an assembly; arguments and errors as of `open`."""
     options = options or Options()
     stages, path = stages_of(assembly, assemble), RunFolder(pathlib.Path(folder))
-    books = open_books(assembly, population, path, config, options)
+    books = open_books(stages, population, path, config, options)
     try:
         return Trainer(stages, population, fields, path, books, options)
     except BaseException:
