@@ -94,7 +94,7 @@ def test_the_first_variables_follow_from_the_seed_of_the_config(toy, tmp_path):
 @pytest.mark.parametrize(("unit", "count"), [("patient", 24), ("image", 32)])
 def test_who_is_drawn_is_who_the_claim_names(tmp_path, unit, count):
     class Told(ToyDataset):
-        data, selection, population = "real", "coupled", "hospital"
+        data, selection, population = "phantom", "coupled", "hospital"
 
         def units(self, asked, split="train"):
             assert split == "train"
@@ -108,7 +108,7 @@ def test_who_is_drawn_is_who_the_claim_names(tmp_path, unit, count):
     people = population_of(settings, Told("abc"))
     assert len(people.rows) == len(people.ids) == count
     told = people.unit, people.name, people.data, people.selection, people.digest
-    assert told == (unit, "hospital", "real", "coupled", "abc")
+    assert told == (unit, "hospital", "phantom", "coupled", "abc")
 
 
 def staged():

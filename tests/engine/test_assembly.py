@@ -10,13 +10,12 @@ import pytest
 
 from jaxfair import engine
 from jaxfair.engine import books
-from jaxfair.engine.population import make_population
+from jaxfair.engine.feed import Feed
 from jaxfair.errors import InputError
 from jaxfair.methods.base import Method, Stage
 from jaxfair.privacy import ledger as ledgers
 from jaxfair.privacy.plan import PrivacyConfig, make_plan
 from jaxfair.run import checkpoint
-from tests.privacy.toy import Bench, examples_of, plan_of
 
 N = 40
 SPEC = {"x": jax.ShapeDtypeStruct((4,), np.float32)}
@@ -187,10 +186,27 @@ def test_a_training_that_cannot_be_opened_leaves_the_folder_free(tmp_path, monke
     left(tmp_path / "run")
     with monkeypatch.context() as patch:
         patch.setattr(engine.trainer.Trainer, "__init__", lambda *args: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(ZeroDivisionError) as held:  # and with it all that it refers to
             opened(tmp_path / "run")
     with opened(tmp_path / "run") as trainer:
-        assert trainer.step == 0
+        assert trainer.step == 0 and held.traceback
+
+
+def test_a_training_that_is_left_gives_its_folder_free(tmp_path):
+    with pytest.raises(KeyboardInterrupt), opened(tmp_path / "run") as first:
+        raise KeyboardInterrupt
+    with opened(tmp_path / "run") as second:
+        assert second is not first
+
+
+@pytest.mark.parametrize("method", [ONE, two()], ids=["one", "two"])
+def test_the_steps_that_are_drawn_are_those_that_are_paid_for(tmp_path, monkeypatch, method):
+    drawn, draw = [], Feed.draw
+    monkeypatch.setattr(Feed, "draw", lambda self, n: drawn.append(n) or draw(self, n))
+    opened(tmp_path / "run", method, save_every=3).run()
+    entries, _ = ledgers.read_entries(tmp_path / "run" / "ledger.jsonl")
+    paid = [e.first_step + step for e in entries for step in range(e.steps)]
+    assert drawn == paid == [0, 1, 2, 3]
 
 
 def test_nothing_is_read_for_a_step_that_is_not_paid_for(tmp_path):
@@ -254,19 +270,3 @@ def test_the_logged_norm_is_that_of_the_parameters_after_the_step(tmp_path):
         released = next(trainer.steps())
     norm = float(optax.tree.norm(released.params))
     assert released.metrics["params_norm"] == pytest.approx(norm, rel=1e-5)
-
-
-def test_each_step_chooses_the_images_of_a_patient_anew():
-    rows = [np.arange(10 * i, 10 * i + 10) for i in range(4)]
-    feed = Bench().feed(examples_of(np.ones(40)), rows=rows)
-    chosen = {tuple(asked.rows[:4]) for asked in feed.chunk_rows(0, 6)}
-    assert len(chosen) == 6
-
-
-def test_groups_are_drawn_at_the_rates_of_their_own_units():
-    """Unit by unit: who has a rate of one is always drawn, who has next to none is never."""
-    groups = np.array([0, 1, 1, 0, 1])
-    people = make_population(list("abcde"), [np.array([i]) for i in range(5)], groups=groups)
-    plan = plan_of(1.0, prob=0.5, group_probs=(1.0, 1e-12))
-    feed = Bench(plan=plan).feed(examples_of(np.ones(5)))._replace(population=people)
-    assert all(feed.draw(step).tolist() == [0, 3] for step in range(20))
