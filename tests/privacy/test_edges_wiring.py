@@ -1,6 +1,7 @@
 """Sharp edges of the assembly: every part is right, and they are joined wrongly."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -9,7 +10,7 @@ from jaxfair.errors import InputError
 from jaxfair.methods.base import Stage
 from jaxfair.privacy import ledger as ledgers
 from tests.engine.test_assembly import HEAD, X, begin_head, head_loss, left, opened, promise, two
-from tests.privacy.toy import Bench, examples_of, plan_of
+from tests.privacy.toy import Bench, C, examples_of, method_of, plan_of
 
 
 def test_edge_51_nothing_is_read_for_a_step_that_is_not_paid_for(tmp_path):
@@ -82,3 +83,27 @@ def test_edge_58_the_examples_of_a_later_stage_are_kept_apart(tmp_path):
         opened(tmp_path / "run", method)
     assert isinstance(caught.value, InputError)
     assert "'head' talks to other examples" in str(caught.value)
+
+
+def test_edge_59_each_step_has_keys_of_its_own():
+    feed = Bench(plan=plan_of(1.0)).feed(examples_of(np.ones(4)))
+    for keys in zip(*(feed.randomness(step) for step in range(5))):
+        assert len({np.asarray(words).tobytes() for words in keys}) == 5
+
+
+def test_edge_60_padding_is_nobody_though_its_loss_has_a_gradient():
+    def loss(params, frozen, example, key):
+        return jnp.sum(params["v"]) + 0 * example["scale"], {}
+
+    bench = Bench(method_of(loss))
+    found = [np.linalg.norm(bench.noisy_sum(examples_of(np.ones(n)))) for n in (1, 3)]
+    np.testing.assert_allclose(found, [C, 3 * C], rtol=1e-3)
+
+
+def test_edge_61_an_example_carries_the_id_of_its_own_unit():
+    feed = Bench(plan=plan_of(prob=0.3)).feed(examples_of(np.ones(20)))
+    chunks = list(feed.chunk_rows(0, 8))
+    for asked in chunks:
+        real = asked.rows >= 0
+        np.testing.assert_array_equal(asked.ids[real], feed.population.ids[asked.rows[real]])
+    assert any((asked.rows > 10).any() for asked in chunks)

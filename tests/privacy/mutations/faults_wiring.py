@@ -1,8 +1,12 @@
 """Faults of the assembly: right parts, joined wrongly."""
 
+import jax.numpy as jnp
+import numpy as np
+
 from jaxfair.engine import books, feed, opening, population
 from jaxfair.engine.assembly import Assembly
 from jaxfair.engine.trainer import Trainer
+from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.run.folder import RunFolder
 from tests.privacy.mutations.putting import replaced, wrapped
 
@@ -55,3 +59,27 @@ def fault_57_the_secret_stays_in_the_folder():
 def fault_58_only_the_first_stage_is_checked_for_coupling():
     """Later stages are joined as they are."""
     return wrapped(opening, "stages_of", lambda original, assembly, make: original(assembly))
+
+
+def fault_59_the_noise_of_the_first_step_is_added_in_every_step():
+    """The difference of two updates is free of noise."""
+    first = lambda original, secret, step, *rest: original(secret, 0, *rest)
+    return wrapped(feed.noise, "noise_key_data", first)
+
+
+def fault_60_padding_counts_as_somebody():
+    """The mask is made and not used."""
+
+    def sum_grads(original, plan, loss_fn, params, batch, keys, mask):
+        return original(plan, loss_fn, params, batch, keys, jnp.ones_like(mask))
+
+    return wrapped(PrivacyPlan, "sum_grads", sum_grads)
+
+
+def fault_61_ids_follow_the_place_in_a_draw():
+    """What is random inside an example then depends on who else was drawn."""
+
+    def chunks(original, rows, ids, *rest):
+        return original(rows, np.arange(len(ids), dtype=np.uint32), *rest)
+
+    return wrapped(feed, "rows_of_draw", chunks)

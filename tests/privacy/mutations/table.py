@@ -29,7 +29,7 @@ from tests.privacy.mutations import (
 
 __all__ = ["COUNT", "EDGES", "Edge"]
 
-COUNT = 58
+COUNT = 61
 _TESTS = (
     test_edges_sum,
     test_edges_draws,
@@ -44,7 +44,7 @@ _FAULTS = (faults_sum, faults_draws, faults_price, faults_plan, faults_wiring)
 
 class Edge(NamedTuple):
     """Attributes:
-    number: 1 to 58.
+    number: 1 to 61.
     title: the fault, in words.
     test: passes as the package is, takes at most a temporary folder.
     fault: `() -> context manager` under which the test must fail.
