@@ -17,12 +17,19 @@ from tests.privacy import (
     test_edges_plan,
     test_edges_release,
     test_edges_sum,
+    test_edges_wiring,
 )
-from tests.privacy.mutations import faults_draws, faults_plan, faults_price, faults_sum
+from tests.privacy.mutations import (
+    faults_draws,
+    faults_plan,
+    faults_price,
+    faults_sum,
+    faults_wiring,
+)
 
 __all__ = ["COUNT", "EDGES", "Edge"]
 
-COUNT = 50
+COUNT = 61
 _TESTS = (
     test_edges_sum,
     test_edges_draws,
@@ -30,13 +37,14 @@ _TESTS = (
     test_edges_accounting,
     test_edges_release,
     test_edges_plan,
+    test_edges_wiring,
 )
-_FAULTS = (faults_sum, faults_draws, faults_price, faults_plan)
+_FAULTS = (faults_sum, faults_draws, faults_price, faults_plan, faults_wiring)
 
 
 class Edge(NamedTuple):
     """Attributes:
-    number: 1 to 50.
+    number: 1 to 61.
     title: the fault, in words.
     test: passes as the package is, takes at most a temporary folder.
     fault: `() -> context manager` under which the test must fail.
