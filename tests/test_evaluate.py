@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from jaxfair import evaluate, train
+from jaxfair.fairness.table import fit_thresholds
 from jaxfair.report.__main__ import main as report_main
 from tests.made_runs import make_run
 from tests.small import CONFIG, OVERRIDES, small_config
@@ -136,3 +137,9 @@ def test_a_folder_that_cannot_be_scored_ends_in_one_sentence(
     assert evaluate.main(["evaluate", f"--workdir={tmp_path / 'run'}", *flags]) == 2
     printed = capsys.readouterr().err.strip()
     assert sentence in printed and "Traceback" not in printed
+
+
+def test_thresholds_are_those_of_the_validation_images(trained):
+    table = pd.read_parquet(trained / "predictions.parquet")
+    told = json.loads((trained / "thresholds.json").read_text())
+    assert told == json.loads(json.dumps(fit_thresholds(table[table["split"] == "validation"])))

@@ -11,7 +11,13 @@ from jaxfair.engine.assembly import assemble
 from jaxfair.engine.optim import OptimConfig, make_optimizer
 from jaxfair.errors import InputError
 from jaxfair.methods.base import Method, carrying
-from jaxfair.methods.mitigations import MITIGATIONS, GroupWeights, mitigated, weigh_groups
+from jaxfair.methods.mitigations import (
+    MITIGATIONS,
+    GroupWeights,
+    Mitigation,
+    mitigated,
+    weigh_groups,
+)
 from jaxfair.privacy.plan import PrivacyConfig, make_plan
 from jaxfair.privacy.sums import clipping
 from tests.small import small_config
@@ -114,3 +120,13 @@ def test_the_door_builds_a_mitigated_feature_autoencoder(tmp_path):
     assert settings.data.spec["group"].shape == (1,)
     method = method_from_settings(settings)
     assert carrying(method, settings.data.spec).prepare is not method.prepare
+
+
+def test_the_door_applies_the_mitigation_that_a_config_names(tmp_path, monkeypatch):
+    marks = lambda config, method: method._replace(name=f"weighed by {config.weights}")
+    monkeypatch.setitem(MITIGATIONS, "group_weights", Mitigation(GroupWeights, marks))
+    config = small_config(tmp_path, data__groups=("sex",))
+    with config.unlocked():
+        config.mitigation = {"name": "group_weights", "weights": (3.0, 1.0)}
+    method = method_from_settings(settings_from_config(config))
+    assert method.name == "weighed by (3.0, 1.0)"

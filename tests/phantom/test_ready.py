@@ -48,3 +48,9 @@ def test_a_phantom_is_never_drawn_into_real_data(tmp_path):
     with pytest.raises(InputError, match="holds images already; a PHANTOM needs a folder"):
         ready(SMALL, make_data_config(root=str(tmp_path)), progress=False)
     assert [path.name for path in tmp_path.iterdir()] == [rsna.IMAGES]
+
+
+def test_a_root_that_holds_another_phantom_is_not_taken_for_this_one(tmp_path):
+    drawn = ready(SMALL, make_data_config(root=str(tmp_path)), progress=False)
+    with pytest.raises(InputError, match="holds images already"):
+        ready(dataclasses.replace(SMALL, seed=1), drawn, progress=False)

@@ -15,6 +15,7 @@ from jaxfair.privacy import secret as secrets_room
 from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.privacy.secret import insecure_secret, os_secret
 from jaxfair.run import fingerprint
+from tests.privacy import toy
 from tests.privacy.mutations.putting import replaced, wrapped
 
 
@@ -98,7 +99,7 @@ def fault_24_each_image_of_a_patient_is_a_unit():
         rows = [np.array([row]) for _, row in each]
         return original([name for name, _ in each], rows, **facts)
 
-    return wrapped(population, "make_population", make_population)
+    return wrapped(toy, "make_population", make_population)
 
 
 def fault_30_the_shape_of_a_chunk_depends_on_the_draw():

@@ -119,7 +119,7 @@ def fault_32_padding_reads_the_last_record():
 
     def gather(original, fields, rows, ids):
         real = {name: read(rows) for name, read in fields.items()}
-        return original(fields, rows, ids) | real
+        return original(fields, rows, ids)._replace(examples=real)
 
     return wrapped(feed, "gather", gather)
 
