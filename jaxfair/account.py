@@ -106,6 +106,8 @@ def _act(line: Line) -> int:
 
 
 def _verify_command(workdir: str) -> int:
+    if not pathlib.Path(workdir, "privacy.json").is_file():
+        raise InputError(f"{workdir} holds no finished run (it has no privacy.json).")
     faults = verify(pathlib.Path(workdir))
     for fault in faults:
         print(f"MISMATCH {fault}", file=sys.stderr)

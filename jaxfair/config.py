@@ -1,7 +1,7 @@
 """The door: a config file and its overrides, checked into frozen dataclasses.
 
 A config file is Python with `get_config(arg)`; `file.py:arg` selects a variant and
-`--config.dp.epsilon=4` overrides a field. What is wrong ends here, in one sentence.
+`--config.dp.epsilon=4` overrides a field.
 """
 
 import dataclasses
@@ -288,13 +288,13 @@ def _mitigation_sections() -> list[Section]:
 def _data_sections(given: dict[str, Any] | None) -> list[Section]:
     """The flat section `data` of a config: of its own source, or of all sources."""
     sources = list(SOURCES) if given is None else [given.get("source", DataConfig.source)]
-    first, stored, splits, _ = data_classes(sources[0])
-    common = [part for cls in (first, stored, splits) for part in section_of(cls, "data", given)]
-    fields = [field for part in common if part.name == "data" for field in part.fields]
-    fields = [field for field in fields if field.name not in PARTS]
+    shared = data_classes(sources[0])[:3]
+    common = [part for cls in shared for part in section_of(cls, "data", given)]
+    fields = [f for s in common if s.name == "data" for f in s.fields if f.name not in PARTS]
     found = [Section("data", "Which data, kept how, divided how.", tuple(fields))]
     for source in sources:
         own, *inner = section_of(data_classes(source)[3], "data", given)
-        found += [own._replace(summary=f"options of the source {source!r}"), *inner]
+        named = own._replace(summary=f"options of the source {source!r}")
+        found += [named, *inner] if own.fields else inner
     drawn = None if given is None else given.get("phantom")
     return found + (section_of(PhantomConfig, "data.phantom", drawn) if drawn or not given else [])

@@ -34,6 +34,7 @@ from jaxfair.engine.mesh import (
 )
 from jaxfair.engine.opening import open_assembly
 from jaxfair.engine.trainer import Trainer
+from jaxfair.errors import InputError
 from jaxfair.run.folder import RunFolder
 from jaxfair.start import assembly_of, open_data, population_of
 
@@ -136,6 +137,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _act(line: Line, argv: list[str]) -> int:
     name = settings_from_config(line.config).name
+    if not line.flags["coordinator"] and {"hosts", "host"} & set(line.given):
+        raise InputError("--hosts and --host go with --coordinator=HOST:PORT of the first host.")
     if line.flags["coordinator"]:
         join_hosts(line.flags["coordinator"], line.flags["hosts"], line.flags["host"])
     if line.flags["dry-run"]:

@@ -15,12 +15,22 @@ from jaxfair.__main__ import main as by_name
 from jaxfair.benchmark.config import BenchmarkConfig, WorkConfig
 from jaxfair.cli import Command, Flag, execute, load_config, parse, shipped_configs
 from jaxfair.cli.fields import meanings
+from jaxfair.data.config import PARTS, data_classes
+from jaxfair.data.sources.catalog import SOURCES
 from jaxfair.errors import InputError
 from jaxfair.methods.catalog import METHODS
+from jaxfair.methods.mitigations import MITIGATIONS
+from jaxfair.phantom.config import PhantomConfig
+from jaxfair.report.write import write_report
 from tests.small import CONFIG
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-CONFIG_CLASSES = [*door._SECTIONS.values(), *(made[0] for made in METHODS.values()), door.Settings]
+CONFIG_CLASSES = [
+    *door._SECTIONS.values(),
+    *(entry.config for entry in (*METHODS.values(), *MITIGATIONS.values())),
+    *dict.fromkeys(cls for source in SOURCES for cls in data_classes(source)),
+    PhantomConfig,
+]
 WITH_RUN_CONFIG = ("train", "prepare", "account", "audit")
 
 
@@ -60,15 +70,15 @@ def test_help_says_what_the_command_does_and_what_each_flag_means(name, capsys):
 @pytest.mark.parametrize("name", WITH_RUN_CONFIG)
 def test_help_shows_every_field_of_every_section_with_its_meaning(name, capsys):
     page = page_of(capsys, name, "--help")
-    for cls in CONFIG_CLASSES[:-1]:
-        for field in dataclasses.fields(cls):
-            assert says(page, f"{field.name.removeprefix('extractor_')} = "), (cls, field.name)
+    for cls in CONFIG_CLASSES:
+        for name in {field.name for field in dataclasses.fields(cls)} - {*PARTS}:
+            assert says(page, f"{name.removeprefix('extractor_')} = "), (cls, name)
     for section in ("method", "extractor", *door._SECTIONS):
         assert f"\nconfig.{section}: " in page
     assert says(page, "name = (required)") and says(page, "seed = (required)")
 
 
-@pytest.mark.parametrize("cls", [*CONFIG_CLASSES, BenchmarkConfig, WorkConfig])
+@pytest.mark.parametrize("cls", [*CONFIG_CLASSES, door.Settings, BenchmarkConfig, WorkConfig])
 def test_every_field_of_a_config_has_a_meaning(cls):
     assert set(meanings(cls)) == {field.name for field in dataclasses.fields(cls)}
     assert all(len(text) > 5 for text in meanings(cls).values())
@@ -319,3 +329,24 @@ def test_a_folder_in_place_of_a_config_file_is_called_one(tmp_path):
     folder.mkdir()
     with pytest.raises(InputError, match="is a folder"):
         load_config(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (["train", "--config", CONFIG, "--hosts=2"], "go with --coordinator"),
+        (["train", "--config", CONFIG, "--coordinator=auto"], "needs a cluster that tells"),
+        (["account", "--verify=nowhere"], "nowhere holds no finished run"),
+    ],
+)
+def test_a_line_that_cannot_be_followed_ends_in_one_sentence(line, sentence, capsys):
+    module = importlib.import_module(f"jaxfair.{line[0]}")
+    assert module.main(line) == 2
+    said = capsys.readouterr().err
+    assert sentence in said and len(said.splitlines()) == 1
+
+
+def test_a_report_into_a_file_is_refused(tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(InputError, match="taken is a file"):
+        write_report([], tmp_path / "taken", with_images=False)

@@ -244,6 +244,11 @@ def _check_loss(method: Method, params: PyTree, frozen: PyTree, spec: Spec) -> N
         value = jax.eval_shape(method.loss, params, frozen, example, jax.random.key(0))[0]
     except NameError:  # an axis of the mesh, which a plain run may use
         return
+    if not hasattr(value, "shape"):
+        raise InputError(
+            f"The loss of {method.name!r} gives {type(value).__name__} for one example; it must "
+            "give one floating-point number alone."
+        )
     if value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
         raise InputError(
             f"The loss of {method.name!r} gives {value.dtype}{list(value.shape)} for one "

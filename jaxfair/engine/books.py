@@ -29,6 +29,10 @@ from jaxfair.run.log import environment
 __all__ = ["Books", "Options", "open_books"]
 
 
+NUMERICS = ("jax_default_matmul_precision", "jax_enable_x64", "jax_threefry_partitionable")
+"""Settings of jax by which the same step gives other numbers."""
+
+
 class Options(NamedTuple):
     """How a training is run; nothing here changes what is promised.
 
@@ -163,6 +167,7 @@ def _check_replay(
         "versions": f"{env['python']} {env['versions']}",
         "devices": f"{env['devices']} {env['usable_cpus']}",
         "clipping": f"{assembly.plan.clipping} {microbatch}",
+        "numerics": " ".join(f"{name} {jax.config.values[name]}" for name in NUMERICS),
         "place of the secret": secret.identity,
     }
     first_then_others(

@@ -54,13 +54,23 @@ def join_hosts(coordinator: str, num_hosts: int | None, host_id: int | None) -> 
     """
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     if coordinator == "auto":
-        return jax.distributed.initialize()
+        return _join_what_the_cluster_says()
     if num_hosts is None or host_id is None or not 0 <= host_id < num_hosts:
         raise InputError(
             f"--coordinator={coordinator} needs --hosts=N and --host=K with 0 <= K < N, got "
             f"hosts {num_hosts} and host {host_id}."
         )
     jax.distributed.initialize(coordinator, num_hosts, host_id)
+
+
+def _join_what_the_cluster_says() -> None:
+    try:
+        jax.distributed.initialize()
+    except (ValueError, RuntimeError) as error:
+        raise InputError(
+            f"--coordinator=auto needs a cluster that tells who takes part ({error}): run it under "
+            "Slurm, Kubernetes or on a TPU pod, or give --coordinator=HOST:PORT, --hosts, --host."
+        ) from error
 
 
 def leave_hosts(status: int) -> None:

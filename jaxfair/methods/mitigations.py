@@ -54,7 +54,7 @@ def weigh_groups(config: GroupWeights, method: Method) -> Method:
     Guarantee: the weight is a function of the example itself and of public constants, and the
     loss is weighted before its gradient is clipped; so one unit still moves the sum by at most
     C, and the plan prices the run as before. Cost: none. It is no rescaling by the batch, which
-    would couple examples. An unknown group, -1, weighs 1.
+    would couple examples. An unknown group, -1, weighs 1. Later stages are weighted alike.
     """
 
     def loss(params: PyTree, frozen: PyTree, example: Example, key: Any) -> tuple[Any, dict]:
@@ -63,7 +63,8 @@ def weigh_groups(config: GroupWeights, method: Method) -> Method:
         known = jnp.asarray(config.weights, jnp.float32)[jnp.clip(code, 0, len(config.weights) - 1)]
         return value * jnp.where(code < 0, 1.0, known), aux
 
-    return method._replace(loss=loss)
+    later = tuple(s._replace(method=weigh_groups(config, s.method)) for s in method.stages)
+    return method._replace(loss=loss, stages=later)
 
 
 class Mitigation(NamedTuple):

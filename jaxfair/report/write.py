@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from jaxfair.errors import InputError
 from jaxfair.files import write_text
 from jaxfair.report.content import Table
 from jaxfair.report.html import as_html
@@ -43,6 +44,8 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
 
 def write_report(runs: Sequence[Run], out: pathlib.Path, with_images: bool) -> pathlib.Path:
     """Writes report.html, report.md, tables and plots of `runs` into `out` and returns `out`."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; --out names the folder for the report.")
     content = sections(runs, with_images=with_images)
     write_text(out / "report.html", as_html(content))
     write_text(out / "report.md", as_markdown(content, out))

@@ -173,6 +173,12 @@ def test_other_versions_are_refused_on_a_resume(tmp_path, monkeypatch):
     assert "changed since it began: versions" in refusal(tmp_path / "run")
 
 
+def test_other_numerics_are_refused_on_a_resume(tmp_path):
+    left(tmp_path / "run")
+    with jax.default_matmul_precision("bfloat16"):
+        assert "numerics" in refusal(tmp_path / "run")
+
+
 def test_a_config_that_was_edited_in_the_folder_is_refused_on_a_resume(tmp_path):
     left(tmp_path / "run")
     path = tmp_path / "run" / "config.json"

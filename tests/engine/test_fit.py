@@ -193,6 +193,10 @@ def test_a_loss_that_is_no_number_is_refused(tmp_path):
     assert "float32[3] for one example" in refusal(tmp_path / "run", lambda p, e, k: p["w"])
 
 
+def test_a_loss_that_gives_more_than_a_number_is_refused(tmp_path):
+    assert "gives tuple for one example" in refusal(tmp_path / "run", lambda p, e, k: (0.0, {}))
+
+
 def test_parameters_that_are_no_floats_are_refused(tmp_path):
     assert "hold a int32 at ['n']" in refusal(tmp_path / "run", loss, START | {"n": np.int32(3)})
 

@@ -10,7 +10,7 @@ from jaxfair.config import method_from_settings, settings_from_config
 from jaxfair.engine.assembly import assemble
 from jaxfair.engine.optim import OptimConfig, make_optimizer
 from jaxfair.errors import InputError
-from jaxfair.methods.base import Method, carrying
+from jaxfair.methods.base import Method, Stage, carrying
 from jaxfair.methods.mitigations import (
     MITIGATIONS,
     GroupWeights,
@@ -130,3 +130,10 @@ def test_the_door_applies_the_mitigation_that_a_config_names(tmp_path, monkeypat
         config.mitigation = {"name": "group_weights", "weights": (3.0, 1.0)}
     method = method_from_settings(settings_from_config(config))
     assert method.name == "weighed by (3.0, 1.0)"
+
+
+def test_later_stages_are_weighted_alike():
+    staged = PLAIN._replace(stages=(Stage(PLAIN, lambda *given: given[:2], 0.5),))
+    weighted = weigh_groups(GroupWeights((2.0, 0.5)), staged)
+    later = weighted.stages[0].method
+    np.testing.assert_allclose(gradient(later, 1, 0), 0.5 * gradient(PLAIN, 0, 0))
