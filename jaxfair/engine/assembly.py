@@ -26,7 +26,7 @@ from jaxfair.engine.chunk import (
 from jaxfair.engine.feed import Feed
 from jaxfair.engine.mesh import make_mesh, put_replicated, put_sharded
 from jaxfair.engine.population import Population
-from jaxfair.engine.scan import make_delivery
+from jaxfair.engine.scan import Delivery, make_delivery
 from jaxfair.engine.step import Step, TrainState, make_step, refuse_coupling
 from jaxfair.errors import InputError
 from jaxfair.methods.base import Method, PyTree, carrying
@@ -116,15 +116,18 @@ class Assembly:
             chunk_size=self.chunk_size,
         )
 
+    def delivery(self, feed: Feed) -> Delivery:
+        """Returns how the feed's chunks reach the devices; made once, it is compiled once."""
+        return make_delivery(self.step, feed, self.frozen)
+
     def train(
-        self, state: TrainState, feed: Feed, first: int, count: int
+        self, state: TrainState, delivery: Delivery, first: int, count: int
     ) -> Iterator[tuple[TrainState, Released]]:
         """Trains steps `first` to `first + count - 1`; yields as the devices are given work.
 
         The last (state, released) is that of the last step; an earlier one may lie between
         two steps. A state that was yielded is gone when the next one comes (donation).
         """
-        delivery = make_delivery(self.step, feed, self.frozen)
         for arguments in prefetch(delivery.arguments(first, count)):
             state, released = delivery.update(state, delivery.frozen, *arguments)
             yield state, released

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from jaxfair.engine.books import Options
-from jaxfair.engine.inputs import check_objects, columns, number, parameters, whole
+from jaxfair.engine.inputs import check_objects, columns, number, parameters
 from jaxfair.engine.mesh import make_mesh
 from jaxfair.engine.opening import open
 from jaxfair.engine.population import population_from_ids
@@ -20,6 +20,7 @@ from jaxfair.errors import InputError, nearest
 from jaxfair.methods.base import PyTree
 from jaxfair.privacy.config import PrivacyConfig
 from jaxfair.privacy.plan import make_plan
+from jaxfair.privacy.public import whole
 from jaxfair.run.folder import RunFolder
 
 __all__ = ["Fit", "fit_private", "open_fit"]

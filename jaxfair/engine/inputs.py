@@ -2,7 +2,6 @@
 
 import inspect
 import numbers
-import operator
 import os
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 from jaxfair.errors import InputError
 from jaxfair.methods.base import PyTree
 
-__all__ = ["check_objects", "columns", "number", "parameters", "whole"]
+__all__ = ["check_objects", "columns", "number", "parameters"]
 
 
 def check_objects(loss_fn: Any, optimizer: Any, folder: Any) -> None:
@@ -47,14 +46,6 @@ def number(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise InputError(f"{name} is {value!r}; it must be a number, such as 3.0.")
     return float(value)
-
-
-def whole(name: str, value: Any) -> int:
-    """Returns `value` as an int; raises InputError where it is no whole number from 1."""
-    fits = hasattr(value, "__index__") and not isinstance(value, bool)
-    if not fits or operator.index(value) < 1:
-        raise InputError(f"{name} is {value!r}; it must be a whole number of at least 1.")
-    return operator.index(value)
 
 
 def parameters(params: PyTree) -> PyTree:

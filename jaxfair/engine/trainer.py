@@ -195,14 +195,14 @@ class Trainer:
 
     def _train_until(self, end: int, log: MetricsLog, bar: tqdm.tqdm) -> Iterator[Released]:
         """Trains the stage under way up to step `end`."""
-        every, feed = self._options.save_every, self._feed()
+        every, delivery = self._options.save_every, self.assembly.delivery(self._feed())
         while self.step < end:
             self._refuse_unless_open()
             first, count = self.step, min(every, end - self.step)
             epsilon = self._pay(first, count)
             self._torn = True
             bar.set_postfix_str(self.plan.progress(epsilon))
-            for state, metrics in self.assembly.train(self.state, feed, first, count):
+            for state, metrics in self.assembly.train(self.state, delivery, first, count):
                 self.state, newest = state, metrics
                 bar.update(self.step - bar.n)
             public = {name: float(value) for name, value in newest.items()}

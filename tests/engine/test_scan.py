@@ -128,6 +128,17 @@ def test_a_scanned_run_pays_and_writes_what_the_other_does(scanned_toy, monkeypa
         assert our == pytest.approx(their, rel=1e-5)
 
 
+def test_a_run_of_many_saves_puts_its_store_on_the_devices_once(scanned_toy, monkeypatch):
+    """And compiles once: a delivery for each save would do both again every few steps."""
+    made, original = [], scan.make_scanned_delivery
+    monkeypatch.setattr(
+        scan, "make_scanned_delivery", lambda *given: made.append(original(*given)) or made[-1]
+    )
+    folder = scanned_toy("once")
+    assert len(folder.metrics.read_text().splitlines()) == 3
+    assert len(made) == 1 and made[0].update._cache_size() == 1
+
+
 def test_a_scanned_run_killed_anywhere_ends_bit_equal(scanned_toy, monkeypatch):
     whole = outcome(scanned_toy("whole"))
     for kill_at in (30, 60, 90):
