@@ -11,11 +11,12 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "jaxfair"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-BEDROCK = {"errors", "files", "schema"}
+BEDROCK = {"errors", "files", "schema", "tables"}
 ROOMS = {  # room -> what it may import of jaxfair, besides itself and the bedrock
     "errors": set(),
     "files": set(),
     "schema": set(),
+    "tables": set(),
     "privacy": set(),
     "fairness": set(),
     "models": set(),

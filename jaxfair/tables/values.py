@@ -1,0 +1,179 @@
+"""What a cell means: its text, whether it is missing, its name, its number.
+
+A table may come from a CSV, from Excel, from parquet or from memory. A guess by the reader (is
+this column of whole numbers or of text?) would differ between them, and between two halves of one
+file. So every cell is text first, and becomes a number only where one is asked for.
+"""
+
+import datetime
+import re
+import unicodedata
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxfair.errors import InputError
+
+__all__ = ["MISSING", "look_alikes", "names", "numbers", "refusal", "text_of", "texts"]
+
+MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "none", "null", "<na>", "nat"})
+"""What stands for nothing, in small or capital letters, wherever a cell is read."""
+
+_LONGEST = max(map(len, MISSING))
+_EXACT = 2**53
+_WHOLE = re.compile(r"([+-]?\d+)\.0*")
+_COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
+
+
+def text_of(value: Any) -> str:
+    """Returns a cell as the text that a CSV would hold, stripped; "" where it is missing.
+
+    A whole number has no point (2.0 is "2"), since a blank beside it makes it one or takes it
+    away. Line breaks and control characters are a space; letters are composed (NFC).
+
+    >>> [text_of(value) for value in (" 007 ", 2.0, 0.5, None, float("nan"), "N/A")]
+    ['007', '2', '0.5', '', '', '']
+    """
+    if isinstance(value, str):
+        text = value.strip()
+    elif value is None or value is pd.NA or value is pd.NaT:
+        return ""
+    elif isinstance(value, float | np.floating):
+        number = float(value)
+        whole = number.is_integer() and abs(number) < _EXACT
+        text = str(int(number)) if whole else repr(number)
+    elif isinstance(value, datetime.datetime) and value.time() == datetime.time():
+        text = value.date().isoformat()
+    else:
+        text = str(value).strip()
+    if not (text.isascii() and text.isprintable()):
+        text = _composed(text)
+    return "" if len(text) <= _LONGEST and text.lower() in MISSING else text
+
+
+def texts(column: pd.Series) -> pd.Series:
+    """Returns every cell as `text_of` says; the index stays."""
+    return pd.Series(list(map(text_of, column.tolist())), column.index, dtype=str, name=column.name)
+
+
+def names(column: pd.Series) -> pd.Series:
+    """Returns the cells as names of people, images or groups: as `texts`, and "1.0" is "1".
+
+    A column of whole numbers is written "1.0" as soon as one cell of it is blank, so the two
+    cannot be told apart; see `look_alikes` for a column that has both.
+
+    >>> names(pd.Series(["007", "1.0", "a.0", " b "])).tolist()
+    ['007', '1', 'a.0', 'b']
+    """
+    cells = texts(column)
+    pointed = cells.str.contains(".", regex=False)
+    if pointed.any():
+        cells = cells.mask(pointed, cells.str.replace(_WHOLE_ALL, r"\1", regex=True))
+    return cells
+
+
+_WHOLE_ALL = re.compile(rf"^{_WHOLE.pattern}$")
+
+
+def look_alikes(column: pd.Series) -> list[tuple[str, str]]:
+    """Returns pairs of different texts that may name one thing, sorted: they should be refused.
+
+    Alike are "1", "1.0" and "001", and texts that differ in capital letters or spaces only.
+
+    >>> look_alikes(pd.Series(["1", "1.0", "p 1", "P1", "2", None]))
+    [('1', '1.0'), ('P1', 'p 1')]
+    """
+    seen: dict[str, str] = {}
+    pairs = []
+    for text in sorted(set(texts(column)) - {""}):
+        key = re.sub(r"\s+", "", unicodedata.normalize("NFKC", text)).casefold()
+        key = _WHOLE.sub(r"\1", key) if _WHOLE.fullmatch(key) else key
+        key = key.lstrip("0") or "0" if key.isdigit() else key
+        if key in seen:
+            pairs.append((seen[key], text))
+        else:
+            seen[key] = text
+    return pairs
+
+
+def numbers(column: pd.Series, *, where: str = "", rule: str = "write a number") -> pd.Series:
+    """Returns the cells as float64, NaN where missing; what cannot be understood is refused.
+
+    Understood are 0.43, 1e-3, a decimal comma ("45,5") and percent ("43.2%" is .432). A column
+    is read in one way: points and commas together, or percent in some cells only, are refused,
+    and so is a comma that may part thousands ("1,234") unless other cells show that it does not.
+
+    Args:
+      column: cells of any type; its name is told in a refusal.
+      where: the file, for a refusal; rows then count as a spreadsheet does (the header is 1).
+      rule: what was expected, for a refusal.
+
+    Raises:
+      InputError: with file, column, row and value of the first cell that is none.
+
+    >>> numbers(pd.Series(["43.2%", "5%", ""], name="score")).tolist()
+    [0.432, 0.05, nan]
+    """
+    if pd.api.types.is_numeric_dtype(column):
+        found = pd.Series(column.to_numpy(dtype=float, na_value=np.nan), column.index)
+        if np.isinf(found).any():
+            raise refusal(column, found.abs() == np.inf, "is no finite number", where, rule)
+        return found
+    cells = texts(column)
+    found = pd.to_numeric(cells.where(cells != "", None), errors="coerce").astype(float)
+    odd = (found.isna() | (found.abs() == np.inf)) & (cells != "")
+    return found if not odd.any() else _in_one_way(cells[cells != ""], where, rule, column.index)
+
+
+def _in_one_way(cells: pd.Series, where: str, rule: str, index: pd.Index) -> pd.Series:
+    """Known cells with a decimal comma or a percent sign; all of them in the same manner."""
+    percent = cells.str.endswith("%")
+    if percent.any() and not percent.all():
+        raise refusal(cells, ~percent, "has no %, as other cells have", where, rule)
+    bare = cells.str.rstrip("%").str.strip().str.replace("\u2212", "-")
+    comma = bare.str.fullmatch(_COMMA).astype(bool)
+    thousands = bare.str.fullmatch(_THOUSANDS).astype(bool)
+    pointed = bare.str.contains(".", regex=False)
+    if comma.any() and pointed.any():
+        raise refusal(cells, comma, "has a comma where other cells have a point", where, rule)
+    if thousands.any() and not (comma & ~thousands).any():
+        raise refusal(cells, thousands, "may be thousands or a decimal comma", where, rule)
+    plain = bare.mask(comma, bare.str.replace(",", ".")) + ("e-2" if percent.all() else "")
+    found = pd.to_numeric(plain, errors="coerce").astype(float)
+    wrong = found.isna() | (found.abs() == np.inf)
+    if wrong.any():
+        raise refusal(cells, wrong, "is no finite number", where, rule)
+    return found.reindex(index)
+
+
+def refusal(column: pd.Series, wrong: pd.Series, what: str, where: str, rule: str) -> InputError:
+    """Returns the sentence for the first wrong cell: file, column, row, value and the rule.
+
+    Args:
+      column: the cells; its index are the places of the rows, from 0.
+      wrong: True where a cell is refused, with the same index.
+      what: the verdict, such as "is no number".
+      where: the file, "" for a table in memory, whose rows count from 0.
+      rule: what was expected or is to be done.
+    """
+    row, value = column.index[wrong.to_numpy()][0], column[wrong].iloc[0]
+    file = f"{where}, c" if where else "C"
+    more = f" ({int(wrong.sum())} such cells)" if wrong.sum() > 1 else ""
+    return InputError(
+        f"{file}olumn {column.name}, row {_row(row, where)}: {str(value)!r} {what}{more}; {rule}."
+    )
+
+
+def _row(place: Hashable, where: str) -> Hashable:
+    return place + 2 if where and isinstance(place, int | np.integer) else place
+
+
+def _composed(text: str) -> str:
+    text = text.encode("utf-8", "replace").decode()  # half a character cannot be written
+    text = unicodedata.normalize("NFC", text)
+    return "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text).strip(
+        " \t\u00a0\ufeff\u200b"
+    )
