@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from jaxfair.cli import Command, Flag, Line, execute
 from jaxfair.config import sections, settings_from_config
+from jaxfair.data.card import unknown_lines
 from jaxfair.data.config import DataConfig, make_data_config
 from jaxfair.data.dataset import Dataset, open_dataset
 from jaxfair.errors import InputError
@@ -84,6 +85,7 @@ def _summary(config: DataConfig, dataset: Dataset) -> list[str]:
     lines.append(f"left out (no label in this task, or another view): {int((splits == '').sum())}")
     lines.append(f"set aside: {card['rejected']['total']}")
     lines += [f"  {n} x {reason}" for reason, n in card["rejected"]["by_reason"].items()]
+    lines += unknown_lines(dataset.manifest, config.attributes, card.get("unread", {}))
     return lines + [f"written: {dataset.folder}"]
 
 

@@ -24,6 +24,7 @@ from ml_collections import ConfigDict
 from jaxfair import dryrun, evaluate, report
 from jaxfair.cli import Command, Flag, Line, execute
 from jaxfair.config import Settings, sections, settings_from_config
+from jaxfair.data.card import unknown_lines
 from jaxfair.engine.books import Options
 from jaxfair.engine.mesh import (
     first_then_others,
@@ -87,6 +88,10 @@ def open_training(
     """Opens the training of a config: the network is checked before any data is touched."""
     assembly = assembly_of(settings, make_mesh(num_devices))
     dataset = first_then_others(lambda: open_data(settings, progress=options.progress))
+    if options.progress:  # to whoever sits here, and into no file
+        groups, unread = settings.data.attributes, dataset.card.get("unread", {})
+        for remark in unknown_lines(dataset.manifest, groups, unread) if unread else ():
+            print(remark, file=sys.stderr)
     return open_assembly(
         assembly,
         population_of(settings, dataset),

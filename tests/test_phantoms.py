@@ -24,6 +24,8 @@ FILMS = {
 }
 SMALL = {
     "derm_probe": FILMS,
+    "table_fae": FILMS
+    | {"data.image_size": 64, "method.hidden_dims": (4, 8), "data.phantom.n_images": 200},
     "table_resnet": FILMS | {"method.last_layer": True},  # no gradient of the network to compile
 }
 

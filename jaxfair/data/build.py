@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
-from jaxfair.data import manifest, pixels, store, workers
+from jaxfair.data import pixels, store, words, workers
 from jaxfair.data.card import card_of
 from jaxfair.data.checks import field_names
 from jaxfair.data.config import DataConfig
@@ -26,7 +26,9 @@ __all__ = ["MARKER", "fingerprint", "prepare_folder", "read_marker", "refuse_oth
 
 MARKER = "prepared.json"
 FORMAT = 1
-TEXTS = ("sex_text", "age_text", "view_text")
+TEXTS = tuple(f"{name}_text" for name in words.READERS)
+WORDS = 5
+"""How many of the words that are not understood the card lists, the commonest first."""
 NOT_SQUARE = {"crop": "middle square cut out", "pad": "padded", "stretch": "stretched"}
 
 
@@ -111,10 +113,11 @@ class _Gathered:
         self.copies: list[list[str]] = []
         self._cut = ""
         self._kept: list[int] = []
-        self._facts: list[tuple[str, float, str]] = []
+        self._facts: list[tuple[Any, ...]] = []
         self._table = table
         self._seen: dict[bytes, tuple[str, str]] = {}
         self._tally: dict[str, Counter[str]] = {}
+        self._unread: dict[str, Counter[str]] = {}
         rows = table.rows
         nobody = np.full(len(rows), None)
         self._texts = {
@@ -162,17 +165,22 @@ class _Gathered:
     def tallies(self) -> dict[str, Any]:
         return {
             "headers": {name: dict(sorted(c.items())) for name, c in sorted(self._tally.items())},
+            "unread": {
+                name: dict(c.most_common(WORDS)) for name, c in sorted(self._unread.items())
+            },
             "copies_under_two_patients": self.copies,
         }
 
     def _keep(self, place: int, header: dict[str, Any]) -> None:
-        sex_text, age_text, view_text = (self._text(name, place, header) for name in TEXTS)
-        sex, how_sex = manifest.sex_from_text(sex_text)
-        age, how_age = manifest.age_from_text(age_text)
-        view, how_view = manifest.view_from_text(view_text)
+        counted, facts = {}, []
+        for name, read in words.READERS.items():
+            text = self._text(f"{name}_text", place, header)
+            value, counted[name] = read(text)
+            facts.append(value)
+            if counted[name] in words.UNREAD:
+                self._unread.setdefault(name, Counter())[text] += 1
         self._kept.append(place)
-        self._facts.append((sex, age, view))
-        counted = {"sex": how_sex, "age": how_age, "view": how_view}
+        self._facts.append(tuple(facts))
         if "rows" in header:
             square = header["rows"] == header["columns"]
             counted["shape"] = "square" if square else self._cut

@@ -1,5 +1,6 @@
 """The data card: counts that a reader must know before trusting a model made of the data."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 
 from jaxfair.schema import UNKNOWN
 
-__all__ = ["card_of"]
+__all__ = ["card_of", "unknown_lines"]
 
 NAMES = r"['\"]?[^\s'\"]+\.(?:dcm|dicom|png|jpe?g|np[yz]|nii(?:\.gz)?)['\"]? ?"
 """A file's name within a reason."""
@@ -60,6 +61,30 @@ def card_of(table: pd.DataFrame, rejected: pd.DataFrame, more: dict[str, Any]) -
         | several
         | more
     )
+
+
+def unknown_lines(
+    table: pd.DataFrame, attributes: Iterable[str], unread: Mapping[str, Mapping[str, int]]
+) -> list[str]:
+    """Says of how many images a group is unknown, and which words were not understood.
+
+    Args:
+      table: a manifest.
+      attributes: its columns of groups.
+      unread: of the card, column -> word -> how often, the commonest words.
+
+    Returns:
+      A line for each column with an unknown group. They are about patients: for the terminal of
+      whoever holds the data, and for no file that leaves the house.
+    """
+    lines = []
+    for column in attributes:
+        name, unknown = "age" if column == "age_group" else column, table[column] == UNKNOWN
+        told = ", ".join(f"{word!r} x {n}" for word, n in unread.get(name, {}).items())
+        hint = f"; not understood: {told} (data.table.values says what words mean)" if told else ""
+        if unknown.any():
+            lines.append(f"{name} unknown in {unknown.sum()} of {len(table)} images{hint}")
+    return lines
 
 
 def _label_counts(table: pd.DataFrame, labels: list[str]) -> list[dict[str, Any]]:

@@ -1,54 +1,11 @@
-"""The one table: one row per image; what its cells mean, and its checks."""
-
-import math
-import re
+"""The one table: one row per image, and its checks."""
 
 import pandas as pd
 
 from jaxfair.errors import InputError
-from jaxfair.schema import AGE_EDGES, COLUMNS, SEXES, SPLITS, UNKNOWN, VIEWS
+from jaxfair.schema import COLUMNS, SEXES, SPLITS, UNKNOWN, VIEWS
 
-__all__ = ["age_from_text", "check", "sex_from_text", "view_from_text"]
-
-_OLDEST = AGE_EDGES[-1] - 1
-_YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
-
-
-def age_from_text(text: str) -> tuple[float, str]:
-    """A header's PatientAge to years and how it was read; what is no age becomes NaN.
-
-    Returns:
-      (years or NaN, one of "plain number", "age string", "missing", "above 110",
-      "unreadable"). "043Y", "22Y", "006M", "010W" and "003D" are age strings (DICOM PS3.5,
-      value representation AS), "43" and "43.0" plain numbers.
-
-    >>> age_from_text("043Y"), age_from_text("43"), age_from_text("148")
-    ((43.0, 'age string'), (43.0, 'plain number'), (nan, 'above 110'))
-    """
-    text = text.strip()
-    if not text:
-        return math.nan, "missing"
-    match = re.fullmatch(r"(\d{1,4}(?:\.\d+)?)([YMWD]?)", text.upper())
-    if match is None:
-        return math.nan, "unreadable"
-    years = float(match[1]) * _YEARS[match[2] or "Y"]
-    if years > _OLDEST:
-        return math.nan, f"above {_OLDEST}"
-    return years, "age string" if match[2] else "plain number"
-
-
-def sex_from_text(text: str) -> tuple[str, str]:
-    """A header's PatientSex to "F", "M" or "unknown", and how it was read.
-
-    >>> sex_from_text("F"), sex_from_text("male"), sex_from_text("O"), sex_from_text("")
-    (('F', 'as written'), ('M', 'normalised'), ('unknown', 'other'), ('unknown', 'missing'))
-    """
-    return _from_names(text, {"F": "F", "FEMALE": "F", "M": "M", "MALE": "M"})
-
-
-def view_from_text(text: str) -> tuple[str, str]:
-    """A header's ViewPosition to one of `schema.VIEWS` or "unknown", and how it was read."""
-    return _from_names(text, {name.upper(): name for name in VIEWS})
+__all__ = ["check"]
 
 
 def check(manifest: pd.DataFrame, *, unit: str = "patient") -> pd.DataFrame:
@@ -81,16 +38,6 @@ def check(manifest: pd.DataFrame, *, unit: str = "patient") -> pd.DataFrame:
         _check_values(manifest[manifest[name].notna()], name, (0, 1))
     _check_disjoint(manifest, unit)
     return manifest
-
-
-def _from_names(text: str, names: dict[str, str]) -> tuple[str, str]:
-    text = text.strip()
-    if not text:
-        return UNKNOWN, "missing"
-    value = names.get(text.upper())
-    if value is None:
-        return UNKNOWN, "other"
-    return value, "as written" if value == text else "normalised"
 
 
 def _check_ids(manifest: pd.DataFrame) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from jax.sharding import Mesh
 from jaxfair.data.loader import Fields
 from jaxfair.engine.assembly import Assembly, Spec, assemble
 from jaxfair.engine.books import Options, open_books
-from jaxfair.engine.population import Population, check_population
+from jaxfair.engine.population import Population, check_population, size_remark
 from jaxfair.engine.stages import stages_of
 from jaxfair.engine.step import DEFAULT_MICROBATCH
 from jaxfair.engine.trainer import Trainer
@@ -110,6 +111,9 @@ def open_assembly(
     """Opens the training of an assembly; arguments and errors as of `open`."""
     options = options or Options()
     check_population(population, assembly.plan)
+    if options.progress:
+        for line in size_remark(population, assembly.plan):
+            print(line, file=sys.stderr)
     stages, path = stages_of(assembly, assemble), RunFolder(pathlib.Path(folder))
     books = open_books(stages, population, fields, path, config, options)
     try:

@@ -5,13 +5,23 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from jaxfair.errors import InputError
 from jaxfair.privacy import release, wiring
 from jaxfair.privacy.plan import PrivacyPlan
+from jaxfair.tables import look_alikes
 
-__all__ = ["Population", "check_population", "make_population", "population_from_ids"]
+__all__ = [
+    "Population",
+    "check_population",
+    "make_population",
+    "population_from_ids",
+    "size_remark",
+]
 
+TOLERATED = 0.25
+"""How far the declared size may be from the count, as a share of it, without a remark."""
 _MISSING = ("", "nan", "none", "<na>", "nat")
 """What a missing id is as text, in small letters."""
 
@@ -79,6 +89,28 @@ def check_population(people: Population, plan: PrivacyPlan) -> None:
         )
 
 
+def size_remark(people: Population, plan: PrivacyPlan) -> list[str]:
+    """Says that the declared size of a private run is far from how many units there are.
+
+    The rate of the draws follows from `public_size`, not from the data (protocol P3): fewer units
+    than declared make smaller draws, more units larger ones.
+
+    Returns:
+      One sentence where they differ by more than a quarter, else nothing. It holds a count of
+      patients: for the terminal of whoever holds the data, and for no file.
+    """
+    count = len(people.rows)
+    if not plan.private or abs(count - plan.public_size) <= TOLERATED * plan.public_size:
+        return []
+    drawn = plan.expected_batch_size * count / plan.public_size
+    return [
+        f"public_size is {plan.public_size:,} and {count:,} {people.unit}s train: a step draws "
+        f"{drawn:.3g} of them on average, not {plan.expected_batch_size:,}, and the noise is that "
+        "of the declared numbers. If you know about how many there are without counting these, "
+        "declare that."
+    ]
+
+
 def make_population(
     ids: Sequence[str],
     rows: Sequence[np.ndarray],
@@ -114,6 +146,12 @@ def population_from_ids(ids: Iterable[object], **facts: str) -> Population:
     for row, given in enumerate(ids):
         rows.setdefault(_id_text(row, given), []).append(row)
     names = sorted(rows)
+    alike = look_alikes(pd.Series(names, dtype=object))
+    if alike:
+        raise InputError(
+            f"The ids {alike[0][0]!r} and {alike[0][1]!r} look like one ({len(alike)} such): write "
+            "the ids of one unit alike, or number the units if they are several."
+        )
     units = [np.asarray(rows[name], np.int64) for name in names]
     return make_population(names, units, groups=None, **facts)
 

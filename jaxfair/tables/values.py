@@ -16,7 +16,7 @@ import pandas as pd
 
 from jaxfair.errors import InputError
 
-__all__ = ["MISSING", "look_alikes", "names", "numbers", "refusal", "text_of", "texts"]
+__all__ = ["MISSING", "bare", "look_alikes", "names", "numbers", "refusal", "text_of", "texts"]
 
 MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "none", "null", "<na>", "nat"})
 """What stands for nothing, in small or capital letters, wherever a cell is read."""
@@ -78,6 +78,17 @@ def names(column: pd.Series) -> pd.Series:
 _WHOLE_ALL = re.compile(rf"^{_WHOLE.pattern}$")
 
 
+def bare(text: str) -> str:
+    """Returns what texts that look alike have in common (see `look_alikes`).
+
+    >>> bare("P 1"), bare("001"), bare("1.0")
+    ('p1', '1', '1')
+    """
+    key = re.sub(r"\s+", "", unicodedata.normalize("NFKC", text)).casefold()
+    key = _WHOLE.sub(r"\1", key) if _WHOLE.fullmatch(key) else key
+    return key.lstrip("0") or "0" if key.isdigit() else key
+
+
 def look_alikes(column: pd.Series) -> list[tuple[str, str]]:
     """Returns pairs of different texts that may name one thing, sorted: they should be refused.
 
@@ -89,9 +100,7 @@ def look_alikes(column: pd.Series) -> list[tuple[str, str]]:
     seen: dict[str, str] = {}
     pairs = []
     for text in sorted(set(texts(column)) - {""}):
-        key = re.sub(r"\s+", "", unicodedata.normalize("NFKC", text)).casefold()
-        key = _WHOLE.sub(r"\1", key) if _WHOLE.fullmatch(key) else key
-        key = key.lstrip("0") or "0" if key.isdigit() else key
+        key = bare(text)
         if key in seen:
             pairs.append((seen[key], text))
         else:

@@ -115,7 +115,7 @@ def test_races_may_be_a_csv_or_missing(root):
 
 def test_a_file_that_is_no_excel_table_is_one_sentence(root):
     (root / "CHEXPERT DEMO.xlsx").write_bytes(b"nothing")
-    with pytest.raises(InputError, match=r"cannot be read as a table .* save it as CHEXPERT"):
+    with pytest.raises(InputError, match=r"DEMO\.xlsx lacks the column PATIENT"):
         opened(root)
 
 

@@ -176,7 +176,7 @@ def test_a_folder_that_is_no_prepared_set_is_refused(rsna_root, tmp_path):
 def test_bad_files_are_set_aside_with_the_reason_and_the_rest_goes_on(
     rsna_root, write_dicom, tmp_path
 ):
-    names = ["cut", "empty", "text", "flat", "none", "frames", "copy", "good"]
+    names = ["cut", "empty", "text", "flat", "gone", "frames", "copy", "good"]
     root = rsna_root(dict.fromkeys(names, rsna.NORMAL) | {"ill": rsna.OPACITY})
     images = root / rsna.IMAGES
     content = (images / "cut.dcm").read_bytes()
@@ -185,21 +185,21 @@ def test_bad_files_are_set_aside_with_the_reason_and_the_rest_goes_on(
     (images / "text.dcm").write_bytes(b"hello")
     write_dicom(images / "flat.dcm", np.zeros((8, 8), np.uint8))
     write_dicom(images / "frames.dcm", np.arange(128, dtype=np.uint8).reshape(2, 8, 8))
-    (images / "none.dcm").unlink()
+    (images / "gone.dcm").unlink()
     (images / "good.dcm").write_bytes((images / "copy.dcm").read_bytes())
     made = opened(root, tmp_path)
     assert made.manifest["image_id"].tolist() == ["copy", "ill"]
     rejected = pd.read_csv(made.folder / "rejected.csv").set_index("image_id")["reason"]
     assert "cannot be decoded" in rejected["cut"] and "no DICOM file" in rejected["empty"]
     assert "no DICOM file" in rejected["text"] and "pixels are equal" in rejected["flat"]
-    assert rejected["none"] == "row without a file" and "2 frames" in rejected["frames"]
+    assert rejected["gone"] == "row without a file" and "2 frames" in rejected["frames"]
     assert rejected["good"] == "same pixels as copy"
     assert made.card["rejected"]["total"] == 7 == sum(made.card["rejected"]["by_reason"].values())
 
 
 def test_headers_are_normalised_and_counted(rsna_root, tmp_path):
     headers = {"a": {"age": "043Y"}, "b": {"age": "151", "PatientSex": ""},
-               "c": {"age": "", "ViewPosition": "LL"}, "d": {"PatientSex": "O"}}  # fmt: skip
+               "c": {"age": "", "ViewPosition": "LLO"}, "d": {"PatientSex": "O"}}  # fmt: skip
     made = opened(rsna_root(FOUR, headers=headers), tmp_path)
     table = made.manifest
     assert table["sex"].tolist() == ["F", "unknown", "F", "unknown"]
@@ -209,6 +209,7 @@ def test_headers_are_normalised_and_counted(rsna_root, tmp_path):
     assert tallies["age"] == {"above 110": 1, "age string": 1, "missing": 1, "plain number": 1}
     assert tallies["sex"] == {"as written": 2, "missing": 1, "other": 1}
     assert made.card["missing"] == {"sex": 2, "age": 2, "view": 1}
+    assert made.card["unread"] == {"age": {"151": 1}, "sex": {"O": 1}, "view": {"LLO": 1}}
 
 
 def test_without_the_mapping_the_unit_patient_is_refused(rsna_root, tmp_path):

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -83,6 +84,23 @@ def test_rows_of_labels_and_images_are_those_of_the_manifest(made):
     example = {name: read([0, row]) for name, read in made.fields.items()}
     for name, struct in made.spec.items():
         assert example[name].shape == (2, *struct.shape) and example[name].dtype == struct.dtype
+
+
+def test_blanks_around_cells_and_columns_change_nobody(made, tmp_path_factory, tmp_path):
+    """Ids are texts, stripped, whatever table they stand in: "p0 " is no second patient."""
+    home, source = tmp_path_factory.getbasetemp(), made.card["dataset"]["source"]
+    data = again(made, home)
+    root = tmp_path / "blanks"
+    shutil.copytree(data.root, root)
+    for path in root.rglob("*.csv*"):
+        packed = "gzip" if path.suffix == ".gz" else None
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, compression=packed)
+        padded = table.map(lambda cell: f" {cell}\t").rename(columns=lambda name: f" {name} ")
+        padded.to_csv(path, index=False, compression=packed)
+    before, after = (SOURCES[source].read_table(place, data.options) for place in (data.root, root))
+    kept = [name for name in before.rows if name != "path"]
+    pd.testing.assert_frame_equal(before.rows[kept], after.rows[kept])
+    pd.testing.assert_frame_equal(before.rejected, after.rejected)
 
 
 def test_a_second_opening_decodes_nothing(made, monkeypatch, tmp_path_factory):

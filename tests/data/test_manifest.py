@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxfair.data import manifest
+from jaxfair.data import manifest, words
 from jaxfair.errors import InputError
 from jaxfair.schema import COLUMNS
 
@@ -70,6 +70,6 @@ def test_an_image_without_a_split_puts_its_patient_nowhere():
     ],
 )
 def test_ages_are_normalised_and_never_guessed(text, years, how):
-    value, found = manifest.age_from_text(text)
+    value, found = words.age_from_text(text)
     assert found == how
     np.testing.assert_allclose(value, years)

@@ -118,7 +118,7 @@ def test_a_folder_without_films_is_missing_data(rsna_root):
     [
         (rsna.CLASSES, "patientId,class\na,Healthy\n", "holds the class 'Healthy'"),
         (rsna.CLASSES, "patientId,klass\na,Normal\n", "lacks the column class"),
-        (rsna.CLASSES, "", "is no CSV file"),
+        (rsna.CLASSES, "", "cannot be read as a table"),
         (rsna.CLASSES, "patientId,class\n", "has no rows"),
         (rsna.LABELS, "patientId,Target\na,2\n", "holds the Target '2'"),
         (rsna.MAPPING, "{", "is not the mapping file"),

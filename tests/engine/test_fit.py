@@ -327,3 +327,23 @@ def test_numbers_of_numpy_are_numbers(tmp_path):
     whole = {name: np.int64(n) for name, n in [("steps", 2), ("public_size", 80)]}
     told = fit(tmp_path / "run", epsilon=np.float32(6.0), **whole).privacy
     assert (told["steps"], told["public_size"]) == (2, 80)
+
+
+@pytest.mark.parametrize("ids", [["1", "1.0"], ["p1", "P 1"], ["7", "007"]])
+def test_ids_that_look_alike_are_refused(tmp_path, ids):
+    told = refusal(tmp_path / "run", patient=[*ids, *range(100, ROWS + 98)])
+    assert "look like one" in told and repr(ids[0]) in told
+
+
+def test_a_declared_size_far_from_the_truth_is_said_to_the_terminal_alone(tmp_path, capsys):
+    fit(tmp_path / "run", public_size=800, steps=2, save_every=2, progress=True)
+    told = capsys.readouterr().err
+    assert "public_size is 800 and 80 patients train: a step draws 2 of them" in told
+    assert "not 20" in told
+    saved = [path for path in (tmp_path / "run").rglob("*.json*") if path.is_file()]
+    assert saved and not any("patients train" in path.read_text() for path in saved)
+
+
+def test_a_declared_size_near_the_truth_needs_no_remark(tmp_path, capsys):
+    fit(tmp_path / "run", public_size=90, steps=2, save_every=2, progress=True)
+    assert "public_size" not in capsys.readouterr().err

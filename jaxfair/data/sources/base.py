@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 import pandas as pd
 
+from jaxfair import tables
 from jaxfair.errors import InputError
 
 __all__ = [
@@ -139,7 +140,7 @@ def find(root: pathlib.Path, *patterns: str) -> pathlib.Path | None:
 def read_csv(
     path: pathlib.Path, columns: Sequence[str], where: str = "", *, optional: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """Reads columns of a CSV, plain or .gz, as the texts that stand there ("" where empty).
+    """Reads columns of a published table as `tables.read_table` does, stripped texts.
 
     Args:
       path: the file.
@@ -148,23 +149,13 @@ def read_csv(
       optional: those that are read if they are there.
 
     Raises:
-      InputError: it is no CSV file, lacks a column or has no rows.
+      InputError: it is no table, lacks a column or has no rows.
     """
-    wanted = {*columns, *optional}
-    try:
-        names = list(pd.read_csv(path, dtype=str, nrows=0).columns)
-        table = pd.read_csv(
-            path, dtype=str, keep_default_na=False, usecols=[n for n in names if n in wanted]
-        )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{path} is no CSV file ({error}); get it again.") from error
-    missing = [name for name in columns if name not in names]
-    if missing:
-        raise InputError(f"{path} lacks the column {missing[0]}; it has {', '.join(names)}.")
+    table = tables.read_table(path, required=columns, optional=optional)
     if table.empty:
         again = f"; get it again from {where}." if where else "."
         raise InputError(f"{path} has no rows{again}")
-    return table[[name for name in (*columns, *optional) if name in names]]
+    return table[[name for name in (*columns, *optional) if name in table]]
 
 
 def rejected(aside: Iterable[tuple[str, str, str]]) -> pd.DataFrame:

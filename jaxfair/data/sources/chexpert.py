@@ -113,7 +113,8 @@ def _rows(root: pathlib.Path, name: str, split: str) -> pd.DataFrame:
     rows["path"] = str(root) + os.sep + inside
     rows["sex_text"] = table["Sex"]
     rows["age_text"] = table["Age"].mask(table["Age"].isin(["0", "0.0"]), "zero")
-    rows["view_text"] = np.where(table[side] == "Lateral", "lateral", table[view])
+    frontal = table[view].mask(table[view].isin(["LL", "RL"]), "frontal")  # which says nothing
+    rows["view_text"] = np.where(table[side] == "Lateral", "lateral", frontal)
     rows["source_split"] = split
     return pd.concat([rows, reports.read_labels(table, path)], axis=1)
 
@@ -123,16 +124,5 @@ def _races(root: pathlib.Path) -> tuple[pd.Series | None, int]:
     if path is None:
         return None, 0
     columns = ["PATIENT", "PRIMARY_RACE"]
-    table = read_csv(path, columns) if path.suffix == ".csv" else _excel(path)
+    table = read_csv(path, columns)
     return reports.race_of_person(table["PATIENT"], table["PRIMARY_RACE"])
-
-
-def _excel(path: pathlib.Path) -> pd.DataFrame:
-    try:
-        table = pd.read_excel(path, dtype=str, keep_default_na=False)
-        return table[["PATIENT", "PRIMARY_RACE"]]
-    except (ImportError, ValueError, KeyError, OSError) as error:
-        raise InputError(
-            f"{path} cannot be read as a table with PATIENT and PRIMARY_RACE ({error}); save it as "
-            f"{RACES[1]}."
-        ) from error

@@ -1,21 +1,26 @@
 """What the columns of a table mean: the section data.table, checked before the table is read."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jaxfair.data.checks import as_tuples, build_section
 from jaxfair.data.sources.base import Options
-from jaxfair.errors import InputError
+from jaxfair.errors import InputError, nearest
 from jaxfair.schema import COLUMNS, INTERNAL_COLUMNS, SCORE_COLUMNS, UNITS
 
-__all__ = ["LICENCE", "TITLE", "TableConfig", "TableOptions"]
+__all__ = ["LICENCE", "LOOK_ALIKES", "TITLE", "TableConfig", "TableOptions"]
 
+LOOK_ALIKES = ("refuse", "merge", "apart")
 TITLE, LICENCE = "a table of images", "that of the files"
 _UNITS = tuple(unit for unit in UNITS if unit != "image")  # an image needs no column
 _TAKEN = (*COLUMNS, *INTERNAL_COLUMNS, *SCORE_COLUMNS, "path", "index",
          "sex_text", "age_text", "view_text")  # fmt: skip
 """Columns of a manifest or of predictions that a group may not be called by."""
+
+
+_LATER = ("weight", "anomaly", "values", "look_alikes")
+"""Fields that stand in the name of a prepared set only where they are used."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +30,8 @@ class TableConfig:
     Attributes:
       file: the CSV, plain or .gz, relative to the root.
       labels: the columns of labels, 0, 1 or empty (not asked); each is a task of its name.
+      anomaly: the columns of which any 1 makes an image abnormal and all 0 normal, whatever else
+        it is; then "anomaly" is a task too, the first.
       image: path of the image (of the volume), relative to the root.
       stack: instead of `image`, an npy or npz file of all images, relative to the root: its
         image i belongs to row i of the CSV.
@@ -35,8 +42,11 @@ class TableConfig:
         years.
       split: train, validation or test, for data.split="source".
       attributes: further columns of groups, kept as they are; an empty cell is "unknown".
-      values: attribute -> all values that it may have, public and fixed; needed for those that
-        `data.groups` names.
+      values: what the cells of a column of groups mean. Of an attribute, all values that it may
+        have, public and fixed, as `data.groups` needs them; or written word -> value. Of sex,
+        age and view, written word -> value: {"1": "M", "2": "F"}.
+      look_alikes: what happens to patients whose ids look alike ("1" and "1.0" and "001", "p1"
+        and "P 1"): "refuse" stops, "merge" makes them one patient, "apart" keeps them as they are.
       weight: of an image in training, a public number of 0 or more per row.
       name: what reports and ledgers call these people.
       title: what reports call the data.
@@ -44,7 +54,8 @@ class TableConfig:
     """
 
     file: str
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    anomaly: tuple[str, ...] = ()
     image: str | None = None
     stack: str | None = None
     id: str | None = None
@@ -55,17 +66,31 @@ class TableConfig:
     view: str | None = None
     split: str | None = None
     attributes: tuple[str, ...] = ()
-    values: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    values: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    look_alikes: str = "refuse"
     weight: str | None = None
     name: str = "table"
     title: str = TITLE
     licence: str = LICENCE
 
     def __post_init__(self) -> None:
-        as_tuples(self, "labels", "attributes")
-        object.__setattr__(self, "values", {k: tuple(v) for k, v in dict(self.values).items()})
-        if not self.labels:
-            raise InputError("data.table.labels is empty; name at least one column of labels.")
+        as_tuples(self, "labels", "anomaly", "attributes")
+        object.__setattr__(self, "values", {k: _meant(v) for k, v in dict(self.values).items()})
+        if not self.tasks:
+            raise InputError(
+                "data.table.labels is empty; name at least one column of labels (or of anomalies, "
+                "as data.table.anomaly)."
+            )
+        if self.anomaly and "anomaly" in self.labels:
+            raise InputError(
+                "data.table.labels has 'anomaly', which data.table.anomaly makes of other "
+                "columns: leave one of them out."
+            )
+        if self.look_alikes not in LOOK_ALIKES:
+            raise InputError(
+                f"data.table.look_alikes is {self.look_alikes!r}; it must be one of "
+                f"{', '.join(LOOK_ALIKES)}.{nearest(self.look_alikes, LOOK_ALIKES)}"
+            )
         if (self.image is None) == (self.stack is None):
             raise InputError(
                 "data.table needs either image (a column of paths) or stack (one npy or npz file)."
@@ -80,23 +105,31 @@ class TableConfig:
                     f"data.table.attributes has {name!r}, a name that a column of ours has; rename "
                     "it in the CSV (sex, age, view and split are options of data.table)."
                 )
-        for name in self.values:
-            if name not in self.attributes:
-                raise InputError(
-                    f"data.table.values has {name!r}, which is none of data.table.attributes."
-                )
+        for name, values in self.values.items():
+            _check_values(name, values, self)
         named = [getattr(self, name) for name in ("image", "id", "patient", "sex", "age", "view")]
         kept = [*self.labels, *self.attributes, *(name for name in named if name)]
+        kept += [name for name in self.anomaly if name not in self.labels]
         twice = [name for name in kept if kept.count(name) > 1]
         if twice and set(twice) != {self.image}:  # an image's path may be its id
             raise InputError(f"data.table names the column {twice[0]!r} twice.")
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The names of the labels, "anomaly" first."""
+        return ("anomaly",) * bool(self.anomaly) + self.labels
+
+    @property
+    def words(self) -> dict[str, dict[str, str]]:
+        """Column of groups -> written word -> value."""
+        return {name: dict(v) for name, v in self.values.items() if isinstance(v, Mapping)}
 
     @property
     def columns(self) -> list[str]:
         """All columns that are read."""
         named = (self.image, self.id, self.patient, self.sex, self.age, self.view, self.split,
                  self.weight)  # fmt: skip
-        kept = [*(name for name in named if name), *self.labels, *self.attributes]
+        kept = [*filter(None, named), *self.labels, *self.anomaly, *self.attributes]
         return list(dict.fromkeys(kept))
 
 
@@ -123,18 +156,24 @@ class TableOptions(Options):
             "title": about.title,
             "licence": about.licence,
             "population": about.name,
-            "tasks": about.labels,
+            "tasks": about.tasks,
             "attributes": (*spec["attributes"], *about.attributes),
-            "values": dict(about.values),
+            "values": {
+                name: tuple(dict.fromkeys(dict(values).values()))
+                if isinstance(values, Mapping)
+                else values
+                for name, values in about.values.items()
+                if name in about.attributes
+            },
             "weighted": about.weight is not None,
         }
 
     def kept(self) -> dict[str, Any]:
-        """The whole section, but for what is read at each opening (`values`)."""
-        fields = dataclasses.asdict(self.about)
-        del fields["values"]
-        if fields["weight"] is None:
-            del fields["weight"]
+        """The whole section, but for what is read at each opening (lists of `values`)."""
+        fields = dataclasses.asdict(self.about) | {"values": self.about.words}
+        for name in _LATER:
+            if fields[name] == getattr(TableConfig, name, {}):
+                del fields[name]
         return {"table": fields}
 
     def __post_init__(self) -> None:
@@ -143,3 +182,28 @@ class TableOptions(Options):
         if isinstance(self.table, Mapping):
             table = build_section(TableConfig, "table", self.table)
             object.__setattr__(self, "table", table)
+
+
+def _meant(values: Any) -> Any:
+    """A list of values as a tuple, a mapping of words as a dict of texts."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        return values
+    if hasattr(values, "items"):
+        return {str(word): value for word, value in values.items()}
+    return tuple(values)
+
+
+def _check_values(name: str, values: Any, about: TableConfig) -> None:
+    """What data.table.values says of one column of groups."""
+    mapped = isinstance(values, Mapping)
+    if name not in about.attributes and not (mapped and name in ("sex", "age", "view")):
+        raise InputError(
+            f"data.table.values has {name!r}, which is none of data.table.attributes (of sex, age "
+            "and view it takes written word -> value)."
+        )
+    found = values.values() if mapped else values
+    if isinstance(found, str) or not all(isinstance(value, str) for value in found) or not found:
+        raise InputError(
+            f"data.table.values.{name} is {values!r}; it must be a list of texts, or written word "
+            "-> text."
+        )

@@ -3,12 +3,14 @@
 import math
 import os
 import pathlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from jaxfair.data import pixels
+from jaxfair import tables
+from jaxfair.data import pixels, words
 from jaxfair.data.sources.base import (
     MissingData,
     SourceTable,
@@ -71,11 +73,13 @@ def read_table(root: str | os.PathLike[str], options: TableOptions) -> SourceTab
     """Reads the CSV `data.table.file` and looks which of its images are there.
 
     A row without a patient, or whose path leads to no file, is set aside. Label cells are 0, 1
-    or empty. Sex is read by `manifest.sex_from_text`, age by `age_from_text`.
+    or empty. Sex, age and view are read by `words`, after `data.table.values`. Backslashes in a
+    path part folders.
 
     Raises:
-      InputError: a column is missing, a label or split is none, an id occurs twice, no image
-        is there, or the stack has another length than the table.
+      InputError: a column is missing, a label or split is none, an id occurs twice, patients
+        look alike, a column of groups says nothing, no image is there, or the stack has another
+        length than the table.
     """
     root = pathlib.Path(root)
     rows, aside = read_rows(root, options)
@@ -87,13 +91,9 @@ def read_table(root: str | os.PathLike[str], options: TableOptions) -> SourceTab
         whole = 1 if about.stack.endswith(".npz") else None  # one copy of it in memory
         return SourceTable(rows, rejected(aside), unit, counts, whole)
     exists = rows["path"].map(os.path.exists).astype(bool)
+    if not exists.any():
+        raise InputError(_no_image(root, about, rows["path"]))
     rows, lost = without_file(rows, exists)
-    if rows.empty:
-        raise InputError(
-            f"None of the {counts['rows']} images that {root / about.file} names is there, as "
-            f"{lost[0][1] if lost else 'none'}; paths in its column {about.image} are relative "
-            f"to {root}."
-        )
     return SourceTable(rows, rejected(aside + lost), unit, counts)
 
 
@@ -109,22 +109,33 @@ def read_rows(
         raise MissingData(f"{root} has no file {about.file}. {HOW_TO_GET}")
     table = read_csv(path, about.columns)
     rows = pd.DataFrame({"image_id": _ids(table, about, path)}, dtype=object)
-    rows["patient_id"] = table[about.patient] if about.patient else rows["image_id"]
-    rows["path"] = str(root / about.stack) if about.stack else _paths(table[about.image], root)
+    rows["patient_id"] = _patients(table, about, path) if about.patient else rows["image_id"]
+    rows["path"] = (
+        str(root / about.stack)
+        if about.stack
+        else [_path(root, name) for name in table[about.image]]
+    )
     if about.stack:
         rows["index"] = np.arange(len(rows))
     for name, column in (("sex", about.sex), ("age", about.age), ("view", about.view)):
         if column:
-            rows[f"{name}_text"] = table[column]
+            cells = _meant(table[column], about.words.get(name, {}))
+            _refuse_mute(cells, name, words.READERS[name], path)
+            rows[f"{name}_text"] = cells
     if about.split:
         rows["source_split"] = _splits(table[about.split], about.split, path)
     for name in about.attributes:
-        rows[name] = table[name].str.strip().replace("", UNKNOWN)
+        _refuse_mute(table[name], name, lambda cell: (cell, "as written"), path)
+        rows[name] = _meant(table[name], about.words.get(name, {})).replace("", UNKNOWN)
     for name in about.labels:
         rows[f"label_{name}"] = _labels(table[name], name, path)
+    if about.anomaly:
+        found = [_labels(table[name], name, path) for name in about.anomaly]
+        rows["label_anomaly"] = pd.concat(found, axis=1).max(axis=1, skipna=False)
+        rows.loc[(pd.concat(found, axis=1) == 1).any(axis=1), "label_anomaly"] = 1.0
     if about.weight:
         rows["weight"] = _weights(table[about.weight], about.weight, path)
-    nobody = rows["patient_id"].str.strip() == ""
+    nobody = rows["patient_id"] == ""
     aside = [(i, pathlib.PurePath(p).name, f"row without a {about.unit}")
              for i, p in rows.loc[nobody, ["image_id", "path"]].to_numpy()]  # fmt: skip
     return rows[~nobody], aside
@@ -140,7 +151,7 @@ def inventory(
         return tables, []
     sizes: list[tuple[str, int]] = []
     for name in sorted(set(read_csv(tables[0], [about.image])[about.image])):
-        path = root / name
+        path = pathlib.Path(_path(root, name))
         if name and path.is_dir():
             sizes += sizes_in(path, root)
         elif name and path.exists():
@@ -164,7 +175,7 @@ def _ids(table: pd.DataFrame, about: TableConfig, path: pathlib.Path) -> pd.Seri
     column = about.id or about.image
     if column is None:
         return pd.Series([f"row-{i}" for i in range(len(table))])
-    ids = table[column].str.strip()
+    ids = table[column]
     twice = ids[ids.duplicated() | (ids == "")]
     if len(twice):
         raise InputError(
@@ -174,14 +185,62 @@ def _ids(table: pd.DataFrame, about: TableConfig, path: pathlib.Path) -> pd.Seri
     return ids
 
 
-def _paths(names: pd.Series, root: pathlib.Path) -> list[str]:
-    return [os.path.join(root, name.strip()) for name in names]
+def _patients(table: pd.DataFrame, about: TableConfig, path: pathlib.Path) -> "pd.Series[str]":
+    """Ids of patients; two that look alike would be two patients in two splits."""
+    ids = table[about.patient]
+    if about.look_alikes == "merge":
+        return ids.map(tables.bare)
+    pairs = tables.look_alikes(ids) if about.look_alikes == "refuse" else []
+    if pairs:
+        raise InputError(
+            f"{path} names the {about.unit}s {pairs[0][0]!r} and {pairs[0][1]!r} in its column "
+            f"{about.patient} ({len(pairs)} such), who look like one: write their ids alike, or "
+            "say data.table.look_alikes='merge' (they are one) or 'apart' (they are two)."
+        )
+    return ids
+
+
+def _path(root: pathlib.Path, name: str) -> str:
+    """Where an image lies; a backslash parts folders unless such a file is there."""
+    path = os.path.join(root, name)
+    return path if "\\" not in name or os.path.exists(path) else path.replace("\\", "/")
+
+
+def _no_image(root: pathlib.Path, about: TableConfig, paths: "pd.Series[str]") -> str:
+    """The sentence for a table none of whose images is there."""
+    first = pathlib.Path(paths.iloc[0])
+    found = next((p for p in sorted(root.rglob(first.name))), None) if first.name else None
+    hint = f" A file of that name lies in {found.parent}: correct the paths." if found else ""
+    return (
+        f"None of the {len(paths)} images that {root / about.file} names is there, as {first}; "
+        f"paths in its column {about.image} are relative to {root} (backslashes are read as /)."
+        f"{hint}"
+    )
+
+
+def _meant(cells: "pd.Series[str]", meanings: Mapping[str, str]) -> "pd.Series[str]":
+    """The cells, where data.table.values has them by what they mean; capitals do not matter."""
+    known = {word.casefold(): value for word, value in meanings.items()}
+    return cells.map(lambda cell: known.get(cell.casefold(), cell)) if known else cells
+
+
+def _refuse_mute(cells: "pd.Series[str]", name: str, read: Callable, path: pathlib.Path) -> None:
+    """Raises InputError for a column of groups of which not one cell is understood."""
+    seen = cells.value_counts()
+    if any(read(cell)[1] not in ("missing", *words.UNREAD) for cell in seen.index if cell):
+        return
+    holds = ", ".join(f"{cell!r} x {n}" for cell, n in seen.head(5).items() if cell) or "nothing"
+    raise InputError(
+        f"{path}: no cell of its column {cells.name} ({name}) is understood; it holds {holds}. Say "
+        f"what its words mean, as data.table.values = {{{name!r}: {{word: value}}}}, or leave the "
+        "column out."
+    )
 
 
 def _labels(cells: pd.Series, name: str, path: pathlib.Path) -> pd.Series:
-    wrong = cells[~cells.str.strip().isin(list(LABELS))]
+    wrong = cells[~cells.isin(list(LABELS))]
     _refuse(wrong, f"label {{!r}} in column {name}", "a label is 0, 1 or empty", path)
-    return cells.str.strip().map(LABELS).astype(float)
+    return cells.map(LABELS).astype(float)
 
 
 def _weights(cells: pd.Series, name: str, path: pathlib.Path) -> pd.Series:
@@ -201,7 +260,7 @@ def _refuse(wrong: pd.Series, what: str, rule: str, path: pathlib.Path) -> None:
 
 
 def _splits(cells: pd.Series, name: str, path: pathlib.Path) -> pd.Series:
-    found = cells.str.strip().str.lower()
+    found = cells.str.lower()
     wrong = cells[~found.isin(list(SPLIT_NAMES))]
     if len(wrong):
         raise InputError(
