@@ -17,6 +17,7 @@ from jaxfair.engine.population import make_population
 from jaxfair.methods.base import Method
 from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.privacy.secret import insecure_secret
+from jaxfair.privacy.sums import rounding
 
 C = 0.5
 SECRET = insecure_secret(11)
@@ -176,6 +177,7 @@ def flat64(tree):
 def looped(bench, examples, clip=C):
     """The slow truth: gradients one example at a time, clipped and added in float64."""
     grad = jax.jit(jax.grad(lambda p, e: bench.method.loss(p, {}, e, None)[0]))
+    clip = rounding.bound(clip, bench.plan.largest_draw)
     total = np.zeros(len(flat64(bench.params)))
     for i in range(len(examples["scale"])):
         g = flat64(grad(bench.params, {name: a[i] for name, a in examples.items()}))
