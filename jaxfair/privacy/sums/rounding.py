@@ -77,7 +77,7 @@ def bound(l2_clip_norm: float, units: int) -> float:
 
 
 def weighted_sum(scales: Array, held: Array) -> Array:
-    """Returns sum_i scales_i held_i over the first axis, each entry rounded ROUNDINGS times at most.
+    """Returns sum_i scales_i held_i over the first axis, an entry rounded ROUNDINGS times at most.
 
     Args:
       scales: (b,) float32, b at most 2^13.

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxfair.engine import step
 from jaxfair.engine.mesh import AXIS
 from jaxfair.privacy.sums import rounding, twofloat
-from tests.privacy.mutations.putting import replaced
+from tests.privacy.mutations.putting import replaced, wrapped
 
 
 def plain_join(totals):
@@ -42,3 +42,13 @@ def fault_64_devices_are_added_in_float32():
 def fault_65_the_clip_has_no_margin_for_rounding():
     """A sensitivity of C for a sum that is rounded."""
     return replaced(rounding, "margin", lambda units: 0.0)
+
+
+def fault_66_the_sum_over_the_batch_is_of_lower_precision():
+    """A library left at the backend's default: TF32 on a GPU, bfloat16 on a TPU."""
+
+    def einsum(original, equation, *operands, precision=None):
+        kept = precision if equation.startswith("kg") else None
+        return original(equation, *operands, precision=kept)
+
+    return wrapped(jnp, "einsum", einsum)

@@ -18,6 +18,7 @@ from tests.privacy import (
     test_edges_release,
     test_edges_sum,
     test_edges_wiring,
+    test_precision,
     test_rounding,
 )
 from tests.privacy.mutations import (
@@ -31,7 +32,7 @@ from tests.privacy.mutations import (
 
 __all__ = ["COUNT", "EDGES", "Edge"]
 
-COUNT = 65
+COUNT = 66
 _TESTS = (
     test_edges_sum,
     test_edges_draws,
@@ -40,6 +41,7 @@ _TESTS = (
     test_edges_release,
     test_edges_plan,
     test_edges_wiring,
+    test_precision,
     test_rounding,
 )
 _FAULTS = (faults_sum, faults_rounding, faults_draws, faults_price, faults_plan, faults_wiring)
@@ -47,7 +49,7 @@ _FAULTS = (faults_sum, faults_rounding, faults_draws, faults_price, faults_plan,
 
 class Edge(NamedTuple):
     """Attributes:
-    number: 1 to 65.
+    number: 1 to 66.
     title: the fault, in words.
     test: passes as the package is, takes at most a temporary folder.
     fault: `() -> context manager` under which the test must fail.
