@@ -3,7 +3,7 @@
 Let u = 2^-24, c_i the clipped contribution of unit i and B a public bound on the units of a draw.
 A microbatch adds n numbers to an entry, so its sum is off by at most n u sum_i |c_i| in norm, in
 whatever order (Higham 2002, section 3.1). Microbatches, devices and chunks are added as in
-`twofloat`, which is off by less than u B C / 4 in all (2^20 additions at 4 u^2 each), and the
+`twofloat`, which is off by less than u B C / 4 in all (2^18 additions at 8 u^2 each), and the
 total is rounded once, by u B C. Neighbouring draws hold other units at other places, so both are
 off, each in its own way: the released sum moves by at most
 
