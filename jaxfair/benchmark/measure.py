@@ -24,7 +24,8 @@ from jaxfair.errors import InputError
 from jaxfair.methods.base import PyTree
 from jaxfair.privacy.config import PrivacyConfig
 from jaxfair.privacy.plan import make_plan
-from jaxfair.privacy.sums import clipping
+from jaxfair.privacy.public import largest_draw
+from jaxfair.privacy.sums import clipping, rounding
 
 __all__ = ["COLUMNS", "WAYS", "measure"]
 
@@ -74,7 +75,8 @@ def _measure_work(
     times = stopwatch.interleaved(calls, rounds=config.rounds, seconds=config.seconds)
     shared = {"work": name, "devices": mesh.size, "precision": precision, "batch": count}
     shared |= {"load_before": load, **limits}
-    truths = _loop(work, config.l2_clip_norm) if config.check else {}
+    clip = rounding.bound(config.l2_clip_norm, largest_draw(count))
+    truths = _loop(work, clip) if config.check else {}
     rows = []
     for way, made in built.items():
         row = {**shared, "way": way, **_speed(times[way], times[config.ways[0]], count)}
@@ -95,7 +97,8 @@ def _sum_fn(way: str, work: Workload, mesh: Mesh, clip: float) -> Callable[..., 
     private, rows = way != "non-private", len(work.chunk.is_padding)
     promise = PrivacyConfig(enabled=private, l2_clip_norm=clip, clipping=way if private else "auto")
     plan = make_plan(promise, steps=1, expected_batch_size=rows, public_size=rows)
-    return sharded_sum(work.method, plan, mesh, rows)  # all rows of a device at once
+    total = sharded_sum(work.method, plan, mesh, rows)  # all rows of a device at once
+    return lambda *given: total(*given).high
 
 
 def _speed(taken: np.ndarray, base: np.ndarray, count: int) -> dict[str, Any]:

@@ -6,12 +6,16 @@ adds the noise, once, and updates the parameters:
 
     per_example_grads -> clipped_sum (all chunks, all devices) -> noisy_sum -> noisy_mean -> optax
 
+The sums over microbatches, devices and chunks are totals of two float32 numbers (`sums/twofloat`),
+so that rounding does not add up over a draw; `sums/rounding` says what is left and who pays for it.
+Noise is added to the total rounded once to float32.
+
 Two traps of sharding decide the shape of the code (tests/engine/test_step.py holds both): under
 `jit` with sharded inputs, vmapped convolution gradients of examples beyond the first device
 come out as zero; and inside `shard_map` with its default checks, the gradient of replicated
 parameters is summed over devices before it could be clipped. So the per-example part runs
 in `shard_map` with `check_vma=False`, where a device sees only its own examples, and the
-clipped sums are added by an explicit psum.
+clipped sums are gathered and added by hand.
 """
 
 from collections.abc import Callable
@@ -30,6 +34,8 @@ from jaxfair.errors import InputError
 from jaxfair.methods.base import Method, PyTree
 from jaxfair.privacy import noise
 from jaxfair.privacy.plan import PrivacyPlan
+from jaxfair.privacy.sums import twofloat
+from jaxfair.privacy.sums.twofloat import TwoFloat
 
 __all__ = [
     "DEFAULT_MICROBATCH",
@@ -51,12 +57,14 @@ class TrainState(NamedTuple):
       params: trained parameters.
       opt_state: state of the optax optimiser; it sees noisy means only.
       clipped_sum: float32 sum over the chunks of the draw under way; zero between draws.
+      sum_rest: what float32 has rounded off `clipped_sum`; the two together are the sum.
       step: int32, draws completed. The accountant reads this count and no other.
     """
 
     params: PyTree
     opt_state: PyTree
     clipped_sum: PyTree
+    sum_rest: PyTree
     step: jax.Array
 
 
@@ -94,15 +102,16 @@ def make_step(
     sum_chunk = sharded_sum(method, plan, mesh, microbatch)
 
     def init(params: PyTree) -> TrainState:
-        zeros = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params)
-        return TrainState(params, optimizer.init(params), zeros, jnp.zeros((), jnp.int32))
+        zeros = lambda: jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params)
+        step = jnp.zeros((), jnp.int32)
+        return TrainState(params, optimizer.init(params), zeros(), zeros(), step)
 
     def update(
         state: TrainState, frozen: PyTree, chunk: Chunk, randomness: Randomness, is_last: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         chunk_sum = sum_chunk(state.params, frozen, chunk, randomness.examples)
-        total = jax.tree.map(jnp.add, state.clipped_sum, chunk_sum)
-        state = state._replace(clipped_sum=total)
+        total = twofloat.join([TwoFloat(state.clipped_sum, state.sum_rest), chunk_sum])
+        state = state._replace(clipped_sum=total.high, sum_rest=total.low)
         finish = lambda s: _finish(s, plan, optimizer, randomness.noise)
         return jax.lax.cond(is_last, finish, _keep, state)
 
@@ -121,7 +130,7 @@ def refuse_coupling(method: Method, plan: PrivacyPlan) -> None:
 
 
 def sharded_sum(method: Method, plan: PrivacyPlan, mesh: Mesh, microbatch: int) -> Callable:
-    """Returns `(params, frozen, chunk, key_words) -> clipped_sum` over all devices.
+    """Returns `(params, frozen, chunk, key_words) -> TwoFloat`, the sum over all devices.
 
     It is what the step adds up, before noise; the benchmark measures it alone.
 
@@ -140,7 +149,8 @@ def sharded_sum(method: Method, plan: PrivacyPlan, mesh: Mesh, microbatch: int) 
             coupled = _batch_grads(method, params, frozen, rows.examples, mask, keys)
             return jax.tree.map(jnp.add, total, coupled)
 
-        return jax.lax.psum(_sum_over_microbatches(microbatch_sum, chunk, microbatch), AXIS)
+        total = _sum_over_microbatches(microbatch_sum, chunk, microbatch)
+        return _sum_over_devices(total, mesh.size)
 
     spec = PartitionSpec
     sharded = jax.shard_map(
@@ -197,10 +207,10 @@ def _batch_grads(
     return jax.tree.map(lambda g: g.astype(jnp.float32), jax.grad(weighted)(params))
 
 
-def _sum_over_microbatches(microbatch_sum: Callable, chunk: Chunk, microbatch: int) -> PyTree:
+def _sum_over_microbatches(microbatch_sum: Callable, chunk: Chunk, microbatch: int) -> TwoFloat:
     rows = chunk.is_padding.shape[0]
     if rows <= microbatch:
-        return microbatch_sum(chunk)
+        return twofloat.from_float(microbatch_sum(chunk))
     if rows % microbatch:
         raise InputError(
             f"A chunk has {rows} rows on each device, which microbatches of {microbatch} do not "
@@ -208,9 +218,17 @@ def _sum_over_microbatches(microbatch_sum: Callable, chunk: Chunk, microbatch: i
         )
     cut = jax.tree.map(lambda a: a.reshape(-1, microbatch, *a.shape[1:]), chunk)
     first = jax.tree.map(lambda a: a[0], cut)
-    nothing = zeros(jax.eval_shape(microbatch_sum, first))
-    add = lambda total, rows: (jax.tree.map(jnp.add, total, microbatch_sum(rows)), None)
+    nothing = twofloat.from_float(zeros(jax.eval_shape(microbatch_sum, first)))
+    add = lambda total, rows: (twofloat.add(total, microbatch_sum(rows)), None)
     return jax.lax.scan(add, nothing, cut)[0]
+
+
+def _sum_over_devices(total: TwoFloat, devices: int) -> TwoFloat:
+    """Every device gets all totals and adds them in one order, so that all have the same bits."""
+    if devices == 1:
+        return total
+    parts = jax.lax.all_gather(total, AXIS)
+    return twofloat.join([jax.tree.map(lambda part, i=i: part[i], parts) for i in range(devices)])
 
 
 def _finish(
@@ -219,7 +237,7 @@ def _finish(
     optimizer: optax.GradientTransformation,
     noise_words: jax.Array,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    noisy_sum = state.clipped_sum
+    noisy_sum = state.clipped_sum  # the total rounded once: what is added below is its noise
     if plan.private:
         drawn = noise.gaussian_like(noisy_sum, noise_words, plan.noise_stddev())
         noisy_sum = jax.tree.map(jnp.add, noisy_sum, drawn)
@@ -227,9 +245,9 @@ def _finish(
     grads = jax.tree.map(lambda g, p: g.astype(p.dtype), noisy_mean, state.params)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    zeros = jax.tree.map(jnp.zeros_like, state.clipped_sum)
+    zeros = lambda: jax.tree.map(jnp.zeros_like, state.clipped_sum)
     released = {"noisy_mean_norm": optax.tree.norm(noisy_mean), "params_norm": _norm(params)}
-    return TrainState(params, opt_state, zeros, state.step + 1), released
+    return TrainState(params, opt_state, zeros(), zeros(), state.step + 1), released
 
 
 def _keep(state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:

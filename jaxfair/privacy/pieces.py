@@ -24,11 +24,14 @@ def clipped_sum(
     mask: jax.Array,
     *,
     l2_clip_norm: float,
+    units: int | None = None,
 ) -> PyTree:
     """Returns sum_i mask_i min(1, C / |g_i|) g_i over the examples of `batch`, the fast way.
 
     Arguments and guarantees as of `sums.clipping.clipped_sum`; the result is that of
-    `clipped_sum_vmap` to 1e-5 of its size.
+    `clipped_sum_vmap` to 1e-5 of its size. Without `units` the batch is taken for the whole draw;
+    who adds several sums gives `plan.largest_draw`, and adds them in float64 or as
+    `jaxfair.privacy.sums.twofloat` does.
 
     Raises InputError for a loss whose equations could carry one example into another's gradient.
 
@@ -47,7 +50,8 @@ def clipped_sum(
     2.0
     """
     _read(loss_fn, params, batch, keys)
-    return fast.clipped_sum(loss_fn, params, batch, keys, mask, l2_clip_norm=l2_clip_norm)
+    clip: dict[str, Any] = {"l2_clip_norm": l2_clip_norm, "units": _units(units, mask)}
+    return fast.clipped_sum(loss_fn, params, batch, keys, mask, **clip)
 
 
 def clipped_sum_vmap(
@@ -58,10 +62,16 @@ def clipped_sum_vmap(
     mask: jax.Array,
     *,
     l2_clip_norm: float,
+    units: int | None = None,
 ) -> PyTree:
     """Returns the sum of `clipped_sum` the plain way, which holds each example's gradient."""
     _read(loss_fn, params, batch, keys)
-    return clipping.clipped_sum(loss_fn, params, batch, keys, mask, l2_clip_norm=l2_clip_norm)
+    clip: dict[str, Any] = {"l2_clip_norm": l2_clip_norm, "units": _units(units, mask)}
+    return clipping.clipped_sum(loss_fn, params, batch, keys, mask, **clip)
+
+
+def _units(units: int | None, mask: jax.Array) -> int:
+    return mask.shape[0] if units is None else units
 
 
 def _read(loss_fn: clipping.LossFn, params: PyTree, batch: PyTree, keys: jax.Array) -> None:

@@ -66,7 +66,8 @@ def make_plan(
     ...     mask = jnp.arange(32) < len(drawn)  # padding counts for nothing
     ...     batch = jax.tree.map(lambda a: jnp.asarray(a[rows]), data)
     ...     keys = jax.random.split(jax.random.key(step), 32)  # this loss draws nothing from them
-    ...     total = clipped_sum(loss_fn, params, batch, keys, mask, l2_clip_norm=plan.l2_clip_norm)
+    ...     clip = {"l2_clip_norm": plan.l2_clip_norm, "units": plan.largest_draw}
+    ...     total = clipped_sum(loss_fn, params, batch, keys, mask, **clip)
     ...     words = noise_key_data(secret, step, num_leaves=1)
     ...     noise = gaussian_like(total, words, plan.noise_stddev())
     ...     mean = jax.tree.map(lambda t, n: (t + n) / plan.expected_batch_size, total, noise)

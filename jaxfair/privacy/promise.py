@@ -15,6 +15,7 @@ from jaxfair.errors import InputError
 from jaxfair.privacy import accounting, release, sampling, wiring
 from jaxfair.privacy.accounting import Event
 from jaxfair.privacy.ledger import Entry, Ledger
+from jaxfair.privacy.public import largest_draw
 from jaxfair.privacy.queries import (
     GRADIENT_SUM,
     Query,
@@ -96,8 +97,20 @@ class PrivacyPlan:
             )
 
     def sensitivity(self) -> float:
-        """Returns how far adding or removing one unit moves the clipped sum, in l2 norm."""
+        """Returns how far adding or removing one unit moves the clipped sum, in l2 norm.
+
+        That is the float32 sum which is released: units are clipped below C by the margin that
+        `sums.rounding` derives from `largest_draw`.
+        """
         return self.l2_clip_norm
+
+    @property
+    def largest_draw(self) -> int:
+        """A bound on the units of a draw, exceeded with probability below 2^-40.
+
+        Of public constants alone: it holds for a population of at most `public_size` units.
+        """
+        return largest_draw(self.priced_prob * self.public_size)
 
     def noise_stddev(self) -> float:
         """Returns the standard deviation of the noise on every entry of the sum."""
@@ -157,7 +170,8 @@ class PrivacyPlan:
         if not self.private:
             return clipping.summed_grads(loss_fn, params, batch, keys, mask)
         way = fast.clipped_sum if self.clipping == "fast" else clipping.clipped_sum
-        return way(loss_fn, params, batch, keys, mask, l2_clip_norm=self.l2_clip_norm)
+        clip: dict[str, Any] = {"l2_clip_norm": self.l2_clip_norm, "units": self.largest_draw}
+        return way(loss_fn, params, batch, keys, mask, **clip)
 
     def open_ledger(self, path: pathlib.Path, *, writes: bool = True) -> Ledger:
         """Returns the ledger of a run under this plan's budget; it begins with `prior`."""

@@ -17,6 +17,7 @@ from jaxfair.engine.population import make_population
 from jaxfair.methods.base import Method
 from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.privacy.secret import insecure_secret
+from jaxfair.privacy.sums import rounding
 
 C = 0.5
 SECRET = insecure_secret(11)
@@ -85,8 +86,9 @@ def examples_of(scales, seed=0):
 def plan_of(sigma=0.0, *, clip=C, prob=1.0, batch=4, clipping="vmap", **fields):
     """A private plan; sigma 0 adds exactly zero, which no promise allows and tests need."""
     fields = {"steps": 4, "delta": 1e-5, "budget": 8.0, "epsilon": 8.0, "epsilon_rdp": 8.0} | fields
+    fields = {"public_size": 100} | fields
     return PrivacyPlan(
-        private=True, sampling_prob=prob, expected_batch_size=batch, public_size=100,
+        private=True, sampling_prob=prob, expected_batch_size=batch,
         l2_clip_norm=clip, noise_multiplier=sigma, clipping=clipping, **fields,
     )  # fmt: skip
 
@@ -175,6 +177,7 @@ def flat64(tree):
 def looped(bench, examples, clip=C):
     """The slow truth: gradients one example at a time, clipped and added in float64."""
     grad = jax.jit(jax.grad(lambda p, e: bench.method.loss(p, {}, e, None)[0]))
+    clip = rounding.bound(clip, bench.plan.largest_draw)
     total = np.zeros(len(flat64(bench.params)))
     for i in range(len(examples["scale"])):
         g = flat64(grad(bench.params, {name: a[i] for name, a in examples.items()}))

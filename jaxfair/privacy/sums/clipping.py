@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxfair.privacy.sums import graph
+from jaxfair.privacy.sums import graph, rounding
 
 __all__ = [
     "CLIP_MARGIN",
@@ -35,12 +35,15 @@ def clipped_sum(
     mask: jax.Array,
     *,
     l2_clip_norm: float,
+    units: int = 0,
 ) -> PyTree:
     """Returns sum_i mask_i min(1, C / |g_i|) g_i over the examples of `batch`, in float32.
 
-    Guarantees, each held by tests/privacy/test_clipping.py:
+    Guarantees, each held by tests/privacy/test_clipping.py and test_rounding.py:
       * adding or removing one example moves the sum by at most C = `l2_clip_norm` in the
-        joint l2 norm over all leaves, whatever that example holds;
+        joint l2 norm over all leaves, whatever that example holds: the rounded sum of a draw
+        of at most `units` units, if microbatches are added as `twofloat` does; with `units` 0
+        the exact sum of the contributions;
       * the contribution of one example, recomputed in float64, is at most C;
       * an example whose gradient is not finite contributes exactly zero;
       * a row with mask False contributes exactly zero, NaN in it included.
@@ -52,13 +55,15 @@ def clipped_sum(
       keys: (b,) typed PRNG keys, one per example (dropout, augmentation).
       mask: (b,) bool, False for padding.
       l2_clip_norm: C > 0, the bound on one example's contribution.
+      units: a public bound on the units of the whole draw, see `rounding`.
 
     Source: Abadi et al. 2016, algorithm 1 (the sum; noise and normalisation come later).
     """
     per_example_grads = _per_example_grads(loss_fn, params, batch, keys)
     per_example_grads = jax.tree.map(lambda g: g.astype(jnp.float32), per_example_grads)
     per_example_grads = jax.lax.optimization_barrier(per_example_grads)  # one rounding for both
-    scales = scales_from_norms(per_example_norms(per_example_grads), mask, l2_clip_norm)
+    clip = rounding.bound(l2_clip_norm, units)
+    scales = scales_from_norms(per_example_norms(per_example_grads), mask, clip)
     return jax.tree.map(lambda g: _weighted_sum(scales, g), per_example_grads)
 
 
@@ -110,4 +115,4 @@ def _per_example_grads(loss_fn: LossFn, params: PyTree, batch: PyTree, keys: jax
 
 def _weighted_sum(scales: jax.Array, grads: jax.Array) -> jax.Array:
     kept = jnp.where((scales > 0).reshape(-1, *[1] * (grads.ndim - 1)), grads, 0)
-    return jnp.einsum("b,b...->...", scales, kept, precision=jax.lax.Precision.HIGHEST)
+    return rounding.weighted_sum(scales, kept)

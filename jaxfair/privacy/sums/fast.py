@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxfair.privacy.sums import clipping, contractions, graph, producers, products, ways
+from jaxfair.privacy.sums import clipping, contractions, graph, producers, products, rounding, ways
 
 __all__ = ["clipped_sum", "explain"]
 
@@ -46,11 +46,13 @@ def clipped_sum(
     mask: Array,
     *,
     l2_clip_norm: float,
+    units: int = 0,
 ) -> PyTree:
     """Returns sum_i mask_i min(1, C / |g_i|) g_i over the examples of `batch`, in float32.
 
     Arguments and guarantees are those of `clipping.clipped_sum`, and so is the result, to
-    1e-5 of its size in float32. Inside `shard_map` use `check_vma=False`.
+    1e-5 of its size in float32; but the rounding of a sum over examples and positions at once is
+    not bounded by the margin for `units`, see `rounding`. Inside `shard_map` use `check_vma=False`.
 
     Where float32 cannot tell the norm of an example (its positions cancel in a Gram matrix), the
     norm is rounded up by the bounds of `products`, never down.
@@ -67,9 +69,12 @@ def clipped_sum(
         graph.evaluate(plan.graph, values, x.producer.coefficients) for x in plan.leaves
     ]
     norms, kept = _norms(plan, operands, coefficients)
-    scales = clipping.scales_from_norms(norms, mask, l2_clip_norm)
+    clip = rounding.bound(l2_clip_norm, units)
+    scales = clipping.scales_from_norms(norms, mask, clip)
     sums = [
-        _weighted_product(leaf, scales, pairs, c) if full is None else _weighted_sum(scales, full)
+        _weighted_product(leaf, scales, pairs, c)
+        if full is None
+        else rounding.weighted_sum(scales, full)
         for leaf, pairs, full, c in zip(plan.leaves, operands, kept, coefficients, strict=True)
     ]
     return jax.tree.unflatten(jax.tree.structure(params), sums)
@@ -219,11 +224,9 @@ def _summed_products(site: contractions.Contraction, a: Array, b: Array) -> Arra
         add = lambda total, xs: (total + products.product(*site.matrices(*xs)), None)
         return lax.scan(add, jnp.zeros(shape, jnp.float32), (a, b))[0]
     a, b = jax.vmap(site.matrices)(a, b)
+    if site.positions == 1:
+        return rounding.summed("kbgtp,kbgtq->kgpq", a, b)
     return jnp.einsum("bgtp,bgtq->gpq", a, b, precision=lax.Precision.HIGHEST)
-
-
-def _weighted_sum(scales: Array, held: Array) -> Array:
-    return jnp.einsum("b,b...->...", scales, held, precision=lax.Precision.HIGHEST)
 
 
 def _normalised(x: Array) -> tuple[Array, Array]:

@@ -18,18 +18,21 @@ from tests.privacy import (
     test_edges_release,
     test_edges_sum,
     test_edges_wiring,
+    test_precision,
+    test_rounding,
 )
 from tests.privacy.mutations import (
     faults_draws,
     faults_plan,
     faults_price,
+    faults_rounding,
     faults_sum,
     faults_wiring,
 )
 
 __all__ = ["COUNT", "EDGES", "Edge"]
 
-COUNT = 61
+COUNT = 66
 _TESTS = (
     test_edges_sum,
     test_edges_draws,
@@ -38,13 +41,15 @@ _TESTS = (
     test_edges_release,
     test_edges_plan,
     test_edges_wiring,
+    test_precision,
+    test_rounding,
 )
-_FAULTS = (faults_sum, faults_draws, faults_price, faults_plan, faults_wiring)
+_FAULTS = (faults_sum, faults_rounding, faults_draws, faults_price, faults_plan, faults_wiring)
 
 
 class Edge(NamedTuple):
     """Attributes:
-    number: 1 to 61.
+    number: 1 to 66.
     title: the fault, in words.
     test: passes as the package is, takes at most a temporary folder.
     fault: `() -> context manager` under which the test must fail.
