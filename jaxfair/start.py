@@ -29,6 +29,7 @@ __all__ = [
     "first_variables",
     "open_data",
     "population_of",
+    "shapes_of",
     "trained_assembly",
 ]
 
@@ -38,6 +39,18 @@ _HEAD = "['head']"
 def assembly_of(settings: Settings, mesh: Mesh | None = None) -> Assembly:
     """Returns the training of a config without its data, checked (`assembly.assemble`)."""
     return _assembly(settings, mesh, assemble)
+
+
+def shapes_of(settings: Settings, mesh: Mesh | None = None) -> Assembly:
+    """Returns `assembly_of` with the shapes of the variables for their values; nothing is compiled.
+
+    A run that begins with another one's network is given its values all the same.
+    """
+    if settings.train.start_from is not None:
+        return assembly_of(settings, mesh)
+    method = method_from_settings(settings)
+    init = lambda: method.init(jax.random.key(settings.seed), settings.data.spec)
+    return _join(settings, mesh, assemble, method, jax.eval_shape(init))
 
 
 def population_of(settings: Settings, dataset: Dataset) -> Population:
@@ -131,13 +144,19 @@ def description(settings: Settings) -> dict[str, Any]:
 
 
 def _assembly(settings: Settings, mesh: Mesh | None, make: Any) -> Assembly:
-    method, params, frozen = first_variables(settings)
+    method, *variables = first_variables(settings)
+    return _join(settings, mesh, make, method, tuple(variables))
+
+
+def _join(
+    settings: Settings, mesh: Mesh | None, make: Any, method: Method, variables: tuple[PyTree, ...]
+) -> Assembly:
     return make(
         plan_from_settings(settings),
         method,
         make_optimizer(settings.optim),
         spec=settings.data.spec,
-        variables=(params, frozen),
+        variables=variables,
         microbatch=settings.dp.microbatch or DEFAULT_MICROBATCH,
         mesh=mesh,
     )

@@ -46,7 +46,8 @@ class Assembly:
 
     Attributes:
       method, plan, optimizer, mesh: as they were given.
-      params, frozen: what training begins with, on all devices.
+      params, frozen: what training begins with, on all devices; or its shapes, where nothing is
+        to be trained.
       spec: shape and dtype of each array of a raw example.
       microbatch: examples per device whose gradients are held at once.
       step: the compiled step.
@@ -161,12 +162,15 @@ class Assembly:
 
         return call
 
-    def compiled(self) -> Any:
-        """Returns the compiled step, from shapes alone; nothing is run."""
+    def shapes(self) -> tuple[Any, ...]:
+        """Returns shapes of what the step's update is called with."""
         chunk = abstract_chunk(self.example, self.chunk_size)
         keys = abstract_randomness(self.num_leaves)
-        state = jax.eval_shape(self.step.init, self.params)
-        return self.step.update.lower(state, self.frozen, chunk, keys, True).compile()
+        return jax.eval_shape(self.step.init, self.params), self.frozen, chunk, keys, True
+
+    def compiled(self) -> Any:
+        """Returns the compiled step, from shapes alone; nothing is run."""
+        return self.step.update.lower(*self.shapes()).compile()
 
 
 def assemble(
@@ -183,7 +187,7 @@ def assemble(
 
     Args:
       spec: shape and dtype of each array of a raw example.
-      variables: (params, frozen) that training begins with.
+      variables: (params, frozen) that training begins with, or their shapes.
       microbatch: examples per device whose gradients are held at once.
       mesh: the devices; None for all.
 
@@ -214,17 +218,23 @@ def join(
 ) -> Assembly:
     """`assemble` without its checks, for those who look for what the checks would miss."""
     mesh, method = mesh or make_mesh(), carrying(method, spec)
+    if not _are_shapes(variables):
+        variables = put_replicated(mesh, variables)
     return Assembly(
         method=method,
         plan=plan,
         optimizer=optimizer,
         mesh=mesh,
-        params=put_replicated(mesh, variables[0]),
-        frozen=put_replicated(mesh, variables[1]),
+        params=variables[0],
+        frozen=variables[1],
         spec=spec,
         microbatch=microbatch,
         step=make_step(method, plan, optimizer, mesh, microbatch=microbatch),
     )
+
+
+def _are_shapes(tree: PyTree) -> bool:
+    return any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(tree))
 
 
 def _check_params(name: str, params: PyTree) -> None:

@@ -20,7 +20,7 @@ _MERGED = frozenset(
     """
 abs add add_any and broadcast_in_dim ceil clamp convert_element_type copy cos div eq erf exp expm1
 floor ge gt integer_pow iota is_finite le log log1p logistic lt max min mul ne neg not
-optimization_barrier or pad pow reduce_precision rem reshape round rsqrt select_n sign sin
+or pad pow reduce_precision rem reshape round rsqrt select_n sign sin
 shift_left shift_right_logical slice sqrt square squeeze stop_gradient sub tan tanh xor
 """.split()
 )
@@ -64,9 +64,11 @@ def _peak(jaxpr: Any, owned: list[Any] = []) -> int:  # noqa: B006
         inside = max((_peak(inner) for inner in _called(eqn)), default=0)
         out = sum(made.values())
         repeated = eqn.primitive.name in ("scan", "while")
-        peak = max(peak, live + (out + inside if repeated else max(out, inside)))
+        if eqn.primitive.name != "optimization_barrier":  # hands on what is held already
+            peak = max(peak, live + (out + inside if repeated else max(out, inside)))
         held |= made
         live += out - sum(held.pop(v, 0) for v in ends[at])
+        peak = max(peak, live)
     return peak
 
 
