@@ -22,9 +22,7 @@ from jaxfair.start import shapes_of
 __all__ = ["describe"]
 
 
-def describe(
-    config: ConfigDict, *, num_devices: int | None = None, compiled: bool = False
-) -> str:
+def describe(config: ConfigDict, *, num_devices: int | None = None, compiled: bool = False) -> str:
     """Returns the plan of a run as text.
 
     Args:

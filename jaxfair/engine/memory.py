@@ -16,14 +16,13 @@ import numpy as np
 
 __all__ = ["held_at_most"]
 
-_MERGED = frozenset(
-    """
+_MERGED_NAMES = """
 abs add add_any and broadcast_in_dim ceil clamp convert_element_type copy cos div eq erf exp expm1
 floor ge gt integer_pow iota is_finite le log log1p logistic lt max min mul ne neg not
 or pad pow reduce_precision rem reshape round rsqrt select_n sign sin
 shift_left shift_right_logical slice sqrt square squeeze stop_gradient sub tan tanh xor
-""".split()
-)
+"""
+_MERGED = frozenset(_MERGED_NAMES.split())
 """Operations that a compiler computes inside the one that reads them."""
 
 _REDUCES = frozenset({"reduce_sum", "reduce_max", "reduce_min", "reduce_and", "reduce_or"})

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, PartitionSpec
 
-from jaxfair.engine.chunk import Chunk, Randomness, unit_keys, zeros
+from jaxfair.engine.chunk import Chunk, Randomness, unit_keys
 from jaxfair.engine.mesh import AXIS
 from jaxfair.errors import InputError
 from jaxfair.methods.base import Method, PyTree
