@@ -51,6 +51,7 @@ class Assembly:
       spec: shape and dtype of each array of a raw example.
       microbatch: examples per device whose gradients are held at once.
       step: the compiled step.
+      steps: those that were made for other microbatches, which a search compiled already.
     """
 
     method: Method
@@ -62,6 +63,7 @@ class Assembly:
     spec: Spec
     microbatch: int
     step: Step
+    steps: dict[int, Step] = dataclasses.field(default_factory=dict)
 
     @property
     def chunk_size(self) -> int:
@@ -83,7 +85,7 @@ class Assembly:
     def with_parts(self, **changes: Any) -> "Assembly":
         """Returns the training with other parts, and a step of its own that is made of them."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)} | changes
-        del fields["step"]
+        del fields["step"], fields["steps"]
         variables = (fields.pop("params"), fields.pop("frozen"))
         return join(**fields, variables=variables)
 
@@ -93,8 +95,12 @@ class Assembly:
         return dataclasses.replace(self, params=params, frozen=frozen)
 
     def with_microbatch(self, microbatch: int) -> "Assembly":
-        """Returns the same training with this microbatch; another one has a step of its own."""
-        return self if microbatch == self.microbatch else self.with_parts(microbatch=microbatch)
+        """Returns the same training with this microbatch; each has one step, compiled once."""
+        self.steps[self.microbatch] = self.step
+        if microbatch not in self.steps:
+            self.steps[microbatch] = self.with_parts(microbatch=microbatch).step
+        step = self.steps[microbatch]
+        return dataclasses.replace(self, microbatch=microbatch, step=step)
 
     def begin(self) -> TrainState:
         """Returns the state before the first step; training takes it over (donation)."""
