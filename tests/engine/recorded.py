@@ -21,6 +21,7 @@ from jaxfair import train
 from jaxfair.config import load_config, settings_from_config
 from jaxfair.engine import assembly
 from jaxfair.engine.step import Step
+from jaxfair.errors import InputError
 from jaxfair.start import open_data
 from tests.test_phantoms import FILMS, FOLDER
 
@@ -144,7 +145,10 @@ def real_run(devices: int = 1, again: int = 0) -> Real:
         mock.patch.object(assembly, "make_step", recording),
         mock.patch.object(train, "open_assembly", opened),
     ):
-        train.run(config, tempfile.mkdtemp(dir=HOME.name), num_devices=devices, progress=False)
+        try:
+            train.run(config, tempfile.mkdtemp(dir=HOME.name), num_devices=devices, progress=False)
+        except InputError as error:  # by which the package has seen a fault itself
+            raise AssertionError(f"A run that is in order was refused: {error}") from error
     settings = settings_from_config(config)
     data = open_data(settings, progress=False)
     return Real(settings, data, trainers[-1], _by_step(calls))
