@@ -12,10 +12,12 @@ from matplotlib.figure import Figure
 from jaxfair.errors import InputError
 from jaxfair.fairness import table as fairness
 from jaxfair.fairness.frame import GroupFrame, MetricFn
-from jaxfair.fairness.groups import OVERALL
-from jaxfair.fairness.predictions import ATTRIBUTES, checked, read_predictions
+from jaxfair.fairness.groups import OVERALL, attribute_names
+from jaxfair.fairness.predictions import ATTRIBUTES
+from jaxfair.fairness.reading import Reading, open_predictions
 from jaxfair.report import plots
 from jaxfair.schema import NOT_COVERED_IN_SHORT, PHANTOM
+from jaxfair.tables import numbers, read_table
 
 __all__ = ["Run", "load_run", "run_from_predictions"]
 
@@ -32,6 +34,7 @@ class Run:
       privacy: privacy.json; None only for predictions from elsewhere.
       config, env, card, model: the further JSON files, {} where absent.
       thresholds: thresholds.json, or fitted anew on the validation rows.
+      remarks: sentences about what was lost in reading the predictions, for the page.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Run:
     card: dict[str, Any]
     thresholds: dict[str, dict[str, Any]]
     model: dict[str, Any] = dataclasses.field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @property
     def tasks(self) -> list[str]:
@@ -160,14 +164,15 @@ def load_run(path: str | os.PathLike[str]) -> Run:
                 f"{folder} has no {name}, without which there is no report; run"
                 f" `python -m jaxfair.{maker}` on it first."
             )
-    predictions = checked(pd.read_parquet(folder / "predictions.parquet"))
+    read = open_predictions(folder / "predictions.parquet", one_label=True)
+    predictions = read.rows
     thresholds = _read(folder / "thresholds.json") or fairness.fit_thresholds(predictions)
     stored = folder / "fairness.csv"
     return Run(
         name=folder.resolve().name,
         path=folder,
         predictions=predictions,
-        fairness=pd.read_csv(stored, dtype={"task": str, "group": str})
+        fairness=_stored(stored)
         if stored.is_file()
         else fairness.fairness_table(predictions, thresholds=thresholds),
         privacy=_read(folder / "privacy.json"),
@@ -176,6 +181,7 @@ def load_run(path: str | os.PathLike[str]) -> Run:
         card=_read(folder / "data_card.json"),
         thresholds=thresholds,
         model=_read(folder / "model.json"),
+        remarks=_remarks(read),
     )
 
 
@@ -189,19 +195,39 @@ def run_from_predictions(
     """Reads anyone's predictions (see `predictions.checked` for the columns) as a run.
 
     Args:
-      path: a .csv or .parquet file.
+      path: a table (see `tables.read_table`).
       groups: attributes to report on; None takes the usual ones that are there.
       seed, n_bootstrap: of the intervals.
     """
-    table = read_predictions(path)
+    read = open_predictions(path)
+    table = read.rows
     if groups is None:
         groups = [a for a in ATTRIBUTES if set(a.split(" x ")) <= set(table.columns)]
+    groups = attribute_names(groups, table)
     thresholds = fairness.fit_thresholds(table)
     rows = fairness.fairness_table(
         table, thresholds=thresholds, attributes=groups, seed=seed, n_bootstrap=n_bootstrap
     )
     where = pathlib.Path(path)
-    return Run(where.name, where, table, rows, None, {}, {}, {}, thresholds)
+    said = _remarks(read)
+    return Run(where.name, where, table, rows, None, {}, {}, {}, thresholds, remarks=said)
+
+
+def _remarks(read: Reading) -> tuple[str, ...]:
+    aside = [f"Label {task!r} is left out: {reason}" for task, reason in read.aside.items()]
+    return (*aside, *read.remarks)
+
+
+def _stored(path: pathlib.Path) -> pd.DataFrame:
+    """fairness.csv as it was written."""
+    table = read_table(path, required=fairness.COLUMNS)
+    words = fairness.COLUMNS[: fairness.COLUMNS.index("value")]
+    return table.assign(
+        **{
+            name: numbers(table[name], where=str(path))
+            for name in table.columns.difference(list(words))
+        }
+    )
 
 
 def _guarantee(privacy: dict[str, Any]) -> str:

@@ -114,7 +114,9 @@ def test_five_seeds_per_arm_get_an_interval_of_the_loss(tmp_path):
 
 
 def test_runs_on_other_test_images_say_why_they_are_not_compared(tmp_path, folders):
-    other = make_run(tmp_path / "other", n=300, epsilon=None)
+    other = make_run(tmp_path / "other", n=900, epsilon=None)
+    rows = pd.read_parquet(other / "predictions.parquet")
+    rows.iloc[:600].to_parquet(other / "predictions.parquet")
     text = (report.run([folders[0], other], tmp_path / "out") / "report.md").read_text()
     assert "Loss to privacy is not shown: The runs were not tested on the same images" in text
 
@@ -179,11 +181,14 @@ def test_three_columns_by_hand_make_a_report(tmp_path, capsys):
         ("y_true,y_score\n1,2\n1,1\n", "All 2 test rows of task 'score' have y_true 1"),
         ("y_true,y_score\n1,nan\n0,1\n", "not a finite number in 1 of 2 rows"),
         ("image_id,y_true,y_score\na,1,2\na,0,1\n", "Image 'a' has more than one row"),
-        ("y_true,y_score\n2,2\n0,1\n", "y_true holds '2'"),
-        ("y_true,y_score\nyes,2\n0,1\n", "y_true holds 'yes'"),
+        ("y_true,y_score\n2,2\n0,1\n", "column y_true, row 2: '2' is no label"),
+        (
+            "y_true,y_score\nyes,2\n0,1\n",
+            "column y_true, row 2: 'yes' is no finite number; labels are 0",
+        ),
         ("y_true,y_score\n", "have no rows"),
         ("", "cannot be read as a table"),
-        ("y_true,y_score,split\n1,2,tset\n0,1,test\n", "Column split holds 'tset'"),
+        ("y_true,y_score,split\n1,2,tset\n0,1,test\n", "column split, row 2: 'tset' is no split"),
         ("patient_id,y_true,y_score\n,1,2\nb,0,1\n", "patient_id is empty in 1 rows"),
         ("y_true,y_score,split\n1,2,train\n0,1,train\n", "No row has split 'test'"),
     ],
