@@ -48,7 +48,7 @@ def _act(line: Line) -> int:
 
 
 def _runs(line: Line) -> list[Any]:
-    from jaxfair.report.single import load_run, run_from_predictions
+    from jaxfair.report.loading import load_run, run_from_predictions
 
     predictions = line.flags["predictions"]
     if line.flags["out"] is None:

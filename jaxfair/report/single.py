@@ -1,25 +1,19 @@
-"""One run folder, read back: predictions, tables, and the statement that heads every report."""
+"""One run as a report sees it: predictions, tables, and the statement that heads every report."""
 
 import dataclasses
-import json
-import os
 import pathlib
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from jaxfair.errors import InputError
-from jaxfair.fairness import table as fairness
 from jaxfair.fairness.frame import GroupFrame, MetricFn
-from jaxfair.fairness.groups import OVERALL, attribute_names
-from jaxfair.fairness.predictions import ATTRIBUTES
-from jaxfair.fairness.reading import Reading, open_predictions
+from jaxfair.fairness.groups import OVERALL
+from jaxfair.files import slug
 from jaxfair.report import plots
 from jaxfair.schema import NOT_COVERED_IN_SHORT, PHANTOM
-from jaxfair.tables import numbers, read_table
 
-__all__ = ["Run", "load_run", "run_from_predictions"]
+__all__ = ["Run"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +114,9 @@ class Run:
         """
         if not (with_images or self.phantom):
             return {}
-        return {path.stem: path.read_bytes() for path in sorted((self.path / "maps").glob("*.png"))}
+        ids = {slug(image): image for image in self.predictions["image_id"].unique()}
+        paths = sorted((self.path / "maps").glob("*.png"))
+        return {ids.get(path.stem, path.stem): path.read_bytes() for path in paths}
 
     def title(self) -> str:
         """Returns one line: the name, and PHANTOM where the images are made up."""
@@ -146,88 +142,6 @@ class Run:
         if "note" in self.model:
             lines.append(self.model["note"])
         return lines
-
-
-def load_run(path: str | os.PathLike[str]) -> Run:
-    """Reads a run folder.
-
-    Raises:
-      InputError: if the folder, privacy.json or predictions.parquet is missing: no header, no
-        table.
-    """
-    folder = pathlib.Path(path)
-    if not folder.is_dir():
-        raise InputError(f"There is no run folder {folder}; give the --workdir of a run.")
-    for name, maker in (("privacy.json", "train"), ("predictions.parquet", "evaluate")):
-        if not (folder / name).is_file():
-            raise InputError(
-                f"{folder} has no {name}, without which there is no report; run"
-                f" `python -m jaxfair.{maker}` on it first."
-            )
-    read = open_predictions(folder / "predictions.parquet", one_label=True)
-    predictions = read.rows
-    thresholds = _read(folder / "thresholds.json") or fairness.fit_thresholds(predictions)
-    stored = folder / "fairness.csv"
-    return Run(
-        name=folder.resolve().name,
-        path=folder,
-        predictions=predictions,
-        fairness=_stored(stored)
-        if stored.is_file()
-        else fairness.fairness_table(predictions, thresholds=thresholds),
-        privacy=_read(folder / "privacy.json"),
-        config=_read(folder / "config.json"),
-        env=_read(folder / "env.json"),
-        card=_read(folder / "data_card.json"),
-        thresholds=thresholds,
-        model=_read(folder / "model.json"),
-        remarks=_remarks(read),
-    )
-
-
-def run_from_predictions(
-    path: str | os.PathLike[str],
-    groups: list[str] | None = None,
-    *,
-    seed: int = 0,
-    n_bootstrap: int = 2000,
-) -> Run:
-    """Reads anyone's predictions (see `predictions.checked` for the columns) as a run.
-
-    Args:
-      path: a table (see `tables.read_table`).
-      groups: attributes to report on; None takes the usual ones that are there.
-      seed, n_bootstrap: of the intervals.
-    """
-    read = open_predictions(path)
-    table = read.rows
-    if groups is None:
-        groups = [a for a in ATTRIBUTES if set(a.split(" x ")) <= set(table.columns)]
-    groups = attribute_names(groups, table)
-    thresholds = fairness.fit_thresholds(table)
-    rows = fairness.fairness_table(
-        table, thresholds=thresholds, attributes=groups, seed=seed, n_bootstrap=n_bootstrap
-    )
-    where = pathlib.Path(path)
-    said = _remarks(read)
-    return Run(where.name, where, table, rows, None, {}, {}, {}, thresholds, remarks=said)
-
-
-def _remarks(read: Reading) -> tuple[str, ...]:
-    aside = [f"Label {task!r} is left out: {reason}" for task, reason in read.aside.items()]
-    return (*aside, *read.remarks)
-
-
-def _stored(path: pathlib.Path) -> pd.DataFrame:
-    """fairness.csv as it was written."""
-    table = read_table(path, required=fairness.COLUMNS)
-    words = fairness.COLUMNS[: fairness.COLUMNS.index("value")]
-    return table.assign(
-        **{
-            name: numbers(table[name], where=str(path))
-            for name in table.columns.difference(list(words))
-        }
-    )
 
 
 def _guarantee(privacy: dict[str, Any]) -> str:
@@ -266,15 +180,6 @@ def _caveats(privacy: dict[str, Any]) -> list[str]:
 
 def _number(value: Any) -> str:
     return "none" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _read(path: pathlib.Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        return dict(json.loads(path.read_text()))
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON ({error}); write it again.") from error
 
 
 def _find(tree: Any, key: str, default: Any) -> Any:
