@@ -91,10 +91,12 @@ def _by_task(
 
 
 def _check_classes(table: pd.DataFrame) -> None:
-    test = table[table["split"] == "test"]
-    if test.empty:
-        raise InputError("No row has split 'test'; mark the rows to report on as test.")
-    for task, rows in test.groupby("task"):
+    for task, rows in table.groupby("task"):
+        rows = rows[rows["split"] == "test"]
+        if rows.empty:
+            raise InputError(
+                f"No row has split 'test' (task {task!r}); mark the rows to report on as test."
+            )
         if rows["y_true"].nunique() < 2:
             only = int(rows["y_true"].iloc[0])
             raise InputError(

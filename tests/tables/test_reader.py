@@ -152,7 +152,7 @@ TYPES = [st.integers(0, 9), st.floats(-9, 9) | st.none(), st.integers(0, 3) | st
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_csv_parquet_and_memory_give_the_same_names(tmp_path, data):
