@@ -93,12 +93,9 @@ def _stored(path: pathlib.Path) -> pd.DataFrame:
     """fairness.csv as it was written."""
     table = read_table(path, required=fairness.COLUMNS)
     words = fairness.COLUMNS[: fairness.COLUMNS.index("value")]
-    return table.assign(
-        **{
-            name: numbers(table[name], where=str(path))
-            for name in table.columns.difference(list(words))
-        }
-    )
+    for name in table.columns.difference(list(words)):
+        table[name] = numbers(table[name], where=str(path))
+    return table.astype({name: int for name in ("n", "n_images", "n_positive")})
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
