@@ -95,7 +95,7 @@ def _stored(path: pathlib.Path) -> pd.DataFrame:
     words = fairness.COLUMNS[: fairness.COLUMNS.index("value")]
     for name in table.columns.difference(list(words)):
         table[name] = numbers(table[name], where=str(path))
-    return table.astype({name: int for name in ("n", "n_images", "n_positive")})
+    return table.astype(dict.fromkeys(("n", "n_images", "n_positive"), int))
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
