@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from jaxfair.fairness import calibration, metrics
+from jaxfair.fairness.frame import MIN_LABEL, MIN_PATIENTS
 from jaxfair.fairness.groups import group_labels
 from jaxfair.files import slug
 from jaxfair.report import plots
@@ -23,6 +24,10 @@ __all__ = ["sections"]
 
 _WORST = 10
 _DETAILED = 2
+_TOO_FEW = (
+    f"Too few: fewer than {MIN_PATIENTS} patients, or {MIN_LABEL} of either label, in the group or"
+    " in all others together, which would tell of it. Counts stay; values are left out."
+)
 
 
 def sections(
@@ -66,6 +71,8 @@ def _headline(view: TaskView) -> Section:
     )
     shown = shown_headline(view.headline)
     blocks.append(Table(f"{stem(view)}.headline", shown, words, data=view.headline))
+    if any(view.small(attribute) for attribute in view.frames):
+        blocks.append(Text(_TOO_FEW))
     if np.isnan(view.threshold):
         blocks.append(
             Text("There are no validation rows of both labels: no threshold, no rates at one.")
