@@ -137,7 +137,7 @@ def test_report_with_images_shows_what_maps_there_are(tmp_path, asked):
     flags = ["--with-images"] if asked else []
     assert report_main(["report", str(run), "--out", str(tmp_path / "out"), *flags]) == 0
     assert images_shown(tmp_path / "out") == asked
-    assert (tmp_path / "out" / "plots" / "run_i7.png").exists() == asked
+    assert (tmp_path / "out" / "plots" / "run._map.i7.png").exists() == asked
 
 
 def test_a_map_is_the_image_beside_its_heat(trained):
