@@ -1,5 +1,7 @@
 """The table of predictions: checking it, and filling what may be left out."""
 
+import textwrap
+
 import numpy as np
 import pandas as pd
 
@@ -76,11 +78,12 @@ def patient_codes(table: pd.DataFrame) -> tuple[np.ndarray, int]:
 
 def _check_columns(table: pd.DataFrame) -> None:
     columns = list(table.columns)
+    known = textwrap.shorten(", ".join(columns), 400) or "none"
     for name in REQUIRED:
         if name not in columns:
             raise InputError(
                 f"The predictions have no column {name!r}; they need at least y_true (0 or 1) and"
-                f" y_score (a number), and have {', '.join(columns) or 'none'}."
+                f" y_score (a number), and have {known}."
                 f"{nearest(name, columns)}"
             )
     twice = table.columns[table.columns.duplicated()]

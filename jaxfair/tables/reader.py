@@ -9,6 +9,7 @@ import io
 import itertools
 import os
 import pathlib
+import textwrap
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -245,7 +246,7 @@ def _places(
     """Where the columns stand that are wanted; one without a name is nobody's."""
     for name in required:
         if name not in header:
-            known = ", ".join(filter(None, header)) or "none"
+            known = textwrap.shorten(", ".join(filter(None, header)) or "none", 400)
             raise InputError(
                 f"{path} lacks the column {name}; it has {known}.{nearest(name, header)}"
             )
