@@ -25,6 +25,7 @@ from jaxfair.config import settings_from_config
 from jaxfair.data.dataset import Dataset
 from jaxfair.engine.optim import averaged_params
 from jaxfair.errors import InputError
+from jaxfair.fairness.predictions import checked
 from jaxfair.fairness.table import fairness_table, fit_thresholds
 from jaxfair.methods.base import Method, PyTree
 from jaxfair.run.folder import RunFolder
@@ -60,6 +61,7 @@ def run(
     scores = score_rows(method, params, frozen, dataset, np.unique(rows["row"]), progress=progress)
     maps = scores.pop("maps", None)
     predictions = predictions_table(dataset, rows, scores)
+    checked(predictions)  # before anything of it is written
     files.write_table(folder.predictions, predictions)
     files.write_json(folder.data_card, dataset.card)
     files.write_json(folder.model, description(settings))
@@ -160,7 +162,7 @@ def _write_maps(
     for image_id in test["image_id"]:
         image = dataset.images(rows[[place[image_id]]])[0, ..., 0]
         both = np.concatenate([image, np.clip(maps[place[image_id]] / top, 0, 1)], axis=1)
-        with files.whole(folder.maps / f"{image_id}.png") as draft:
+        with files.whole(folder.maps / f"{files.slug(image_id)}.png") as draft:
             Image.fromarray(np.uint8(np.round(255 * both))).save(draft)
 
 

@@ -36,6 +36,7 @@ from jaxfair.engine.mesh import (
 from jaxfair.engine.opening import open_assembly
 from jaxfair.engine.trainer import Trainer
 from jaxfair.errors import InputError
+from jaxfair.files import slug
 from jaxfair.run.folder import RunFolder
 from jaxfair.start import assembly_of, open_data, population_of
 
@@ -187,7 +188,7 @@ def _keep_compilations() -> None:
 
 def _default_workdir(name: str) -> str:
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    return f"runs/{name}-{now}"
+    return f"runs/{slug(name)}-{now}"
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from .groups import group_labels as group_labels
 from .multiplicity import holm as holm
 from .multiplicity import romano_wolf as romano_wolf
 from .predictions import checked as checked
-from .predictions import read_predictions as read_predictions
+from .reading import read_predictions as read_predictions
 from .selection import minimax as minimax
 from .selection import pareto as pareto
 from .table import fairness_table as fairness_table

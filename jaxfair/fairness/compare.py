@@ -13,6 +13,7 @@ import pandas as pd
 import scipy.stats
 
 from jaxfair.errors import InputError
+from jaxfair.fairness.agreement import check_runs
 from jaxfair.fairness.delong import Estimate, auroc_estimate, covariance, difference
 from jaxfair.fairness.groups import OVERALL, group_labels
 from jaxfair.fairness.predictions import checked, patient_codes
@@ -81,10 +82,13 @@ def private_against_plain(
       minus that of all other patients.
 
     Raises:
-      InputError: if the tables hold different test images, or more than one task.
+      InputError: if the tables hold different test images, more than one task, or contradict
+        each other; or if two are one and the same run (see `agreement.check_runs`).
     """
     tables = [_test_rows(table) for table in [*plain, *private]]
     _same_images(tables)
+    arms_of = [("plain", plain), ("private", private)]
+    check_runs(tables, [f"{arm} table {i + 1}" for arm, of in arms_of for i in range(len(of))])
     arms = tables[: len(plain)], tables[len(plain) :]
     labels = group_labels(tables[0], attribute)
     rows = []

@@ -69,6 +69,22 @@ class GroupFrame:
         table = self.counts()
         return list(table.index[table["too_few"]])
 
+    @functools.cached_property
+    def hidden(self) -> list[str]:
+        """The groups whose values a report hides: too few, or all others together are too few.
+
+        Whoever sees everybody and one of two groups sees the other. Counts stay visible, and of
+        three groups or more each is hidden for itself: this is caution about small numbers, and
+        no protection of patients (see protocol P18).
+        """
+        return [
+            group for group in self.groups if group in self.too_few or self._rest_is_small(group)
+        ]
+
+    def _rest_is_small(self, group: str) -> bool:
+        rest = self.rows[self.labels != group]
+        return len(rest) > 0 and too_few(pd.DataFrame([_counts(rest)])).item()
+
     def part(self, group: str) -> pd.DataFrame:
         """Returns the rows of one group."""
         return self.rows[self.labels == group]

@@ -11,7 +11,7 @@ from jaxfair.fairness import metrics
 from jaxfair.fairness.bootstrap import Replicate, TableBootstrap, percentile_interval
 from jaxfair.fairness.catalog import METRICS, Metric
 from jaxfair.fairness.delong import Estimate, logit_interval, mann_whitney_estimate
-from jaxfair.fairness.groups import OVERALL, group_labels
+from jaxfair.fairness.groups import OVERALL, attribute_names, group_labels
 from jaxfair.fairness.predictions import ATTRIBUTES, checked, patient_codes
 from jaxfair.fairness.thresholds import RULES, fit_thresholds
 
@@ -69,6 +69,7 @@ def fairness_table(
     table = checked(predictions)
     if attributes is None:
         attributes = [a for a in ATTRIBUTES if set(a.split(" x ")) <= set(table.columns)]
+    attributes = attribute_names(attributes, table)
     stored = fit_thresholds(table) if thresholds is None else thresholds
     tasks = [
         _task_table(str(task), rows, [OVERALL, *attributes], stored, seed, n_bootstrap)

@@ -14,6 +14,7 @@ import pandas as pd
 from jaxfair.errors import InputError
 from jaxfair.fairness.catalog import METRICS
 from jaxfair.fairness.groups import OVERALL, group_labels
+from jaxfair.fairness.predictions import checked
 
 __all__ = ["MIN_CASES", "RULES", "Sorted", "fit_threshold", "fit_thresholds", "group_thresholds"]
 
@@ -107,7 +108,7 @@ def fit_thresholds(
     """Returns the pooled thresholds of every task, from the validation rows alone.
 
     Args:
-      predictions: columns task, split, y_true, y_score (docs/contracts.md).
+      predictions: rows as in docs/contracts.md (see `predictions.checked`).
       rules: see `fit_threshold`.
 
     Returns:
@@ -115,8 +116,8 @@ def fit_thresholds(
       thresholds.json; None where the validation rows cannot define the rule.
     """
     fitted = {}
-    for task, rows in predictions.groupby("task", sort=True):
-        rows = rows[(rows["split"] == "validation") & rows["y_true"].notna()]
+    for task, rows in checked(predictions).groupby("task", sort=True):
+        rows = rows[rows["split"] == "validation"]
         values = Sorted(rows["y_true"], rows["y_score"]).fit_many(rules)
         positives = int(rows["y_true"].sum())
         fitted[str(task)] = {

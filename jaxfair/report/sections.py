@@ -1,6 +1,5 @@
 """The report's sections, from runs: what is said, in which order."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +7,9 @@ import numpy as np
 import pandas as pd
 
 from jaxfair.fairness import calibration, metrics
+from jaxfair.fairness.frame import MIN_LABEL, MIN_PATIENTS
+from jaxfair.fairness.groups import group_labels
+from jaxfair.files import slug
 from jaxfair.report import plots
 from jaxfair.report.cells import number
 from jaxfair.report.compare import comparison
@@ -16,11 +18,16 @@ from jaxfair.report.headline import shown_headline
 from jaxfair.report.single import Run
 from jaxfair.report.views import TaskView
 from jaxfair.report.words import LIMITS, crosswalk
+from jaxfair.schema import UNKNOWN
 
 __all__ = ["sections"]
 
 _WORST = 10
 _DETAILED = 2
+_TOO_FEW = (
+    f"Too few: fewer than {MIN_PATIENTS} patients, or {MIN_LABEL} of either label, in the group or"
+    " in all others together, which would tell of it. Counts stay; values are left out."
+)
 
 
 def sections(
@@ -63,7 +70,9 @@ def _headline(view: TaskView) -> Section:
         " value is one-sided for worse, and corrected for the number of groups."
     )
     shown = shown_headline(view.headline)
-    blocks.append(Table(f"{stem(view)}_headline", shown, words, data=view.headline))
+    blocks.append(Table(f"{stem(view)}.headline", shown, words, data=view.headline))
+    if any(view.small(attribute) for attribute in view.frames):
+        blocks.append(Text(_TOO_FEW))
     if np.isnan(view.threshold):
         blocks.append(
             Text("There are no validation rows of both labels: no threshold, no rates at one.")
@@ -74,7 +83,7 @@ def _headline(view: TaskView) -> Section:
             " compare it with what chance alone gives. p: studentised, patients exchanged within"
             " label and view."
         )
-        blocks.append(Table(f"{stem(view)}_gaps", view.shown_gaps(), words, data=view.gaps))
+        blocks.append(Table(f"{stem(view)}.gaps", view.shown_gaps(), words, data=view.gaps))
     return Section(f"{view.run.title()}, {view.task}: results by group", blocks)
 
 
@@ -92,7 +101,7 @@ def _privacy(run: Run) -> Section:
     table = pd.DataFrame(rows, columns=["item", "value"])
     return Section(
         f"{run.title()}: privacy statement",
-        [Table(f"{_slug(run.name)}_privacy", table, words=True)],
+        [Table(f"{slug(run.name)}.privacy", table, words=True)],
     )
 
 
@@ -102,11 +111,14 @@ def _population(run: Run) -> Section:
     counts = rows.groupby(keys).agg(images=("image_id", "size"), patients=("patient_id", "nunique"))
     table = counts.reset_index().rename(columns={"y_true": "label"})
     table["label"] = np.where(table["label"] == 1, "positive", "negative")
-    blocks: list[Block] = [Table(f"{_slug(run.name)}_flow", table, "Scored images and patients.")]
+    blocks: list[Block] = [Table(f"{slug(run.name)}.flow", table, "Scored images and patients.")]
+    blocks += [Text(line) for line in (*run.remarks, *_unknown(run))]
     for attribute in run.attributes:
         if " x " not in attribute and attribute in rows:
             shares = _by_split(rows, attribute)
-            blocks.append(Table(f"{_slug(run.name)}_{_slug(attribute)}_by_split", shares))
+            blocks.append(
+                Table(f"{slug(run.name, attribute)}.by_split", shares, f"By {attribute}.")
+            )
     blocks.extend(_card(run))
     return Section(f"{run.title()}: population and flow", blocks)
 
@@ -123,9 +135,24 @@ def _is_new(run: Run, earlier: Sequence[Run]) -> bool:
 
 
 def _by_split(rows: pd.DataFrame, attribute: str) -> pd.DataFrame:
-    labels = rows[attribute].astype(object).fillna("unknown").astype(str)
+    labels = pd.Series(group_labels(rows, attribute), rows.index, dtype=object)
     counts = rows.groupby([labels, rows["split"]])["patient_id"].nunique().unstack(fill_value=0)
-    return counts.add_prefix("patients, ").reset_index()
+    return counts.add_prefix("patients, ").rename_axis("group").reset_index()
+
+
+def _unknown(run: Run) -> list[str]:
+    """How many images have no group, for each attribute that is a column."""
+    images = run.predictions.drop_duplicates("image_id")
+    counts = {
+        name: int((group_labels(images, name) == UNKNOWN).sum())
+        for name in run.attributes
+        if " x " not in name
+    }
+    return [
+        f"{name} is {UNKNOWN} for {n} of {len(images)} images, which are a group of their own."
+        for name, n in counts.items()
+        if n
+    ]
 
 
 def _card(run: Run) -> list[Block]:
@@ -137,7 +164,7 @@ def _card(run: Run) -> list[Block]:
     rows += [(f"{what} unknown", n) for what, n in run.card.get("missing", {}).items()]
     head = [("images kept", run.card.get("images")), ("patients", run.card.get("patients"))]
     table = pd.DataFrame([*head, *rows], columns=["what", "count"])
-    return [Table(f"{_slug(run.name)}_card", table, "From the data card; not covered by privacy.")]
+    return [Table(f"{slug(run.name)}.card", table, "From the data card; not covered by privacy.")]
 
 
 def _details(view: TaskView) -> list[Section]:
@@ -150,22 +177,22 @@ def _details(view: TaskView) -> list[Section]:
 
 
 def _attribute(view: TaskView, attribute: str) -> Section:
-    frame, name = view.frames[attribute], f"{stem(view)}_{_slug(attribute)}"
+    frame, name = view.frames[attribute], stem(view, *attribute.split(" x "))
     roc = plots.roc_by_group(frame)
     scores = plots.histogram_by_group(frame, view.threshold)
     blocks: list[Block] = [
-        Plot(f"{name}_roc", roc, f"ROC curves by {attribute}"),
-        Plot(f"{name}_scores", scores, f"Scores of normal and abnormal images by {attribute}"),
+        Plot(f"{name}.roc", roc, f"ROC curves by {attribute}"),
+        Plot(f"{name}.scores", scores, f"Scores of normal and abnormal images by {attribute}"),
     ]
     if " x " in attribute:
         figure = plots.heat_map(view.headline, attribute)
-        blocks.append(Plot(f"{name}_heat", figure, f"AUROC of each cell of {attribute}"))
+        blocks.append(Plot(f"{name}.heat", figure, f"AUROC of each cell of {attribute}"))
     within = view.stratified(attribute)
     if within is not None and len(within.columns) > 1:
-        blocks.append(Table(f"{name}_within_view", within, "AUROC within each view."))
+        blocks.append(Table(f"{name}.within_view", within, "AUROC within each view."))
     if not np.isnan(view.threshold):
         words = "Largest difference between groups with enough patients, at the one threshold."
-        blocks.append(Table(f"{name}_parity", view.parity(attribute), words))
+        blocks.append(Table(f"{name}.parity", view.parity(attribute), words))
     return Section(f"{view.run.title()}, {view.task}: by {attribute}", blocks)
 
 
@@ -182,15 +209,15 @@ def _calibration(view: TaskView) -> Section:
         f"{view.run.title()}, {view.task}: calibration",
         [
             Text(words),
-            Table(f"{stem(view)}_calibration", view.shown_calibration(), data=view.calibration),
-            Plot(f"{stem(view)}_calibration", plots.reliability(curves), "Calibration curves"),
+            Table(f"{stem(view)}.calibration", view.shown_calibration(), data=view.calibration),
+            Plot(f"{stem(view)}.calibration", plots.reliability(curves), "Calibration curves"),
         ],
     )
 
 
 def _every_metric(view: TaskView) -> Section:
     words = "Groups with too few patients take no part in the worst."
-    table = Table(f"{stem(view)}_metrics", view.shown_metrics(), words, words=True)
+    table = Table(f"{stem(view)}.metrics", view.shown_metrics(), words, words=True)
     return Section(f"{view.run.title()}, {view.task}: all metrics", [table])
 
 
@@ -201,8 +228,8 @@ def _worst_cases(view: TaskView) -> Section:
     missed = rows[rows["y_true"] == 1].nsmallest(_WORST, "y_score")[shown]
     alarms = rows[rows["y_true"] == 0].nlargest(_WORST, "y_score")[shown]
     blocks: list[Block] = [
-        Table(f"{stem(view)}_missed", _rounded(missed), "Abnormal images with the lowest scores."),
-        Table(f"{stem(view)}_alarms", _rounded(alarms), "Normal images with the highest scores."),
+        Table(f"{stem(view)}.missed", _rounded(missed), "Abnormal images with the lowest scores."),
+        Table(f"{stem(view)}.alarms", _rounded(alarms), "Normal images with the highest scores."),
     ]
     if np.isfinite(view.threshold):
         text = number(metrics.underdiagnosis(rows["y_true"], rows["y_score"], view.threshold))
@@ -218,7 +245,7 @@ def _maps(run: Run, shown: Mapping[str, bytes]) -> Section:
     kind = "PHANTOM images" if run.phantom else "Images of patients: do not pass on"
     blocks: list[Block] = [Text(kind, strong=True), Text("Left the image, right its anomaly map.")]
     for name, png in shown.items():
-        blocks.append(Image(f"{_slug(run.name)}_{_slug(name)}", png, name))
+        blocks.append(Image(f"{slug(run.name)}._map.{slug(name)}", png, name))
     return Section(f"{run.title()}: anomaly maps", blocks)
 
 
@@ -231,16 +258,12 @@ def _limits() -> Section:
     )
 
 
-def stem(view: TaskView) -> str:
+def stem(view: TaskView, *columns: str) -> str:
     """The start of the names of a view's files."""
-    return f"{_slug(view.run.name)}_{_slug(view.task)}"
+    return slug(view.run.name, view.task, *columns)
 
 
 def _plain(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_plain(entry)}" for key, entry in value.items())
     return "none" if value is None else str(value)
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_")

@@ -56,13 +56,13 @@ class TaskView:
         return headline_table(rows, self.contrasts, self.calibration, small)
 
     def small(self, attribute: str) -> list[str]:
-        """Groups of an attribute with too few patients."""
-        return [] if attribute == OVERALL else self.frames[attribute].too_few
+        """Groups of an attribute whose values are hidden: they or their rest are too few."""
+        return [] if attribute == OVERALL else self.frames[attribute].hidden
 
     def enough(self, attribute: str) -> list[str]:
-        """Groups of an attribute with enough patients, in order."""
+        """Groups of an attribute with enough patients in them and in the rest, in order."""
         frame = self.frames[attribute]
-        return [group for group in frame.groups if group not in frame.too_few]
+        return [group for group in frame.groups if group not in frame.hidden]
 
     @functools.cached_property
     def gaps(self) -> pd.DataFrame:
@@ -216,7 +216,7 @@ class TaskView:
         for group in large:
             within = GroupFrame(self.frames[attribute].part(group), _CONTROL)
             values = within.by_group(metrics.auroc)
-            small = within.too_few
+            small = within.hidden
             rows.append({g: "too few" if g in small else number(v) for g, v in values.items()})
         groups = pd.Series(large, name="group", dtype=object)
         return pd.concat([groups, pd.DataFrame(rows).fillna("none")], axis=1)
