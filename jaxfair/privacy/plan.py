@@ -92,6 +92,7 @@ def make_plan(
         "steps": steps,
         "delta": delta,
         "tuning_runs": config.tuning_runs,
+        "padded_draws": config.padded_draws,
         "queries": tuple(queries),
         "group_probs": tuple(group_probs),
     }
