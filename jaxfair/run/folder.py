@@ -87,18 +87,25 @@ class RunFolder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Holds the folder for one writer; the lock of a process that died is gone with it.
+        """Holds the folder, which is there, for one writer.
 
-        Raises InputError if another process trains here.
+        The lock of a process that died is gone with it, whatever it left behind.
+
+        Raises InputError if another process, or another Trainer of this one, is at work here,
+        and where the file system gives no locks.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         with open(self.lock, "w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InputError(
+                    f"Another process is training or evaluating in {self.path}; wait for it, "
+                    "stop it, or choose another --workdir."
+                ) from error
             except OSError as error:
                 raise InputError(
-                    f"Another process is training in {self.path}; wait for it, stop it, or "
-                    "choose another --workdir."
+                    f"{self.path} lies on a file system without locks ({error.strerror}), where "
+                    "two processes could spoil one run; choose another --workdir."
                 ) from error
             yield
 
