@@ -62,11 +62,6 @@ def test_nothing_that_a_run_leaves_depends_on_how_many_there_are(tmp_path):
         assert others == chunks == [4] * 8, "draws of any size take the same work"
 
 
-def test_the_files_of_a_run_that_ended_have_one_time(tmp_path):
-    run(tmp_path, N)
-    assert len({path.stat().st_mtime_ns for path in [tmp_path, *tmp_path.rglob("*")]}) == 1
-
-
 def test_padding_changes_no_parameter_and_its_absence_is_said(tmp_path):
     ended = []
     for padded in (True, False):
