@@ -22,6 +22,7 @@ __all__ = [
     "SplitConfig",
     "assign",
     "hash_fraction",
+    "refuse_image_units",
     "split_as_published",
     "split_at_random",
     "split_by_patient",
@@ -153,6 +154,23 @@ def assign(table: pd.DataFrame, how: SplitConfig) -> tuple[np.ndarray, np.ndarra
         published, carve = _published(table), bool(how.carve_validation)
         split = split_as_published(patient, published, salt=salt, carve=carve)
     return split, np.zeros(len(table), bool)
+
+
+def refuse_image_units(rule: str, unit: str) -> None:
+    """Refuses images as units where one decides over another of its patient (protocol P15).
+
+    Args:
+      rule: of the split.
+      unit: what patient_id names, more than an image.
+
+    Raises InputError for the rule of anomaly detection.
+    """
+    if rule == "patient":
+        raise InputError(
+            f"With data.split 'patient' an image trains only if no other image of its {unit} is "
+            "abnormal, so images decide over each other and cannot be the units of privacy: use "
+            f"dp.unit {unit!r}, or data.split 'random'."
+        )
 
 
 def hash_fraction(salt: str, name: str) -> float:

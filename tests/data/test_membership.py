@@ -84,6 +84,15 @@ def test_one_unit_more_or_less_changes_nobody_else(tmp_path, case):
         assert fewer == {n: facts for n, facts in everybody.items() if n != name}, name
 
 
+def test_an_image_is_no_unit_where_a_patient_with_disease_may_not_train(tmp_path):
+    """One abnormal image less would bring the patient's others into training."""
+    case = {"unit": "image", "split": "patient", "labels": ("anomaly",)}
+    with pytest.raises(InputError, match="images decide over each other"):
+        prepared(tmp_path, crowd(tmp_path), tmp_path / "set", **case)
+    alone = case | {"patient": None}  # every image is its own patient
+    assert prepared(tmp_path, crowd(tmp_path), tmp_path / "alone", **alone)
+
+
 @pytest.mark.parametrize("mapped", [True, False])
 def test_all_copies_stay_in_rsna_and_the_card_names_them(rsna_root, tmp_path, mapped):
     patients = {"a": "00000001_0.png", "b": "00000001_1.png", "c": "00000002_0.png"}
