@@ -21,7 +21,7 @@ from PIL import Image
 
 from jaxfair import files, report
 from jaxfair.cli import Command, Flag, Line, execute
-from jaxfair.config import settings_from_config
+from jaxfair.config import Settings, settings_from_config
 from jaxfair.data.dataset import Dataset
 from jaxfair.engine.optim import averaged_params
 from jaxfair.errors import InputError
@@ -50,9 +50,20 @@ def run(
     """Writes predictions, thresholds, the fairness table and, where allowed, anomaly maps.
 
     Maps are images of patients: they are written for phantom data or `with_images` only.
+
+    Raises InputError where somebody else trains or evaluates in the folder.
     """
     settings, folder = settings_from_config(config), RunFolder(pathlib.Path(workdir))
     dataset = open_data(settings, progress=progress)
+    if not folder.path.is_dir():
+        raise InputError(f"{folder.path} holds no run; train one first.")
+    with folder.locked():
+        _evaluate(settings, folder, dataset, with_images=with_images, progress=progress)
+
+
+def _evaluate(
+    settings: Settings, folder: RunFolder, dataset: Dataset, *, with_images: bool, progress: bool
+) -> None:
     stage, trained = trained_assembly(settings, folder)
     method, frozen = stage.method, jax.device_get(stage.frozen)
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from jaxfair import evaluate, train
+from jaxfair.errors import InputError
 from jaxfair.fairness.table import fit_thresholds
 from jaxfair.files import slug
 from jaxfair.report import load_run
@@ -171,3 +172,12 @@ def test_thresholds_are_those_of_the_validation_images(trained):
     table = pd.read_parquet(trained / "predictions.parquet")
     told = json.loads((trained / "thresholds.json").read_text())
     assert told == json.loads(json.dumps(fit_thresholds(table[table["split"] == "validation"])))
+
+
+def test_a_run_is_not_evaluated_while_somebody_works_in_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "open_data", lambda *a, **k: None)
+    with RunFolder(tmp_path).locked(), pytest.raises(InputError, match="Another process"):
+        evaluate.run(small_config(tmp_path), tmp_path)
+    with pytest.raises(InputError, match="holds no run"):
+        evaluate.run(small_config(tmp_path), tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()

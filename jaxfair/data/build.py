@@ -25,7 +25,7 @@ from jaxfair.schema import PHANTOM, PHANTOM_MARKER, REAL, age_groups
 __all__ = ["MARKER", "fingerprint", "prepare_folder", "read_marker", "refuse_other"]
 
 MARKER = "prepared.json"
-FORMAT = 1
+FORMAT = 2
 TEXTS = tuple(f"{name}_text" for name in words.READERS)
 WORDS = 5
 """How many of the words that are not understood the card lists, the commonest first."""
@@ -110,7 +110,7 @@ class _Gathered:
 
     def __init__(self, table: SourceTable) -> None:
         self.aside: list[tuple[str, str, str]] = []
-        self.copies: list[list[str]] = []
+        self.copies: dict[str, list[list[str]]] = {"of_one_unit": [], "of_two_units": []}
         self._cut = ""
         self._kept: list[int] = []
         self._facts: list[tuple[Any, ...]] = []
@@ -141,13 +141,11 @@ class _Gathered:
         names = zip(rows["image_id"], rows["patient_id"])
         for place, (image_id, patient_id) in enumerate(names):
             image, header = next(results)
-            reason = (
-                header["reason"] if image is None else self._copy_of(image_id, patient_id, image)
-            )
-            if reason or image is None:
+            if image is None:
                 name = pathlib.PurePath(jobs[place].path).name
-                self.aside.append((image_id, name, reason))
+                self.aside.append((image_id, name, header["reason"]))
                 continue
+            self._mark_copy(image_id, patient_id, image)
             self._keep(place, header)
             yield image_id, image
         if not self._kept:
@@ -168,7 +166,7 @@ class _Gathered:
             "unread": {
                 name: dict(c.most_common(WORDS)) for name, c in sorted(self._unread.items())
             },
-            "copies_under_two_patients": self.copies,
+            "copies": self.copies,
         }
 
     def _keep(self, place: int, header: dict[str, Any]) -> None:
@@ -195,21 +193,18 @@ class _Gathered:
         written = self._texts[name][place]
         return header.get(name, "") if written is None else str(written)
 
-    def _copy_of(self, image_id: str, patient_id: str, image: np.ndarray) -> str:
-        """Why this image is a copy to set aside, or "".
+    def _mark_copy(self, image_id: str, patient_id: str, image: np.ndarray) -> None:
+        """Names an image whose pixels another one has too; both stay (protocol P15).
 
-        A second copy within one unit goes. Under two known patients both stay and the card
-        names them: dropping one because the other is there would let one patient decide over
-        another's images, which the guarantee forbids.
+        Dropping one because the other is there would let one unit decide over another's
+        membership: who leaves would bring somebody else in, and epsilon 8 would be 19. Within
+        one patient too, as the unit may be the image.
         """
         own = (image_id, patient_id)
         first = self._seen.setdefault(hashlib.sha256(image.tobytes()).digest(), own)
-        if first is own:
-            return ""
-        if self._table.unit != "image" and first[1] != patient_id:
-            self.copies.append([first[0], image_id])
-            return ""
-        return f"same pixels as {first[0]}"
+        if first is not own:
+            units = "of_one_unit" if first[1] == patient_id else "of_two_units"
+            self.copies[units].append([first[0], image_id])
 
 
 def _json_of(path: pathlib.Path) -> dict[str, Any] | None:

@@ -142,7 +142,7 @@ class Trainer:
         return dict(release.allowed("privacy.json", told))
 
     def close(self) -> None:
-        """Ends the training: writes privacy.json, which says so, and forgets the secret.
+        """Ends the training: writes privacy.json, which says so, and forgets secret and times.
 
         A second call does nothing. After an interrupt inside a draw it leaves the folder as it
         is, for a resume.
@@ -150,6 +150,7 @@ class Trainer:
         if not (self._closed or self._torn) and is_first_host():
             files.write_json(self.folder.privacy, self.statement())
             self.folder.forget_secret()
+            self.folder.level_times()
         self._leave()
 
     def _leave(self) -> None:

@@ -66,7 +66,7 @@ def make_plan(
     ...     mask = jnp.arange(32) < len(drawn)  # padding counts for nothing
     ...     batch = jax.tree.map(lambda a: jnp.asarray(a[rows]), data)
     ...     keys = jax.random.split(jax.random.key(step), 32)  # this loss draws nothing from them
-    ...     clip = {"l2_clip_norm": plan.l2_clip_norm, "units": plan.largest_draw}
+    ...     clip = {"l2_clip_norm": plan.l2_clip_norm, "units": plan.max_draw}
     ...     total = clipped_sum(loss_fn, params, batch, keys, mask, **clip)
     ...     words = noise_key_data(secret, step, num_leaves=1)
     ...     noise = gaussian_like(total, words, plan.noise_stddev())
@@ -93,6 +93,7 @@ def make_plan(
         "steps": steps,
         "delta": delta,
         "tuning_runs": config.tuning_runs,
+        "padded_draws": config.padded_draws,
         "queries": tuple(queries),
         "group_probs": tuple(group_probs),
     }

@@ -15,7 +15,6 @@ from jaxfair.errors import InputError
 from jaxfair.privacy import accounting, release, sampling, wiring
 from jaxfair.privacy.accounting import Event
 from jaxfair.privacy.ledger import Entry, Ledger
-from jaxfair.privacy.public import largest_draw
 from jaxfair.privacy.queries import (
     GRADIENT_SUM,
     Query,
@@ -28,11 +27,11 @@ from jaxfair.privacy.statement import (
     RELEASED,
     events_of,
     group_costs,
+    not_covered,
     stages_of,
     tuning_cost,
 )
 from jaxfair.privacy.sums import clipping, fast
-from jaxfair.schema import NOT_COVERED
 
 __all__ = ["PrivacyPlan"]
 
@@ -62,6 +61,7 @@ class PrivacyPlan:
       group_probs: sampling probability of the units of group 0, 1, ...; empty for one rate.
         All is priced at the largest. Public constants, and a unit's group has to follow from
         its own data alone (protocol P9).
+      padded_draws: whether each step of a private run works on `max_draw` rows or more.
 
     Raises InputError for two queries of one name and for a group's rate outside (0, 1].
     """
@@ -83,6 +83,7 @@ class PrivacyPlan:
     prior: tuple[Entry, ...] = ()
     queries: tuple[Query, ...] = ()
     group_probs: tuple[float, ...] = ()
+    padded_draws: bool = True
 
     def __post_init__(self) -> None:
         check_names(self.queries)
@@ -100,17 +101,9 @@ class PrivacyPlan:
         """Returns how far adding or removing one unit moves the clipped sum, in l2 norm.
 
         That is the float32 sum which is released: units are clipped below C by the margin that
-        `sums.rounding` derives from `largest_draw`.
+        `sums.rounding` derives from `max_draw`.
         """
         return self.l2_clip_norm
-
-    @property
-    def largest_draw(self) -> int:
-        """A bound on the units of a draw, exceeded with probability below 2^-40.
-
-        Of public constants alone: it holds for a population of at most `public_size` units.
-        """
-        return largest_draw(self.priced_prob * self.public_size)
 
     def noise_stddev(self) -> float:
         """Returns the standard deviation of the noise on every entry of the sum."""
@@ -133,6 +126,24 @@ class PrivacyPlan:
     def priced_prob(self) -> float:
         """The largest sampling probability that any unit may have, at which all is priced."""
         return max((self.sampling_prob, *self.group_probs))
+
+    @property
+    def max_draw(self) -> int:
+        """Units that a draw exceeds with a chance below 2^-40, by public constants alone.
+
+        It holds for a population of up to `public_size` units, in any mix of groups
+        (`sampling.draw_bound`). A draw that is larger all the same is not cut.
+        """
+        return sampling.draw_bound(self.public_size, self.priced_prob)
+
+    @property
+    def padded_to(self) -> int | None:
+        """Rows that the work of each step is filled up to; None where it follows the draw."""
+        return self.max_draw if self.private and self.padded_draws else None
+
+    def least_chunks(self, chunk_size: int) -> int:
+        """Returns how many chunks of this size each step has, whoever was drawn."""
+        return max(1, -(-(self.padded_to or 1) // chunk_size))
 
     def event(self, steps: int) -> Event:
         """Returns the accounting event of `steps` steps of this plan."""
@@ -170,7 +181,7 @@ class PrivacyPlan:
         if not self.private:
             return clipping.summed_grads(loss_fn, params, batch, keys, mask)
         way = fast.clipped_sum if self.clipping == "fast" else clipping.clipped_sum
-        clip: dict[str, Any] = {"l2_clip_norm": self.l2_clip_norm, "units": self.largest_draw}
+        clip: dict[str, Any] = {"l2_clip_norm": self.l2_clip_norm, "units": self.max_draw}
         return way(loss_fn, params, batch, keys, mask, **clip)
 
     def open_ledger(self, path: pathlib.Path, *, writes: bool = True) -> Ledger:
@@ -260,7 +271,8 @@ class PrivacyPlan:
             "tuning": {"runs": self.tuning_runs, "epsilon": None},
             "ledger_head": ledger.head,
             "released": RELEASED,
-            "not_covered": NOT_COVERED,
+            "padded_to": self.padded_to,
+            "not_covered": not_covered(watched=self.private and not self.padded_draws),
             "queries": [],
             "group_sampling": [],
             **dict.fromkeys(release.CLAIMS),

@@ -57,6 +57,7 @@ SCHEMA: dict[str, Any] = {
     "noise_multiplier": _NUMBER,
     "noise_source": ("os", "insecure_seed", None),
     "not_covered": list,
+    "padded_to": (int, type(None)),
     "population": _TEXT,
     "public_size": _COUNT,
     "queries": list,

@@ -8,11 +8,26 @@ from typing import Any
 from jaxfair.privacy import accounting
 from jaxfair.privacy.accounting import Event
 from jaxfair.privacy.ledger import Entry
+from jaxfair.schema import NOT_COVERED
 
-__all__ = ["COVERED", "RELEASED", "events_of", "group_costs", "stages_of", "tuning_cost"]
+__all__ = [
+    "COVERED",
+    "RELEASED",
+    "events_of",
+    "group_costs",
+    "not_covered",
+    "stages_of",
+    "tuning_cost",
+]
 
 COVERED = "each {unit} of the training population, neighbours by adding or removing one"
+WATCHED = "the sizes of draws, for who watches the clock of a run with dp.padded_draws=False"
 RELEASED = ["parameters after every step", "functions of the noisy mean in metrics.jsonl"]
+
+
+def not_covered(*, watched: bool) -> list[str]:
+    """Returns what the guarantee does not cover; `watched` where draws are not padded."""
+    return [*NOT_COVERED, *([WATCHED] if watched else [])]
 
 
 def events_of(entries: Iterable[Entry]) -> list[dict[str, Any]]:

@@ -20,16 +20,17 @@ from jaxfair.privacy.ledger import Entry, LedgerError, read_entries
 from jaxfair.privacy.public import delta_from_public_size
 from jaxfair.privacy.queries import GRADIENT_SUM, Query, check_names, joint, listed
 from jaxfair.privacy.release import CLAIMS, SCHEMA, fits_schema
-from jaxfair.privacy.sampling import UNKNOWN
+from jaxfair.privacy.sampling import UNKNOWN, draw_bound
 from jaxfair.privacy.statement import (
     COVERED,
     RELEASED,
     events_of,
     group_costs,
+    not_covered,
     stages_of,
     tuning_cost,
 )
-from jaxfair.schema import COUPLED, INDEPENDENT, NOT_COVERED, PHANTOM
+from jaxfair.schema import COUPLED, INDEPENDENT, PHANTOM
 
 __all__ = ["SCHEMA", "verify_run"]
 
@@ -92,7 +93,7 @@ def _config_faults(
         "sampler": "poisson",
         "accountant": accounting.ACCOUNTANT | {"version": env["versions"]["dp-accounting"]},
         "released": RELEASED,
-        "not_covered": NOT_COVERED,
+        "not_covered": not_covered(watched=private and not dp["padded_draws"]),
         "covered": COVERED.format(unit=statement["unit"]),
         "unit": dp.get("unit") or statement["unit"],
         "inherited": statement["inherited"] if train.get("start_from") else 0,
@@ -107,6 +108,10 @@ def _config_faults(
             "l2_clip_norm": dp["l2_clip_norm"],
             "delta": dp.get("delta") or public_delta,
         }
+    rates = [row.get("sampling_prob", 0) for row in statement["group_sampling"]]
+    largest_rate = max([statement["sampling_prob"], *rates])
+    padded = private and dp["padded_draws"]
+    expected["padded_to"] = draw_bound(data["public_size"], largest_rate) if padded else None
     faults = [
         f"{name} is {statement[name]!r}, but the config gives {value!r}"
         for name, value in expected.items()

@@ -3,14 +3,20 @@
 A checkpoint is trusted only if it is whole, is this run's, and if the ledger on disk is a
 continuation of the one it was saved with; otherwise the one before it is tried. A resume
 that forgot what was spent would be a privacy bug, so the ledger decides and not the checkpoint.
+
+A checkpoint holds no times (protocol P16). Orbax writes when it began and ended into its metadata,
+where they are set to zero before the seal; and the format OCDBT, which keeps the time of each
+commit among its arrays, is not used.
 """
 
+import contextlib
 import hashlib
 import json
+import logging
 import os
 import pathlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +31,8 @@ __all__ = ["Checkpoint", "restore", "save"]
 
 PyTree = Any
 _KEPT = 2
+_METADATA = "_CHECKPOINT_METADATA"
+_TIMES = ("init_timestamp_nsecs", "commit_timestamp_nsecs")
 
 
 class Checkpoint(NamedTuple):
@@ -48,13 +56,36 @@ def save(folder: str | os.PathLike[str], checkpoint: Checkpoint, ledger: Ledger)
     folder = pathlib.Path(folder)
     parts = {"params": checkpoint.params, "opt_state": checkpoint.opt_state}
     parts = _with_leaves(release.allowed("checkpoint", parts))
-    with _checkpointer(folder) as checkpointer:
+    with _plain_arrays(), _checkpointer(folder) as checkpointer:
         if jax.process_index() == 0:
             _seal_path(folder, checkpoint.step).unlink(missing_ok=True)
         checkpointer.save_checkpointables(checkpoint.step, parts, overwrite=True)
         kept = {found.step for found in checkpointer.checkpoints}
     if jax.process_index() == 0:
+        _forget_times(folder / str(checkpoint.step) / _METADATA)
         _seal(folder, checkpoint.step, kept, ledger)
+
+
+def _forget_times(path: pathlib.Path) -> None:
+    write_json(path, json.loads(path.read_text()) | dict.fromkeys(_TIMES, 0))
+
+
+@contextlib.contextmanager
+def _plain_arrays() -> Iterator[None]:
+    """Arrays are written as files of zarr, which hold no times."""
+    context, absl = ocp.Context(), logging.getLogger("absl")
+    context.array.saving.use_ocdbt = False
+    absl.addFilter(_is_news)
+    try:
+        with context:
+            yield
+    finally:
+        absl.removeFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Orbax warns at each save that there is no OCDBT to merge."""
+    return "Skipping merge of OCDBT" not in str(record.msg)
 
 
 def _seal(folder: pathlib.Path, step: int, kept: set[int], ledger: Ledger) -> None:
