@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
-from jaxfair.data import manifest, pixels, store, workers
+from jaxfair.data import greys, manifest, pixels, store, workers
 from jaxfair.data.card import card_of
 from jaxfair.data.checks import field_names
 from jaxfair.data.config import DataConfig
@@ -212,6 +212,7 @@ def _about(root: pathlib.Path, table: SourceTable, config: DataConfig) -> dict[s
     drawn, spec = _json_of(root / PHANTOM_MARKER), config.facts
     about = {
         "format": FORMAT,
+        "decoder": greys.RULE,
         "title": f"{'PHANTOM in the layout of ' if drawn else ''}{spec['title']}",
         "licence": "drawn by a program, no patient" if drawn else spec["licence"],
         "data": PHANTOM if drawn else REAL,
@@ -254,9 +255,10 @@ def refuse_other(
             "folder (data.prepared, or --out of prepare)."
         )
     options = field_names(SOURCES[config.source].OPTIONS)
-    has = {name: about.get(name) for name in ("format", "source", *field_names(Stored), *options)}
+    names = ("format", "decoder", "source", *field_names(Stored), *options)
+    has = {name: about.get(name) for name in names}
     asked = json.loads(json.dumps(config.identity))
-    wanted = dict.fromkeys(has) | asked | {"format": FORMAT}
+    wanted = dict.fromkeys(has) | asked | {"format": FORMAT, "decoder": greys.RULE}
     for name, value in wanted.items():
         if has.get(name) != value:
             _refuse(folder, f"with {name} {has.get(name)!r}, and {value!r} is asked for")

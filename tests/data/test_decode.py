@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.pixels import apply_modality_lut, apply_windowing
 
-from jaxfair.data import decode, pixels
+from jaxfair.data import decode, greys, pixels
 from jaxfair.data.stored import Stored
 from jaxfair.errors import InputError
 
@@ -82,7 +82,7 @@ def test_our_window_agrees_with_pydicom_on_real_files():
         bits, slope = dataset.BitsStored, float(dataset.get("RescaleSlope", 1))
         low = -(2 ** (bits - 1)) if dataset.PixelRepresentation else 0
         low = low * slope + float(dataset.get("RescaleIntercept", 0))
-        ours = decode.grey(decode.raw_pixels(dataset), dataset)
+        ours, _ = greys.grey(decode.raw_pixels(dataset), dataset)
         np.testing.assert_allclose(ours, (theirs - low) / (2**bits - 1) / slope, atol=2e-6)
 
 
@@ -93,17 +93,17 @@ def test_every_window_function_agrees_with_pydicom(function):
     dataset.PhotometricInterpretation, dataset.BitsStored = "MONOCHROME2", 12
     dataset.PixelRepresentation, dataset.VOILUTFunction = 0, function
     dataset.WindowCenter, dataset.WindowWidth = 1800, 900
-    ours = decode.windowed(values, 1800, 900, function)
+    ours = greys.windowed(values, 1800, 900, function)
     np.testing.assert_allclose(ours, apply_windowing(values, dataset) / 4095, atol=2e-6)
 
 
 def test_a_window_of_width_one_is_a_single_step():
-    assert decode.windowed([9.5, 9.6, 10], 10, 1).tolist() == [0, 1, 1]
+    assert greys.windowed([9.5, 9.6, 10], 10, 1).tolist() == [0, 1, 1]
 
 
 def test_a_window_too_narrow_for_the_standard_is_refused_with_its_width():
     with pytest.raises(InputError, match="window width 0 is too small for LINEAR"):
-        decode.windowed(np.zeros(2), 10, 0)
+        greys.windowed(np.zeros(2), 10, 0)
 
 
 def test_monochrome1_is_the_mirror_image_of_monochrome2(tmp_path, write_dicom):

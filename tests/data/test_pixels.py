@@ -102,8 +102,16 @@ def test_several_arrays_in_one_file_are_not_guessed_among(tmp_path):
         pixels.read_picture(tmp_path / "a.npz")
 
 
-def test_an_unknown_suffix_and_a_colour_dicom_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"has the suffix '.bmp'; images are .dcm"):
-        pixels.read_picture(tmp_path / "a.bmp")
+def test_what_begins_like_no_image_is_refused_whatever_its_name(tmp_path):
+    for name, content in (("a.png", b"BM no image"), ("b.dcm", b""), ("._c.png", b"\0\x05\x16\7")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=r"no image \(DICOM, PNG, JPEG, npy or npz"):
+            pixels.read_picture(tmp_path / name)
+    with pytest.raises(InputError, match=r"cannot be read \(No such file"):
+        pixels.read_picture(tmp_path / "gone.png")
+
+
+def test_colour_is_not_asked_of_dicom(tmp_path, write_dicom):
+    path = write_dicom(tmp_path / "a.dcm", np.arange(64, dtype=np.uint8).reshape(8, 8))
     with pytest.raises(InputError, match=r"DICOM, which is read as grey"):
-        pixels.read_picture(tmp_path / "a.dcm", channels=3)
+        pixels.read_picture(path, channels=3)

@@ -144,7 +144,7 @@ def test_an_array_says_its_spacing_or_is_not_resampled(tmp_path):
         (lambda p: np.save(p, np.zeros((2, 4, 5, 6))), r"shape \(2, 4, 5, 6\); a volume is"),
         (lambda p: np.save(p, np.full(SHAPE, np.nan)), "values that are not finite"),
         (lambda p: np.save(p, np.zeros(SHAPE)), "shows nothing between -100 and 900"),
-        (lambda p: p.write_bytes(b"none"), "no npy or npz file that can be read"),
+        (lambda p: p.write_bytes(b"none"), "a.npy is no volume"),
     ],
 )
 def test_a_volume_of_another_shape_or_unreadable_is_a_reason(tmp_path, write, reason):
@@ -156,7 +156,7 @@ def test_a_volume_of_another_shape_or_unreadable_is_a_reason(tmp_path, write, re
 
 
 def test_a_broken_nifti_file_and_an_unknown_suffix_are_reasons(tmp_path):
-    for name, reason in (("a.nii.gz", "is no NIfTI file"), ("a.mha", "a.mha is no volume")):
+    for name, reason in (("a.nii.gz", "a.nii.gz is no volume"), ("a.mha", "a.mha is no volume")):
         (tmp_path / name).write_bytes(b"none")
         nothing, header = stored(tmp_path / name)
         assert nothing is None and reason in header["reason"]
