@@ -123,11 +123,15 @@ def stored_range(stored: np.ndarray, bits: int) -> tuple[int, int]:
 
 
 def float_range(values: np.ndarray) -> tuple[float, float]:
-    """Least and greatest of floats, without `OUTLIERS` at both ends if these double the range."""
-    low, high = float(values.min()), float(values.max())
+    """Least and greatest of floats, without those that lie far from the others.
+
+    Far is more than half the range of all but `OUTLIERS` at each end beyond that range.
+    """
     inner = np.quantile(values, [OUTLIERS, 1 - OUTLIERS])
-    stretched = 0 < 2 * (inner[1] - inner[0]) < high - low
-    return (float(inner[0]), float(inner[1])) if stretched else (low, high)
+    reach = (inner[1] - inner[0]) / 2
+    if reach > 0:
+        values = values[(values >= inner[0] - reach) & (values <= inner[1] + reach)]
+    return float(values.min()), float(values.max())
 
 
 def rescaled(stored: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray:
