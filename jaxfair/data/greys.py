@@ -85,9 +85,11 @@ def windowed(
       function: LINEAR, LINEAR_EXACT or SIGMOID.
 
     Raises:
-      InputError: a width that the standard forbids, or an unknown function.
+      InputError: a width that the standard forbids or is not finite, or an unknown function.
     """
-    if not (width >= 1 if function == "LINEAR" else width > 0):
+    if not np.isfinite([center, width]).all():
+        raise InputError(f"window {center}, {width} is not finite; mend the header.")
+    if width < 1 if function == "LINEAR" else width <= 0:
         raise InputError(f"window width {width} is too small for {function}; mend the header.")
     values = np.asarray(values, np.float32)
     if function == "SIGMOID":

@@ -1,6 +1,7 @@
 """What is kept of an image or a volume, checked before any file is read."""
 
 import dataclasses
+import math
 from typing import Any
 
 from jaxfair.data.checks import as_tuples, check_choice, check_rules
@@ -56,8 +57,9 @@ class Stored:
             (not self.equalize or self.channels == 1, "equalize", "False for colour images"),
             (len(sizes) == 3 and all(1 <= n <= 1024 for n in sizes), "volume",
              "three numbers, 1-1024"),
-            (len(spacing) == 3 and min(spacing) > 0, "spacing", "three sizes in mm above 0"),
-            (len(window) == 2 and window[0] < window[1], "window",
+            (len(spacing) == 3 and all(0 < v < math.inf for v in spacing), "spacing",
+             "three sizes in mm above 0"),
+            (len(window) == 2 and -math.inf < window[0] < window[1] < math.inf, "window",
              "two numbers, the lower one first"),
             (self.volume is not None or self.spacing is None, "spacing", "left out for images"),
             (self.volume is None or not flat, "resize",

@@ -309,7 +309,6 @@ def test_as_a_classification_every_patient_of_rsna_may_train(made, small_phantom
 
 def test_the_marker_of_rsna_names_no_option_that_has_its_default(made):
     assert set(json.loads((made.folder / "prepared.json").read_text())) == {
-        "data", "decoder", "fingerprint", "format", "image_size", "images", "licence",
-        "patient_ids_known",
-        "phantom", "pixels_sha256", "population", "source", "title",
+        "data", "decoder", "fingerprint", "format", "image_size", "images", "licence", "phantom",
+        "patient_ids_known", "pixels_sha256", "population", "source", "title",
     }  # fmt: skip

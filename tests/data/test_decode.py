@@ -106,6 +106,64 @@ def test_a_window_too_narrow_for_the_standard_is_refused_with_its_width():
         greys.windowed(np.zeros(2), 10, 0)
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR DS")
+@pytest.mark.parametrize("wrong", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize(
+    "name", ["RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth"]
+)
+def test_a_number_of_the_header_that_is_not_finite_is_refused(tmp_path, write_dicom, name, wrong):
+    header = {"WindowCenter": "100", "WindowWidth": "200"} | {name: wrong}
+    path = write_dicom(tmp_path / "a.dcm", np.arange(64, dtype=np.uint8).reshape(8, 8), **header)
+    with pytest.raises(InputError, match=f"its {name} is {wrong}, and numbers are wanted"):
+        decode.decode(path)
+
+
+@pytest.mark.parametrize("center, width", [(np.nan, 100), (100, np.nan), (100, np.inf)])
+def test_a_window_that_is_not_finite_is_refused(center, width):
+    with pytest.raises(InputError, match="window"):
+        greys.windowed(np.zeros(2), center, width)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("window", [{}, {"WindowCenter": "0.5", "WindowWidth": "2"}])
+def test_floating_point_pixels_that_are_not_finite_are_refused(
+    tmp_path, write_dicom, wrong, window
+):
+    values = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    picture, _ = decode.decode(write_float(write_dicom, tmp_path / "a.dcm", values))
+    np.testing.assert_allclose(picture, values, atol=1e-6)
+    values[3, 3] = wrong
+    with pytest.raises(InputError, match="pixels that are not finite"):
+        decode.decode(write_float(write_dicom, tmp_path / "a.dcm", values, **window))
+
+
+def write_float(write_dicom, path, values, **elements):
+    """Writes Float Pixel Data, which has no Pixel Data beside it."""
+    write_dicom(path, values, FloatPixelData=values.tobytes(), **elements)
+    dataset = pydicom.dcmread(path)
+    del dataset.PixelData
+    dataset.save_as(path)
+    return path
+
+
+def test_one_wild_floating_point_pixel_does_not_darken_the_others(tmp_path, write_dicom):
+    values = np.linspace(0, 1, 4096, dtype=np.float32).reshape(64, 64)
+    spoilt = values.copy()
+    spoilt[9, 9] = 1e6
+    plain, _ = decode.decode(write_float(write_dicom, tmp_path / "a.dcm", values))
+    other, _ = decode.decode(write_float(write_dicom, tmp_path / "b.dcm", spoilt))
+    assert other[9, 9] == 1 and np.abs(other - plain).max() == np.abs(other - plain)[9, 9]
+
+
+def test_a_colour_header_over_one_sample_a_pixel_is_refused_before_it_is_decoded(
+    tmp_path, write_dicom
+):
+    pixels = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    path = write_dicom(tmp_path / "a.dcm", pixels, PhotometricInterpretation="YBR_FULL")
+    with pytest.raises(InputError, match=r"a\.dcm says it is colour and has one sample a pixel"):
+        decode.decode(path)
+
+
 def test_monochrome1_is_the_mirror_image_of_monochrome2(tmp_path, write_dicom):
     pixels = np.arange(64, dtype=np.uint8).reshape(8, 8)
     plain, _ = decode.decode(write_dicom(tmp_path / "a.dcm", pixels))

@@ -86,6 +86,9 @@ def test_a_photograph_is_turned_as_its_exif_says(tmp_path):
     "array, sentence",
     [
         (np.linspace(0, 2, 16).reshape(4, 4), "floating-point values that are not all in"),
+        (np.array([[0, np.nan], [0.5, 1]]), "floating-point values that are not all in"),
+        (np.array([[0, np.inf], [0.5, 1]]), "floating-point values that are not all in"),
+        (np.zeros((0, 4)), "holds no pixels"),
         (np.zeros((2, 3, 4, 5), np.uint8), r"shape \(2, 3, 4, 5\); an image is"),
         (np.array([["a"]]), "values of the type <U1"),
     ],
