@@ -117,8 +117,8 @@ def stored_range(stored: np.ndarray, bits: int) -> tuple[int, int]:
     signed = stored.dtype.kind == "i" and bool(np.count_nonzero(stored < 0) > spare)
     least, used = min(8, bits) - signed, bits - signed
     if used > least:
-        high, low = int(stored.max()), int(stored.min())
-        used = min(used, max(high.bit_length(), (-low - 1).bit_length() if signed else 0, least))
+        ends = [int(stored.max()), -int(stored.min()) - 1 if signed else 0]
+        used = min(used, max(*(end.bit_length() for end in ends), least))
     while used > least and _beyond(stored, used - 1, signed) <= spare:
         used -= 1
     return (-(2**used) if signed else 0), 2**used - 1
@@ -217,7 +217,9 @@ def _monochrome(
 
 
 def _spread(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    return np.clip((values - np.float32(low)) / np.float32(max(high - low, 1e-12)), 0, 1)
+    picture = values - np.float32(low)
+    picture /= np.float32(max(high - low, 1e-12))  # in place: memory is what takes the time
+    return np.clip(picture, 0, 1, out=picture)
 
 
 def _value_range(stored: np.ndarray, dataset: pydicom.Dataset) -> tuple[float, float]:

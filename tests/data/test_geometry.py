@@ -123,8 +123,8 @@ def turned(degrees):
 
 
 def test_a_tilted_gantry_is_straightened(write_series):
-    """The slices are axial but each lies 1 mm further back than the one below it."""
-    folder = write_series(np.eye(3), (1, 1, 2), (12, 14, 10), step=[0, 1.0, 2.0])
+    """The slices are axial but each lies half a mm further back than the one below."""
+    folder = write_series(np.eye(3), (1, 1, 2), (12, 14, 10), step=[0, 0.5, 2.0])
     values, spacing, header = volume.read_values(folder)
     np.testing.assert_allclose(slopes(values, spacing), [30, 20, 10], rtol=0.02)
     assert header["remarks"] == ["lay askew: resampled to the axes of the patient"]

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 from skimage import exposure
 
-from jaxfair.data import dataset, pixels
+from jaxfair.data import dataset, greys, pixels
 from jaxfair.data.config import make_data_config
 from jaxfair.data.stored import Stored
 from jaxfair.errors import InputError
@@ -59,6 +59,14 @@ def test_both_options_are_another_prepared_set_and_folder(tmp_path, rsna_root):
         dataset.prepare(
             make_data_config(root=str(root), image_size=16, resize="stretch",
                                prepared=str(plain)), progress=False)  # fmt: skip
+
+
+def test_a_set_prepared_by_another_rule_for_pixels_is_refused(rsna_root, monkeypatch):
+    config = make_data_config(root=str(rsna_root({"a": "Normal", "b": "Normal"})), image_size=16)
+    dataset.prepare(config, progress=False)
+    monkeypatch.setattr(greys, "RULE", greys.RULE + 1)
+    with pytest.raises(InputError, match=r"prepared with decoder 2, and 3 is asked for; delete"):
+        dataset.prepare(config, progress=False)
 
 
 @pytest.mark.parametrize(
