@@ -1,5 +1,6 @@
 """Which kind a file is, by its first bytes: names say little about files of hospitals."""
 
+import contextlib
 import gzip
 import os
 import pathlib
@@ -7,15 +8,16 @@ import zlib
 
 from jaxfair.errors import InputError
 
-__all__ = ["first_bytes", "kind_of", "not_one_of"]
+__all__ = ["GZIP", "kind_of", "not_one_of"]
 
+GZIP = b"\x1f\x8b"
 _BEGINS = {
     b"\x89PNG\r\n\x1a\n": "PNG",
     b"\xff\xd8\xff": "JPEG",
     b"\x93NUMPY": "npy",
     b"PK\x03\x04": "npz",
 }
-_NIFTI = {344: (b"n+1\0",), 4: (b"n+2\0",)}
+_NIFTI = {344: b"n+1\0", 4: b"n+2\0"}
 _HEAD = 352
 
 
@@ -25,28 +27,26 @@ def kind_of(path: str | os.PathLike[str]) -> str:
     Raises:
       InputError: the file cannot be read.
     """
-    head = first_bytes(path)
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_HEAD)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
     if head[128:132] == b"DICM":
         return "DICOM"
     for begin, kind in _BEGINS.items():
         if head.startswith(begin):
             return kind
-    return "NIfTI" if any(head[at : at + 4] in names for at, names in _NIFTI.items()) else ""
+    if head.startswith(GZIP):
+        head = _unpacked(path)
+    return "NIfTI" if any(head[at : at + 4] == name for at, name in _NIFTI.items()) else ""
 
 
-def first_bytes(path: str | os.PathLike[str], count: int = _HEAD, *, unpack: bool = True) -> bytes:
-    """The first bytes of a file, unpacked where it is gzipped; InputError if it cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(count)
-        if not (unpack and head.startswith(b"\x1f\x8b")):
-            return head
-        with gzip.open(path) as packed:
-            return packed.read(count)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
-    except (EOFError, zlib.error):
-        return b""
+def _unpacked(path: str | os.PathLike[str]) -> bytes:
+    """The first bytes of what is gzipped; b"" where nothing can be unpacked."""
+    with contextlib.suppress(OSError, EOFError, zlib.error), gzip.open(path) as packed:
+        return packed.read(_HEAD)
+    return b""
 
 
 def not_one_of(path: str | os.PathLike[str], kind: str, what: str) -> InputError:

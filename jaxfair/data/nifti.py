@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from jaxfair.data import containers
+from jaxfair.data.containers import GZIP
 from jaxfair.data.decode import guarded
 from jaxfair.data.geometry import check_size
 from jaxfair.errors import InputError
@@ -29,7 +29,8 @@ def read_nifti(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray, dict[str, An
     Raises:
       InputError: it cannot be read, is no volume, is too large, or does not say how it lies.
     """
-    packed = containers.first_bytes(path, 2, unpack=False) == b"\x1f\x8b"
+    with open(path, "rb") as plain:
+        packed = plain.read(2) == GZIP
     with gzip.open(path) if packed else open(path, "rb") as file:
         return guarded(lambda: _read(cast(IOBase, file)), path, "cannot be read as NIfTI")
 

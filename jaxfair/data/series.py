@@ -11,7 +11,7 @@ from jaxfair.errors import InputError
 
 __all__ = ["read_series"]
 
-COMPANIONS = ("thumbs.db", "desktop.ini")
+COMPANIONS = ("thumbs.db", "desktop.ini", "dicomdir")
 SAME_ORIENTATION = 1e-3
 """Two direction cosines that differ by less are one orientation (rounding of headers)."""
 UNEVEN = 0.1
@@ -23,9 +23,9 @@ Slices = list[tuple[pathlib.Path, pydicom.Dataset]]
 def read_series(folder: pathlib.Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """Reads the slices of one series, whatever their names, and where they lie.
 
-    Left out, with a remark: hidden files and those that a desktop leaves (.DS_Store, "._x",
-    Thumbs.db), DICOM files without an image (DICOMDIR), and files that are no DICOM and have a
-    suffix that no slice has.
+    Left out, with a remark: hidden files and those that a desktop or a disc leaves (.DS_Store,
+    "._x", Thumbs.db, DICOMDIR), DICOM files of another class without an image (reports,
+    presentation states), and files that are no DICOM and have a suffix that no slice has.
 
     Returns:
       float32 (columns, rows, slices), rescaled (Hounsfield units of CT), padding as the lowest
@@ -59,18 +59,20 @@ def _slices(folder: pathlib.Path) -> tuple[Slices, list[str]]:
     remarks, strange, slices = set(), [], []
     for path in files:
         if path.name.startswith(".") or path.name.lower() in COMPANIONS:
-            remarks.add("left out: files of a desktop (.DS_Store, ._*, Thumbs.db)")
+            remarks.add(
+                "left out: files of a desktop or a disc (.DS_Store, ._*, Thumbs.db, DICOMDIR)"
+            )
         elif containers.kind_of(path) != "DICOM":
             strange.append(path)
         else:
             slices.append((path, decode.read_dicom(path)))
     images = [(path, one) for path, one in slices if _is_image(one)]
-    kinds = {str(one.get("SOPClassUID")) for _, one in images}
+    kinds = {_class_of(one) for _, one in images}
     for path, one in slices:
         if not _is_image(one):
-            if str(one.get("SOPClassUID")) in kinds:
+            if _class_of(one) in kinds:
                 raise InputError(f"{path} is cut off before its image; replace the file.")
-            remarks.add("left out: DICOM files without an image (DICOMDIR)")
+            remarks.add("left out: DICOM files without an image")
     if not images:
         raise InputError(f"{folder} is an empty folder; a series of DICOM slices is expected.")
     suffixes = {path.suffix.lower() for path, _ in images}
@@ -82,6 +84,10 @@ def _slices(folder: pathlib.Path) -> tuple[Slices, list[str]]:
             )
         remarks.add("left out: files that are no DICOM")
     return images, sorted(remarks)
+
+
+def _class_of(dataset: pydicom.Dataset) -> str:
+    return str(dataset.file_meta.get("MediaStorageSOPClassUID") or dataset.get("SOPClassUID"))
 
 
 def _is_image(dataset: pydicom.Dataset) -> bool:
@@ -135,7 +141,7 @@ def _step(
 ) -> np.ndarray:
     """(3,) mm from one slice to the next, which must be the same for all."""
     if len(places) == 1:
-        return normal * _thickness(first)
+        return normal * decode.guarded(lambda: _thickness(first), folder, "cannot be placed")
     gaps = np.diff(heights)
     if gaps.min() <= 0 or np.ptp(gaps) > UNEVEN * np.median(gaps):
         raise InputError(
@@ -156,9 +162,13 @@ def _thickness(dataset: pydicom.Dataset) -> float:
 
 def _plane(path: pathlib.Path, dataset: pydicom.Dataset) -> np.ndarray:
     stored = decode.raw_pixels(dataset, path)
-    plane = decode.guarded(lambda: greys.rescaled(stored, dataset), path, "cannot be rescaled")
-    outside = greys.padding(stored, dataset)
+    plane = decode.guarded(lambda: _rescaled(stored, dataset), path, "cannot be rescaled")
+    dataset.PixelData = b""  # its bytes are not needed again
+    return plane
+
+
+def _rescaled(stored: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray:
+    plane, outside = greys.rescaled(stored, dataset), greys.padding(stored, dataset)
     if outside is not None and not outside.all():
         plane[outside] = plane[~outside].min()
-    dataset.PixelData = b""  # its bytes are not needed again
     return plane

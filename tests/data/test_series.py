@@ -34,14 +34,15 @@ def test_what_a_desktop_or_a_disc_leaves_in_a_series_is_left_out_and_said(series
     folder = series()
     for name in (".DS_Store", "._0.dcm", "Thumbs.db", "notes.txt"):
         (folder / name).write_bytes(b"\0\x05\x16\7 no slice")
-    write_dicomdir(folder / "DICOMDIR")
+    write_report(folder / "report.dcm")
+    (folder / "DICOMDIR").write_bytes((folder / "report.dcm").read_bytes()[:140])
     for i, path in enumerate(sorted(folder.glob("?.dcm"))):
         path.rename(folder / ("IM1", "b.IMA", "1.2.840.3", "d.DCM", "e.dcm")[i])
     values, _, header = volume.read_values(folder)
     np.testing.assert_array_equal(values, plain)
     assert header["remarks"] == [
-        "left out: DICOM files without an image (DICOMDIR)",
-        "left out: files of a desktop (.DS_Store, ._*, Thumbs.db)",
+        "left out: DICOM files without an image",
+        "left out: files of a desktop or a disc (.DS_Store, ._*, Thumbs.db, DICOMDIR)",
         "left out: files that are no DICOM",
     ]
 
@@ -79,12 +80,11 @@ def test_a_number_of_a_slice_that_is_not_finite_is_refused(series, name, wrong):
         volume.read_values(series(**{name: [wrong] * count if count > 1 else wrong}))
 
 
-def write_dicomdir(path):
+def write_report(path):
     dataset = pydicom.Dataset()
     dataset.file_meta = pydicom.dataset.FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
-    dataset.SOPInstanceUID, dataset.FileSetID = "1.2.4", "SET"
+    dataset.SOPClassUID, dataset.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.88.11", "1.2.4"
     pydicom.dcmwrite(path, dataset, enforce_file_format=True)
 
 
