@@ -1,6 +1,5 @@
 """One DICOM file to a float32 picture in [0, 1], and its header."""
 
-import contextlib
 import functools
 import os
 import warnings
@@ -9,9 +8,9 @@ from typing import Any
 import numpy as np
 import pydicom
 from numpy.typing import ArrayLike
-from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, pixel_array
-from pydicom.uid import JPEGBaseline8Bit
+from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut
 
+from jaxfair.data.decoders import check_packed, decompressed
 from jaxfair.errors import InputError
 
 __all__ = [
@@ -74,7 +73,10 @@ def decode(path: str | os.PathLike[str]) -> tuple[np.ndarray, dict[str, Any]]:
 def read_dicom(path: str | os.PathLike[str]) -> pydicom.Dataset:
     """Reads a DICOM file's elements without decoding pixels; InputError if it is none."""
     try:
+        check_packed(path)
         return pydicom.dcmread(path)
+    except InputError:
+        raise
     except pydicom.errors.InvalidDicomError as error:
         raise InputError(f"{path} is no DICOM file (no DICM prefix); replace it.") from error
     except OSError as error:
@@ -95,7 +97,7 @@ def raw_pixels(dataset: pydicom.Dataset, path: str | os.PathLike[str] = "file") 
     names = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
     if not any(name in dataset for name in names):
         raise InputError(f"{path} holds no pixels; replace the file.")
-    return _guarded(lambda: _decompressed(dataset), path, "cannot be decoded")
+    return _guarded(lambda: decompressed(dataset), path, "cannot be decoded")
 
 
 def grey(stored: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray:
@@ -178,14 +180,6 @@ def area_weights(old: int, new: int) -> np.ndarray:
     low = np.maximum(edges[:-1, None], np.arange(old))
     high = np.minimum(edges[1:, None], np.arange(1, old + 1))
     return (np.clip(high - low, 0, None) * (new / old)).astype(np.float32)
-
-
-def _decompressed(dataset: pydicom.Dataset) -> np.ndarray:
-    """pydicom tries its decoders by name; for 8-bit JPEG Pillow is four times faster than GDCM."""
-    if dataset.file_meta.get("TransferSyntaxUID") == JPEGBaseline8Bit:
-        with contextlib.suppress(Exception):
-            return pixel_array(dataset, decoding_plugin="pillow")
-    return pixel_array(dataset)
 
 
 def _monochrome(stored: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray:

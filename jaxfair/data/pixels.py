@@ -1,16 +1,17 @@
 """One file, whatever its format, to the bytes that a prepared set keeps of it."""
 
 import functools
+import math
 import os
 import pathlib
 import warnings
-import zipfile
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from jaxfair.data import decode
+from jaxfair.data import decode, sizes
 from jaxfair.data.stored import Stored
 from jaxfair.errors import InputError
 
@@ -117,8 +118,11 @@ def open_stack(path: str) -> np.ndarray:
         if isinstance(found, np.ndarray):
             return found
         with found:
+            sizes.check_archive(path, sum(_declared(path, found)))
             arrays = {name: found[name] for name in found.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except InputError:
+        raise
+    except Exception as error:
         raise InputError(f"{path} is no npy or npz file that can be read ({error}).") from error
     wide = [name for name, array in arrays.items() if array.ndim >= 2]
     if len(wide) != 1:
@@ -129,18 +133,37 @@ def open_stack(path: str) -> np.ndarray:
     return arrays[wide[0]]
 
 
+def _declared(path: str, archive: np.lib.npyio.NpzFile) -> Iterator[int]:
+    """Bytes that each array of an .npz has by its own header, and by the archive's."""
+    assert archive.zip is not None  # it is open
+    for info in archive.zip.infolist():
+        yield info.file_size
+        with archive.zip.open(info) as member:
+            version = np.lib.format.read_magic(member)
+            read = (
+                np.lib.format.read_array_header_1_0
+                if version == (1, 0)
+                else (np.lib.format.read_array_header_2_0)
+            )
+            shape, _, dtype = read(member)
+        sizes.check_archive(path, math.prod(shape) * dtype.itemsize)
+
+
 def _raster(path: str | os.PathLike[str]) -> tuple[np.ndarray, dict[str, Any]]:
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            with Image.open(path) as file:
+            with Image.open(path, formats=("PNG", "JPEG")) as file:
+                sizes.check(path, (file.height, file.width, len(file.getbands())))
                 kind, mode = str(file.format), file.mode
                 image = ImageOps.exif_transpose(file)
                 plain = mode in ("L", "RGB") or mode.startswith(("I", "F"))
                 pixels = np.asarray(image if plain else image.convert("RGB"))
+    except InputError:
+        raise
     except UnidentifiedImageError as error:
         raise InputError(f"{path} is no PNG or JPEG file; replace it.") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:
         raise InputError(
             f"{path} cannot be decoded ({_short(error)}); replace the file."
         ) from error
@@ -150,7 +173,9 @@ def _raster(path: str | os.PathLike[str]) -> tuple[np.ndarray, dict[str, Any]]:
 
 def _array(path: str | os.PathLike[str], index: int) -> tuple[np.ndarray, dict[str, Any]]:
     stack = open_stack(str(path))
-    pixels = np.asarray(stack if index < 0 else stack[index])
+    chosen = stack if index < 0 else stack[index]
+    sizes.check(path, chosen.shape)
+    pixels = np.asarray(chosen)
     if pixels.ndim == 3 and pixels.shape[-1] == 1:
         pixels = pixels[..., 0]
     if pixels.ndim != 2 and not (pixels.ndim == 3 and pixels.shape[-1] == 3):
@@ -211,6 +236,7 @@ def _padded(planes: np.ndarray) -> np.ndarray:
     """Puts (..., h, w) into the middle of a black square."""
     h, w = planes.shape[-2:]
     side = max(h, w)
+    sizes.check("the image with its bars", (*planes.shape[:-2], side, side))
     top, left = (side - h) // 2, (side - w) // 2
     around = [(0, 0)] * (planes.ndim - 2) + [(top, side - h - top), (left, side - w - left)]
     return np.pad(planes, around)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pydicom
 
-from jaxfair.data import decode
+from jaxfair.data import decode, sizes
+from jaxfair.data.decoders import declared_shape
 from jaxfair.data.pixels import Job, open_stack, refusal
 from jaxfair.errors import InputError
 
@@ -91,6 +92,7 @@ def resampled(values: np.ndarray, old: tuple[float, ...], new: tuple[float, ...]
     for axis, (mine, wanted) in enumerate(zip(old, new)):
         count = values.shape[axis]
         size = max(1, round(count * mine / wanted))
+        sizes.check("the resampled volume", (*values.shape[:axis], size, *values.shape[axis + 1 :]))
         weights = decode.area_weights(count, size) if size <= count else _linear(count, size)
         values = np.moveaxis(np.tensordot(weights, values, (1, axis)), 0, axis)
     return values.astype(np.float32)
@@ -120,6 +122,7 @@ def _nifti(path: pathlib.Path) -> tuple[np.ndarray, Spacing, dict[str, Any]]:
 
     try:
         image: Any = nibabel.load(path)
+        sizes.check(path, image.shape)
         turn = nibabel.orientations.ornt_transform(
             nibabel.orientations.io_orientation(image.affine),
             nibabel.orientations.axcodes2ornt(("L", "P", "S")),
@@ -127,6 +130,8 @@ def _nifti(path: pathlib.Path) -> tuple[np.ndarray, Spacing, dict[str, Any]]:
         image = image.as_reoriented(turn)
         values = np.asarray(image.dataobj, np.float32)
         spacing = tuple(float(v) for v in image.header.get_zooms()[:3][::-1])
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(f"{path} is no NIfTI file that can be read ({_short(error)}).") from error
     if values.ndim == 4 and values.shape[3] == 1:
@@ -136,7 +141,9 @@ def _nifti(path: pathlib.Path) -> tuple[np.ndarray, Spacing, dict[str, Any]]:
 
 def _array(path: pathlib.Path, place: int) -> tuple[np.ndarray, Spacing, dict[str, Any]]:
     stack = open_stack(str(path))
-    values = np.asarray(stack if place < 0 else stack[place])
+    chosen = stack if place < 0 else stack[place]
+    sizes.check(path, chosen.shape)
+    values = np.asarray(chosen)
     if values.dtype.kind not in "uif":
         raise InputError(f"{path} holds values of the type {values.dtype}; numbers are wanted.")
     if values.ndim == 4 and values.shape[-1] == 1:
@@ -155,7 +162,9 @@ def _dicom_series(folder: pathlib.Path) -> tuple[np.ndarray, Spacing, dict[str, 
     files = sorted(path for path in folder.iterdir() if path.is_file())
     if not files:
         raise InputError(f"{folder} is an empty folder; a series of DICOM slices is expected.")
+    sizes.check_bytes(folder, sum(path.stat().st_size for path in files), "files")
     slices = [decode.read_dicom(path) for path in files]
+    sizes.check(folder, (len(slices), *declared_shape(slices[0])))
     series = {str(s.get("SeriesInstanceUID", "")) for s in slices}
     if len(series) > 1:
         raise InputError(f"{folder} holds slices of {len(series)} series; keep one of them.")
