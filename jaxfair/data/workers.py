@@ -31,6 +31,9 @@ AHEAD = 3
 """Chunks by process that may be begun before the oldest one is done."""
 
 NO_LIMITS = Limits()
+PRELOADED = "jaxfair.data.reading"
+"""What the server imports before it forks."""
+
 CHILD_VARIABLES = {
     "OPENBLAS_NUM_THREADS": "1",
     # glibc keeps freed images instead of giving them back: drawing takes a third of the time.
@@ -52,9 +55,9 @@ def parallel(
 ) -> Iterator[Result]:
     """Yields `work(item)` in the order of `items`, whatever the number of processes.
 
-    Processes are spawned, never forked (JAX's threads do not survive a fork), and at most a
-    few chunks are under way at once, so results may be large and items many. They end with
-    this one, however it ends.
+    Processes are forked by a lean server and never by this process (JAX's threads do not survive
+    a fork), so that a new one costs milliseconds. At most a few chunks are under way at once, so
+    results may be large and items many. All of them end with this process, however it ends.
 
     With `lost`, every item is worked on in a process of its own kind, never in this one: an item
     that raises, ends its process, or takes more than `limits` costs only itself, and a new process
@@ -181,7 +184,8 @@ class _Crew(Generic[Item, Result]):
             self._chunks.appendleft(rest)
 
     def _started(self) -> _Worker:
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([PRELOADED])
         ours, theirs = context.Pipe()
         process = context.Process(
             target=serve, args=(theirs, self._work, self._limits), daemon=True
