@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from jaxfair.data import sizes, workers
 from jaxfair.data.pixels import Job
@@ -57,6 +58,7 @@ def read_files(
 
 
 def _read(read_pixels: Callable[[Job], Read], job: Job) -> Read:
+    Image.MAX_IMAGE_PIXELS = None  # `sizes` stands for it; this process is nobody else's
     with sizes.at_most(job.how.megabytes):
         return read_pixels(job)
 

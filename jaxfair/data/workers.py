@@ -30,6 +30,9 @@ FEW = 64
 AHEAD = 3
 """Chunks by process that may be begun before the oldest one is done."""
 
+DYING = 10
+"""Seconds that a process has from the end of its line to its own."""
+
 NO_LIMITS = Limits()
 PRELOADED = "jaxfair.data.reading"
 """What the server imports before it forks."""
@@ -145,9 +148,11 @@ class _Crew(Generic[Item, Result]):
         for line in wait(list(lines)):
             worker = lines[line]  # type: ignore[index]
             try:
-                self._take(worker, worker.line.recv_bytes())
+                message = worker.line.recv_bytes()
             except (EOFError, OSError):
                 self._bury(worker)
+            else:
+                self._take(worker, message)
 
     def _take(self, worker: _Worker, message: bytes) -> None:
         if message == READY:
@@ -167,19 +172,20 @@ class _Crew(Generic[Item, Result]):
     def _bury(self, worker: _Worker) -> None:
         """Sets aside the item that a worker died of and gives the others back."""
         self._workers.remove(worker)
-        worker.process.join()
+        worker.process.join(DYING)
         code = worker.process.exitcode
         self._end(worker)
         if not worker.ready:
             raise RuntimeError(f"A process for decoding could not start (exit code {code}).")
         rest = list(worker.todo)
-        if rest and not (code == -signal.SIGKILL and rest[0] not in self._again):
+        if rest and code in (None, -signal.SIGKILL) and rest[0] not in self._again:
+            self._again.add(rest[0])
+        elif rest:
             place, *rest = rest
             reason = fate(code, self._limits)
             if self._lost is None:
                 raise RuntimeError(f"{self._items[place]} cannot be worked on: {reason}.")
             self._done[place] = self._lost(self._items[place], reason)
-        self._again.update(rest[:1] if code == -signal.SIGKILL else ())
         if rest:
             self._chunks.appendleft(rest)
 
