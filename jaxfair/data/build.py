@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
-from jaxfair.data import greys, manifest, pixels, store, workers
+from jaxfair.data import greys, manifest, pixels, reading, sizes, store
 from jaxfair.data.card import card_of
 from jaxfair.data.checks import field_names
 from jaxfair.data.config import DataConfig
@@ -54,7 +54,8 @@ def prepare_folder(
       InputError: what the source's `read_table` refuses, or no image could be decoded.
     """
     root, out = pathlib.Path(root), pathlib.Path(out)
-    table = SOURCES[config.source].read_table(root, config.options)
+    with sizes.at_most(config.stored.megabytes):
+        table = SOURCES[config.source].read_table(root, config.options)
     with store.whole_folder(out) as draft:
         if draft is not None:
             _fill(draft, root, table, config, arrange, progress)
@@ -128,9 +129,10 @@ class _Gathered:
         self._cut = NOT_SQUARE[how.resize]
         index = rows["index"] if "index" in rows else np.full(len(rows), -1)
         jobs = [pixels.Job(path, how, int(i)) for path, i in zip(rows["path"], index)]
-        results = workers.parallel(
+        results = reading.read_files(
             SOURCES[config.source].read_pixels,
             jobs,
+            how,
             label="decode PHANTOM" if data == PHANTOM else "decode",
             progress=progress,
             processes=self._table.processes,

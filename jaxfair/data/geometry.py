@@ -5,13 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from jaxfair.data import sizes
 from jaxfair.errors import InputError
 
-__all__ = ["MOST_VOXELS", "check_size", "to_patient"]
+__all__ = ["to_patient"]
 
-MOST_VOXELS = 2**29
-"""No volume may have more, as a file or after resampling: 2 GiB of float32."""
-LONGEST = 2**13
 SKEW = 0.01
 """Cosine of two axes from which a volume is sheared (a tilted gantry) and not merely turned."""
 OBLIQUE = 20.0
@@ -40,8 +38,7 @@ def to_patient(
     """
     from nibabel import affines, orientations
 
-    sizes = _checked_sizes(affine)
-    axes = affine[:3, :3] / sizes
+    axes = affine[:3, :3] / _checked_edges(affine)
     skew = np.abs(axes.T @ axes - np.eye(3)).max()
     angle = math.degrees(math.acos(min(1.0, np.abs(axes).max(0).min())))
     remarks: list[str] = []
@@ -58,25 +55,15 @@ def to_patient(
     return turned.T, tuple(float(v) for v in spacing[::-1]), remarks
 
 
-def check_size(shape: tuple[int, ...], what: str) -> None:
-    """Raises InputError for a volume that is too large, before memory is taken for it."""
-    if math.prod(shape) > MOST_VOXELS or max(shape) > LONGEST:
-        size = " x ".join(str(n) for n in shape)
-        raise InputError(
-            f"{what} would have {size} voxels; at most {MOST_VOXELS:,} and {LONGEST:,} along an "
-            "axis are read. Look whether the unit of its voxels (mm) and data.spacing are right."
-        )
-
-
-def _checked_sizes(affine: np.ndarray) -> np.ndarray:
+def _checked_edges(affine: np.ndarray) -> np.ndarray:
     """(3,) lengths of a voxel's edges."""
-    sizes = np.sqrt((affine[:3, :3] ** 2).sum(0))
-    finite = np.isfinite(affine).all() and sizes.all()
-    if not finite or abs(np.linalg.det(affine[:3, :3] / sizes)) < 0.1:
+    edges = np.sqrt((affine[:3, :3] ** 2).sum(0))
+    finite = np.isfinite(affine).all() and edges.all()
+    if not finite or abs(np.linalg.det(affine[:3, :3] / edges)) < 0.1:
         raise InputError(
             "its geometry is not finite, or its axes lie in one plane; mend its header."
         )
-    return sizes
+    return edges
 
 
 def _resampled_to_axes(values: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -84,10 +71,10 @@ def _resampled_to_axes(values: np.ndarray, affine: np.ndarray) -> tuple[np.ndarr
     from nibabel import affines, orientations, processing, spaces
 
     nearest = orientations.io_orientation(affine)[:, 0].astype(int)
-    sizes = np.empty(3)
-    sizes[nearest] = affines.voxel_sizes(affine)
-    target: Any = spaces.vox2out_vox((values.shape, affine), sizes)
-    check_size(tuple(int(n) for n in target[0]), "A volume that lies askew, resampled,")
+    edges = np.empty(3)
+    edges[nearest] = affines.voxel_sizes(affine)
+    target: Any = spaces.vox2out_vox((values.shape, affine), edges)
+    sizes.check("resampled to the axes of the patient, it", target[0])
     image = nibabel.Nifti1Image(np.asarray(values, np.float32), affine)
     made = processing.resample_from_to(image, target, order=1, cval=float(values.min()))
     return np.asarray(made.dataobj, np.float32), np.asarray(made.affine)

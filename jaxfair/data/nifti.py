@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import numpy as np
 
+from jaxfair.data import sizes
 from jaxfair.data.containers import GZIP
 from jaxfair.data.decode import guarded
-from jaxfair.data.geometry import check_size
 from jaxfair.errors import InputError
 
 __all__ = ["read_nifti"]
@@ -55,7 +55,7 @@ def _check(image: Any) -> None:
     shape, header = image.shape, image.header
     if len(shape) < 3 or any(n != 1 for n in shape[3:]) or 0 in shape:
         raise InputError(f"it holds an array of the shape {shape}; a volume is (i, j, k).")
-    check_size(shape, "it")
+    sizes.check("it", shape)
     if image.get_data_dtype().kind not in "uif":
         raise InputError(f"its values are {image.get_data_dtype()}, and numbers are wanted.")
     if header["qform_code"] == 0 and header["sform_code"] == 0:

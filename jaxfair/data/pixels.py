@@ -1,12 +1,14 @@
 """One file, whatever its format, to the bytes that a prepared set keeps of it."""
 
 import functools
+import math
 import os
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxfair.data import containers, decode, greys
+from jaxfair.data import containers, decode, greys, sizes
 from jaxfair.data.raster import read_raster
 from jaxfair.data.stored import Stored
 from jaxfair.errors import InputError
@@ -115,7 +117,10 @@ def open_stack(path: str) -> np.ndarray:
         if containers.kind_of(path) != "npz":
             return np.load(path, mmap_mode="r", allow_pickle=False)
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as found:
+            sizes.check_archive(path, sum(_declared(path, found)))
             arrays = {name: found[name] for name in found.files}
+    except InputError:
+        raise
     except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds
         why = decode.short(error)
         raise InputError(f"{path} is no npy or npz file that can be read ({why}).") from error
@@ -128,6 +133,22 @@ def open_stack(path: str) -> np.ndarray:
     return arrays[wide[0]]
 
 
+def _declared(path: str, archive: np.lib.npyio.NpzFile) -> Iterator[int]:
+    """Bytes that each array of an .npz has by its own header, and by the archive's."""
+    assert archive.zip is not None  # it is open
+    for info in archive.zip.infolist():
+        yield info.file_size
+        with archive.zip.open(info) as member:
+            version = np.lib.format.read_magic(member)
+            read = (
+                np.lib.format.read_array_header_1_0
+                if version == (1, 0)
+                else (np.lib.format.read_array_header_2_0)
+            )
+            shape, _, dtype = read(member)
+        sizes.check_archive(path, math.prod(shape) * dtype.itemsize)
+
+
 def _raster(path: str | os.PathLike[str]) -> tuple[np.ndarray, dict[str, Any]]:
     pixels, mode, kind, remarks = read_raster(path)
     return pixels, _header(pixels, mode, kind, remarks)
@@ -135,7 +156,9 @@ def _raster(path: str | os.PathLike[str]) -> tuple[np.ndarray, dict[str, Any]]:
 
 def _array(path: str | os.PathLike[str], index: int) -> tuple[np.ndarray, dict[str, Any]]:
     stack = open_stack(str(path))
-    pixels = np.asarray(stack if index < 0 else stack[index])
+    chosen = stack if index < 0 else stack[index]
+    sizes.check(path, chosen.shape)
+    pixels = np.asarray(chosen)
     if pixels.ndim == 3 and pixels.shape[-1] == 1:
         pixels = pixels[..., 0]
     if pixels.ndim != 2 and not (pixels.ndim == 3 and pixels.shape[-1] == 3):
@@ -195,6 +218,7 @@ def _padded(planes: np.ndarray) -> np.ndarray:
     """Puts (..., h, w) into the middle of a black square."""
     h, w = planes.shape[-2:]
     side = max(h, w)
+    sizes.check("the image with its bars", (*planes.shape[:-2], side, side))
     top, left = (side - h) // 2, (side - w) // 2
     around = [(0, 0)] * (planes.ndim - 2) + [(top, side - h - top), (left, side - w - left)]
     return np.pad(planes, around)

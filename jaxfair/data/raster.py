@@ -7,6 +7,7 @@ import numpy as np
 import png
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from jaxfair.data import sizes
 from jaxfair.data.decode import short
 from jaxfair.errors import InputError
 
@@ -28,8 +29,11 @@ def read_raster(path: str | os.PathLike[str]) -> tuple[np.ndarray, str, str, lis
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             with Image.open(path, formats=("PNG", "JPEG")) as file:
+                sizes.check(path, (file.height, file.width, len(file.getbands())))
                 kind, mode = str(file.format), file.mode
                 pixels, transparent = _wide(path) if _is_wide(file) else _pixels(file)
+    except InputError:
+        raise
     except UnidentifiedImageError as error:
         raise InputError(f"{path} is no PNG or JPEG file; replace it.") from error
     except Exception as error:  # decoders raise what they like

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pydicom
 
-from jaxfair.data import containers, decode, greys
+from jaxfair.data import containers, decode, greys, sizes
+from jaxfair.data.decoders import declared_shape
 from jaxfair.errors import InputError
 
 __all__ = ["read_series"]
@@ -37,6 +38,7 @@ def read_series(folder: pathlib.Path) -> tuple[np.ndarray, np.ndarray, dict[str,
         missing, there twice, unevenly spaced or do not say where they lie; no slice at all.
     """
     slices, remarks = _slices(folder)
+    sizes.check(folder, (len(slices), *declared_shape(slices[0][1])))
     orientation, pixel = _common(slices, folder)
     places = _of_all(slices, "ImagePositionPatient", 3, folder)
     normal = np.cross(*orientation)
@@ -56,6 +58,7 @@ def read_series(folder: pathlib.Path) -> tuple[np.ndarray, np.ndarray, dict[str,
 
 def _slices(folder: pathlib.Path) -> tuple[Slices, list[str]]:
     files = sorted(path for path in folder.iterdir() if path.is_file())
+    sizes.check_bytes(folder, sum(path.stat().st_size for path in files), "files")
     remarks, strange, slices = set(), [], []
     for path in files:
         if path.name.startswith(".") or path.name.lower() in COMPANIONS:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxfair.data import containers, decode
-from jaxfair.data.geometry import check_size, to_patient
+from jaxfair.data import containers, decode, sizes
+from jaxfair.data.geometry import to_patient
 from jaxfair.data.nifti import read_nifti
 from jaxfair.data.pixels import Job, open_stack, refusal
 from jaxfair.data.series import read_series
@@ -85,6 +85,7 @@ def resampled(values: np.ndarray, old: Sequence[float], new: Sequence[float]) ->
     for axis, (mine, wanted) in enumerate(zip(old, new)):
         count = values.shape[axis]
         size = _cells(count, mine, wanted)
+        sizes.check("the resampled volume", (*values.shape[:axis], size, *values.shape[axis + 1 :]))
         weights = decode.area_weights(count, size) if size <= count else _linear(count, size)
         values = np.moveaxis(np.tensordot(weights, values, (1, axis)), 0, axis)
     return values.astype(np.float32)
@@ -112,7 +113,7 @@ def _resampling(
             f"{path} does not say the size of its voxels, so it cannot be resampled; save an "
             "array 'spacing' (d, h, w in mm) in an npz, or leave data.spacing out."
         )
-    check_size(tuple(map(_cells, shape, old, new)), f"{path}, resampled to data.spacing,")
+    sizes.check(f"{path}, resampled to data.spacing,", map(_cells, shape, old, new))
     if any(n > 1 and n * mine < 0.5 * wanted for n, mine, wanted in zip(shape, old, new)):
         raise InputError(
             f"{path} has {shape} voxels of {tuple(f'{v:g}' for v in old)} mm, less than one voxel "
@@ -151,7 +152,9 @@ def _read(path: pathlib.Path, place: int) -> tuple[np.ndarray, Spacing, dict[str
 
 def _array(path: pathlib.Path, place: int, kind: str) -> tuple[np.ndarray, Spacing, dict[str, Any]]:
     stack = open_stack(str(path))
-    values = np.asarray(stack if place < 0 else stack[place])
+    chosen = stack if place < 0 else stack[place]
+    sizes.check(path, chosen.shape)
+    values = np.asarray(chosen)
     if values.dtype.kind not in "uif":
         raise InputError(f"{path} holds values of the type {values.dtype}; numbers are wanted.")
     if values.ndim == 4 and values.shape[-1] == 1:

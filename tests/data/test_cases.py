@@ -90,7 +90,7 @@ def test_a_series_lies_as_the_oriented_volume_whichever_way_it_was_taken(name, t
     [
         ("series_mixo.zip", "slices of several orientations"),
         ("none.nii.gz", "does not say how it lies"),
-        ("bigzoom.nii.gz", "would have 12 x 16 x 20000000 voxels"),
+        ("bigzoom.nii.gz", "declares 12 x 16 x 20000000 values"),
     ],
 )
 def test_volumes_without_one_plausible_geometry_are_refused(path, reason, tmp_path):

@@ -219,22 +219,22 @@ def stored(path, **fields):
 
 
 def test_volumes_that_would_be_huge_or_nothing_are_refused_before_memory_is_taken(tmp_path):
-    write_nifti(tmp_path / "big.nii", DATA, np.diag([-1e6, -1, 1, 1]))
+    write_nifti(tmp_path / "big.nii", DATA, np.diag([-1e9, -1, 1, 1]))
     write_nifti(tmp_path / "small.nii", DATA, np.diag([-0.001, -0.001, 0.001, 1]))
     write_nifti(
         tmp_path / "askew.nii",
         DATA,
-        np.diag([-1e5, -1, 1, 1]) + np.outer([0, 3e4, 0, 0], [1, 0, 0, 0]),
+        np.diag([-1e8, -1, 1, 1]) + np.outer([0, 3e7, 0, 0], [1, 0, 0, 0]),
     )
     header = nibabel.Nifti1Header()
     header.set_data_shape((4000, 4000, 4000))
     header.set_sform(np.eye(4), 1)
     (tmp_path / "claim.nii").write_bytes(header.binaryblock + bytes(100))
     for name, reason in {
-        "big.nii": "resampled to data.spacing, would have 4 x 5 x 6000000 voxels",
+        "big.nii": "resampled to data.spacing, declares 4 x 5 x 6000000000 values",
         "small.nii": "less than one voxel of data.spacing",
-        "askew.nii": "resampled, would have",
-        "claim.nii": "would have 4000 x 4000 x 4000 voxels",
+        "askew.nii": "resampled to the axes of the patient, it declares",
+        "claim.nii": "declares 4000 x 4000 x 4000 values",
     }.items():
         image, header = stored(tmp_path / name, spacing=(1.0, 1.0, 1.0))
         assert image is None and reason in header["reason"], name
