@@ -94,6 +94,14 @@ def table_of(values, bits=16, first=0):
     return pydicom.Sequence([item])
 
 
+def no_table():
+    """The sequence of a table that is there by name only."""
+    item = pydicom.Dataset()
+    item.add_new("LUTDescriptor", "US", None)
+    item.add_new("LUTData", "OW", b"")
+    return pydicom.Sequence([item])
+
+
 def palette(entries, bits):
     kind = "<u2" if bits == 16 else np.uint8
     names = [f"{c}PaletteColorLookupTable" for c in ("Red", "Green", "Blue")]
@@ -162,6 +170,15 @@ DICOMS = {
     "VOI LUT empty, with a window": (
         RAMP,
         {"VOILUTSequence": [pydicom.Dataset()], "WindowCenter": 2048, "WindowWidth": 4096},
+    ),
+    "VOI LUT and modality LUT without a table, with a window": (
+        RAMP,
+        {
+            "VOILUTSequence": no_table(),
+            "ModalityLUTSequence": no_table(),
+            "WindowCenter": 2048,
+            "WindowWidth": 4096,
+        },
     ),
     "modality LUT": (4095 - RAMP, {"ModalityLUTSequence": table_of(IDENTITY[::-1])}),
     "modality LUT of 12 bits": (RAMP, {"ModalityLUTSequence": table_of(IDENTITY, 12)}),

@@ -71,7 +71,7 @@ def test_a_real_scan_is_as_bright_in_lossy_as_in_lossless_compression():
     """Lossy compression rings below 0, which is no reason to put black at -256."""
     lossless, lossy = (decode.decode(ZOO / name)[0] for name in ("JPEG-LL.dcm", "JPEG2000.dcm"))
     assert abs(lossless.mean() - lossy.mean()) < 0.002
-    assert np.abs(lossless - lossy).mean() < 0.01
+    assert np.abs(lossless - lossy).mean() < 0.02
 
 
 @needs_zoo
