@@ -116,8 +116,8 @@ def stored_range(stored: np.ndarray, bits: int) -> tuple[int, int]:
       stored: integers of any shape, at least one.
       bits: as many as the values may have, a sign included; of 8 or fewer all are the range.
 
-    >>> stored_range(np.array([0, 4095, 100]), 16), stored_range(np.array([-500, 2047]), 16)
-    ((0, 4095), (-2048, 2047))
+    >>> stored_range(np.array([0, 4095, 100]), 16), stored_range(np.array([-3000, 100]), 16)
+    ((0, 4095), (-4096, 4095))
     """
     if stored.dtype.kind != "i":
         return 0, 2 ** _bits_used(stored, bits, signed=False) - 1

@@ -76,6 +76,7 @@ RASTERS = {
     "npy int16": lambda: numpy_bytes(RAMP.astype(np.int16)),
     "npy int16, black below 0": lambda: numpy_bytes((RAMP.astype(int) - 2048).astype(np.int16)),
     "npy int8, black below 0": lambda: numpy_bytes((EIGHT.astype(int) - 128).astype(np.int8)),
+    "npy int16 of 8 bits, black below 0": lambda: numpy_bytes(EIGHT.astype(np.int16) - 128),
     "npy int64": lambda: numpy_bytes(RAMP.astype(np.int64)),
     "npy big-endian": lambda: numpy_bytes(RAMP.astype(">u2")),
     "npy float": lambda: numpy_bytes(RAMP / 4095),
