@@ -39,6 +39,9 @@ OUTLIERS = 0.005
 """Share of values that may lie outside a range: hot pixels, burned-in letters; as nnU-Net's
 percentiles 0.5 and 99.5 (Isensee et al. 2021)."""
 
+NOISE = 1 / 16
+"""Share of the range by which values below 0 are noise, as lossy compression makes it."""
+
 
 def grey(stored: np.ndarray, dataset: pydicom.Dataset) -> tuple[np.ndarray, np.ndarray | None]:
     """Turns stored values (of `decode.raw_pixels`) into grey levels.
@@ -106,22 +109,23 @@ def windowed(
 def stored_range(stored: np.ndarray, bits: int) -> tuple[int, int]:
     """Smallest range of whole bits, 8 at least, that holds all but `OUTLIERS` of integers.
 
+    Black is 0, unless more than `OUTLIERS` of the values lie further below it than `NOISE`; then
+    the range reaches as far below 0 as above.
+
     Args:
       stored: integers of any shape, at least one.
       bits: as many as the values may have, a sign included; of 8 or fewer all are the range.
 
-    >>> stored_range(np.array([0, 4095, 100]), 16), stored_range(np.array([-5, 2047]), 16)
-    ((0, 4095), (-2048, 2047))
+    >>> stored_range(np.array([0, 4095, 100]), 16), stored_range(np.array([-3000, 100]), 16)
+    ((0, 4095), (-4096, 4095))
     """
-    spare = int(OUTLIERS * stored.size)
-    signed = stored.dtype.kind == "i" and bool(np.count_nonzero(stored < 0) > spare)
-    least, used = min(8, bits) - signed, bits - signed
-    if used > least:
-        ends = [int(stored.max()), -int(stored.min()) - 1 if signed else 0]
-        used = min(used, max(*(end.bit_length() for end in ends), least))
-    while used > least and _beyond(stored, used - 1, signed) <= spare:
-        used -= 1
-    return (-(2**used) if signed else 0), 2**used - 1
+    if stored.dtype.kind != "i":
+        return 0, 2 ** _bits_used(stored, bits, signed=False) - 1
+    used, spare = _bits_used(stored, bits - 1, signed=False), int(OUTLIERS * stored.size)
+    if np.count_nonzero(stored < -NOISE * 2**used) <= spare:
+        return 0, 2**used - 1
+    used = _bits_used(stored, bits - 1, signed=True)
+    return -(2**used), 2**used - 1
 
 
 def float_range(values: np.ndarray) -> tuple[float, float]:
@@ -196,6 +200,18 @@ def check_shown(
         raise InputError(f"{path} holds pixels that are not finite; replace the file.")
 
 
+def _bits_used(stored: np.ndarray, most: int, *, signed: bool) -> int:
+    """The fewest bits of magnitude, 8 at least with the sign, that all but outliers have."""
+    least, spare = min(8 - signed, most), int(OUTLIERS * stored.size)
+    if most <= least:
+        return most
+    ends = [int(stored.max()), -int(stored.min()) - 1 if signed else 0]
+    used = min(most, max(*(max(end, 0).bit_length() for end in ends), least))
+    while used > least and _beyond(stored, used - 1, signed) <= spare:
+        used -= 1
+    return used
+
+
 def _beyond(stored: np.ndarray, bits: int, signed: bool) -> int:
     count = np.count_nonzero(stored >= 2**bits)
     return int(count + (np.count_nonzero(stored < -(2**bits)) if signed else 0))
@@ -252,7 +268,7 @@ def _table(dataset: pydicom.Dataset, name: str) -> tuple[np.ndarray, int] | None
         order = "<" if dataset.original_encoding[1] in (True, None) else ">"
         wide = len(data) > (int(descriptor[0]) or 2**16)
         data = np.frombuffer(data, f"{order}u2" if wide else np.uint8)
-    entries = np.atleast_1d(np.asarray(data)).astype(np.int64)
+    entries = np.atleast_1d(np.asarray(data)).astype(np.int64).astype(np.uint16)
     return entries[: int(descriptor[0]) or 2**16], int(descriptor[1])
 
 

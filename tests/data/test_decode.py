@@ -67,6 +67,14 @@ def test_the_same_pixels_in_seven_transfer_syntaxes_become_the_same_picture():
 
 
 @needs_zoo
+def test_a_real_scan_is_as_bright_in_lossy_as_in_lossless_compression():
+    """Lossy compression rings below 0, which is no reason to put black at -256."""
+    lossless, lossy = (decode.decode(ZOO / name)[0] for name in ("JPEG-LL.dcm", "JPEG2000.dcm"))
+    assert abs(lossless.mean() - lossy.mean()) < 0.002
+    assert np.abs(lossless - lossy).mean() < 0.02
+
+
+@needs_zoo
 def test_a_real_monochrome1_film_is_inverted():
     dataset = decode.read_dicom(ZOO / "RG3_J2KR.dcm")
     raw = decode.raw_pixels(dataset).astype(float)

@@ -107,6 +107,22 @@ def test_arrays_that_are_no_image_are_refused(tmp_path, array, sentence):
         pixels.read_picture(tmp_path / "a.npy")
 
 
+@pytest.mark.parametrize("flipped", [0x14, 0x80])
+def test_an_archive_with_a_flipped_byte_is_read_or_set_aside(tmp_path, flipped):
+    np.savez_compressed(tmp_path / "a.npz", np.arange(64, dtype=np.uint8).reshape(8, 8))
+    content, refused = (tmp_path / "a.npz").read_bytes(), 0
+    for place in range(0, len(content), 2):
+        broken = bytearray(content)
+        broken[place] ^= flipped
+        (tmp_path / f"{place}.npz").write_bytes(broken)
+        image, header = pixels.read_square(
+            pixels.Job(str(tmp_path / f"{place}.npz"), Stored(image_size=8))
+        )
+        assert image is not None or f"{place}.npz " in header["reason"]
+        refused += image is None
+    assert refused > 50
+
+
 def test_several_arrays_in_one_file_are_not_guessed_among(tmp_path):
     np.savez(tmp_path / "a.npz", one=np.zeros((4, 4)), two=np.zeros((4, 4)))
     with pytest.raises(InputError, match=r"holds the arrays one, two; exactly one may have images"):
