@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image
 
 from jaxfair.data import sizes, workers
-from jaxfair.data.pixels import Job
+from jaxfair.data.pixels import Job, refusal
 from jaxfair.data.stored import Stored
+from jaxfair.errors import InputError
 
 __all__ = ["read_files"]
 
@@ -59,9 +60,12 @@ def read_files(
 
 def _read(read_pixels: Callable[[Job], Read], job: Job) -> Read:
     Image.MAX_IMAGE_PIXELS = None  # `sizes` stands for it; this process is nobody else's
-    with sizes.at_most(job.how.megabytes):
-        return read_pixels(job)
+    try:
+        with sizes.at_most(job.how.megabytes):
+            return read_pixels(job)
+    except InputError as error:
+        return None, refusal(job, error)
 
 
 def _lost(job: Job, reason: str) -> Read:
-    return None, {"reason": f"{os.path.basename(job.path)} cannot be read: {reason}."}
+    return None, {"reason": f"{os.path.basename(job.path)} cannot be read: {reason.rstrip('.')}."}

@@ -7,6 +7,7 @@ a header declares, before it decodes; `at_most` sets the limit for all that is r
 
 import contextlib
 import contextvars
+import gzip
 import math
 import os
 import zlib
@@ -23,6 +24,7 @@ __all__ = [
     "check_bytes",
     "check_deflated",
     "check_file",
+    "check_gzip",
     "limit",
 ]
 
@@ -97,6 +99,18 @@ def check_archive(path: str | os.PathLike[str], count: int) -> None:
 def check_file(path: str | os.PathLike[str]) -> None:
     """Raises InputError where a file that is read whole is above the limit as it lies there."""
     check_bytes(path, os.stat(path).st_size, "as many bytes as it has")
+
+
+def check_gzip(path: str | os.PathLike[str]) -> None:
+    """Raises InputError where a .gz file unpacks to more than the limit; nothing is kept of it.
+
+    What is no gzip file passes, as the reader will refuse it better.
+    """
+    count = 0
+    with contextlib.suppress(OSError, EOFError, zlib.error), gzip.open(path) as file:
+        while piece := file.read(2**20):
+            count += len(piece)
+            check_bytes(path, count, "more packed bytes than are wanted")
 
 
 def check_deflated(path: str | os.PathLike[str], packed: bytes) -> None:

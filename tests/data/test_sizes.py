@@ -16,6 +16,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit
 
 from jaxfair.data import decoders, pixels, reading, sizes, volume
+from jaxfair.data.sources.base import read_csv
 from jaxfair.data.stored import Stored
 from jaxfair.errors import InputError
 
@@ -171,6 +172,20 @@ def test_what_is_within_the_limit_is_read(how, tmp_path):
     read = volume.read_volume if how.volume else pixels.read_square
     [(image, header)] = reading.read_files(read, [pixels.Job(str(tmp_path / "a.npy"), how)], how)
     assert image is not None, header
+
+
+def test_a_packed_table_that_unpacks_to_gigabytes_is_refused(tmp_path):
+    path = tmp_path / "table.csv.gz"
+    with gzip.open(path, "wt") as file:
+        file.write("image,patient\n" + "a.png,p1\n" * 600_000)
+    assert path.stat().st_size < 2**16
+    with sizes.at_most(4), pytest.raises(InputError, match=r"max_megabytes is 4; raise it"):
+        read_csv(path, ["image"])
+    with sizes.at_most(6):
+        assert len(read_csv(path, ["image"])) == 600_000
+    path.write_bytes(b"no gzip at all")
+    with pytest.raises(InputError, match="no CSV file"):
+        read_csv(path, ["image"])
 
 
 def test_a_higher_limit_lets_a_large_file_in(tmp_path):

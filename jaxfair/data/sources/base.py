@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 import pandas as pd
 
+from jaxfair.data import sizes
 from jaxfair.errors import InputError
 
 __all__ = [
@@ -151,6 +152,8 @@ def read_csv(
       InputError: it is no CSV file, lacks a column or has no rows.
     """
     wanted = {*columns, *optional}
+    if path.suffix == ".gz":
+        sizes.check_gzip(path)
     try:
         names = list(pd.read_csv(path, dtype=str, nrows=0).columns)
         table = pd.read_csv(
