@@ -108,9 +108,6 @@ def raw_pixels(dataset: pydicom.Dataset, path: str | os.PathLike[str] = "file") 
     names = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
     if not any(name in dataset for name in names):
         raise InputError(f"{path} holds no pixels; replace the file.")
-    colour = str(dataset.get("PhotometricInterpretation", ""))[:3] in ("RGB", "YBR")
-    if colour and dataset.get("SamplesPerPixel") == 1:
-        raise InputError(f"{path} says it is colour and has one sample a pixel; replace the file.")
     return guarded(lambda: decompressed(dataset), path, "cannot be decoded")
 
 

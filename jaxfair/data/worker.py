@@ -67,7 +67,9 @@ def _answer(work: Callable[[Any], Any], item: Any) -> bytes:
     try:
         return pickle.dumps((True, work(item)), protocol=5)
     except BaseException as error:
-        return _failure(error)
+        answer = _failure(error)
+        traceback.clear_frames(error.__traceback__)  # what they hold would weigh on the next item
+        return answer
 
 
 def _failure(error: BaseException) -> bytes:

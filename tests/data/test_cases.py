@@ -23,7 +23,7 @@ READ = [
     "window_0_0.dcm",
 ]
 REFUSED = {
-    "gdcm_abort_photometric.dcm": "says it is colour and has one sample a pixel",
+    "gdcm_abort_photometric.dcm": "cannot be decoded",
     "m132_j.npz": "no npy or npz file that can be read",
     "m168_j.npz": "no npy or npz file that can be read",
     "slope_nan.dcm": "its RescaleSlope is nan",

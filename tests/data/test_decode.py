@@ -163,15 +163,6 @@ def test_one_wild_floating_point_pixel_does_not_darken_the_others(tmp_path, writ
     assert other[9, 9] == 1 and np.abs(other - plain).max() == np.abs(other - plain)[9, 9]
 
 
-def test_a_colour_header_over_one_sample_a_pixel_is_refused_before_it_is_decoded(
-    tmp_path, write_dicom
-):
-    pixels = np.arange(64, dtype=np.uint8).reshape(8, 8)
-    path = write_dicom(tmp_path / "a.dcm", pixels, PhotometricInterpretation="YBR_FULL")
-    with pytest.raises(InputError, match=r"a\.dcm says it is colour and has one sample a pixel"):
-        decode.decode(path)
-
-
 def test_monochrome1_is_the_mirror_image_of_monochrome2(tmp_path, write_dicom):
     pixels = np.arange(64, dtype=np.uint8).reshape(8, 8)
     plain, _ = decode.decode(write_dicom(tmp_path / "a.dcm", pixels))
