@@ -194,7 +194,8 @@ def _with_channels(stored: np.ndarray, channels: int, path: str | os.PathLike[st
         raise InputError(f"{path} holds values of the type {stored.dtype}; numbers are wanted.")
     else:
         low, high = greys.stored_range(stored, 8 * stored.itemsize)
-        picture = (np.clip(stored, low, high).astype(np.float32) - low) / np.float32(high - low)
+        inside = stored if stored.itemsize == 1 else np.clip(stored, low, high)
+        picture = (inside.astype(np.float32) - low) / np.float32(high - low)
     if picture.ndim == 3 and channels == 1:
         return picture @ greys.LUMA
     return np.repeat(picture[..., None], 3, -1) if channels == 3 == picture.ndim + 1 else picture
