@@ -73,7 +73,7 @@ def grey(stored: np.ndarray, dataset: pydicom.Dataset) -> tuple[np.ndarray, np.n
 def luma(stored: np.ndarray, bits: int) -> np.ndarray:
     """Integers (..., 3) of `bits` bits to float32 grey in [0, 1] (ITU-R BT.601)."""
     _, high = stored_range(stored, bits)
-    inside = stored if stored.itemsize == 1 else np.minimum(stored, high)
+    inside = stored if high == np.iinfo(stored.dtype).max else np.minimum(stored, high)
     return inside @ LUMA / np.float32(high)
 
 
