@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
-from jaxfair.data import pixels, store, words, workers
+from jaxfair.data import greys, pixels, reading, sizes, store, words
 from jaxfair.data.card import card_of
 from jaxfair.data.checks import field_names
 from jaxfair.data.config import DataConfig
@@ -56,7 +56,8 @@ def prepare_folder(
       InputError: what the source's `read_table` refuses, or no image could be decoded.
     """
     root, out = pathlib.Path(root), pathlib.Path(out)
-    table = SOURCES[config.source].read_table(root, config.options)
+    with sizes.at_most(config.stored.megabytes):
+        table = SOURCES[config.source].read_table(root, config.options)
     with store.whole_folder(out) as draft:
         if draft is not None:
             _fill(draft, root, table, config, arrange, progress)
@@ -131,9 +132,10 @@ class _Gathered:
         self._cut = NOT_SQUARE[how.resize]
         index = rows["index"] if "index" in rows else np.full(len(rows), -1)
         jobs = [pixels.Job(path, how, int(i)) for path, i in zip(rows["path"], index)]
-        results = workers.parallel(
+        results = reading.read_files(
             SOURCES[config.source].read_pixels,
             jobs,
+            how,
             label="decode PHANTOM" if data == PHANTOM else "decode",
             progress=progress,
             processes=self._table.processes,
@@ -215,6 +217,7 @@ def _about(root: pathlib.Path, table: SourceTable, config: DataConfig) -> dict[s
     drawn, spec = _json_of(root / PHANTOM_MARKER), config.facts
     about = {
         "format": FORMAT,
+        "decoder": greys.RULE,
         "title": f"{'PHANTOM in the layout of ' if drawn else ''}{spec['title']}",
         "licence": "drawn by a program, no patient" if drawn else spec["licence"],
         "data": PHANTOM if drawn else REAL,
@@ -257,9 +260,10 @@ def refuse_other(
             "folder (data.prepared, or --out of prepare)."
         )
     options = field_names(SOURCES[config.source].OPTIONS)
-    has = {name: about.get(name) for name in ("format", "source", *field_names(Stored), *options)}
+    names = ("format", "decoder", "source", *field_names(Stored), *options)
+    has = {name: about.get(name) for name in names}
     asked = json.loads(json.dumps(config.identity))
-    wanted = dict.fromkeys(has) | asked | {"format": FORMAT}
+    wanted = dict.fromkeys(has) | asked | {"format": FORMAT, "decoder": greys.RULE}
     for name, value in wanted.items():
         if has.get(name) != value:
             _refuse(folder, f"with {name} {has.get(name)!r}, and {value!r} is asked for")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import pandas as pd
 
 from jaxfair import tables
+from jaxfair.data import sizes
 from jaxfair.errors import InputError
 
 __all__ = [
@@ -152,6 +153,8 @@ def read_csv(
     Raises:
       InputError: it is no table, lacks a column or has no rows.
     """
+    if path.suffix == ".gz":
+        sizes.check_gzip(path)
     table = tables.read_table(path, required=columns, optional=optional)
     if table.empty:
         again = f"; get it again from {where}." if where else "."
