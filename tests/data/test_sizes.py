@@ -165,6 +165,14 @@ def test_a_series_is_weighed_as_a_whole(tmp_path, write_dicom):
     refused(folder, SOLID, volume.read_volume)
 
 
+def test_the_bytes_of_a_series_are_weighed_before_they_are_read(tmp_path, write_dicom):
+    folder = tmp_path / "series"
+    folder.mkdir()
+    for i in range(5):
+        write_dicom(folder / f"{i}.dcm", RAMP, PixelData=bytes(2**20))
+    refused(folder, SOLID, volume.read_volume)
+
+
 @pytest.mark.parametrize("how", [FLAT, SOLID])
 def test_what_is_within_the_limit_is_read(how, tmp_path):
     shape = (16, 16, 16) if how.volume else (64, 64)
