@@ -21,6 +21,7 @@ from jaxfair.errors import InputError
 from jaxfair.methods.base import Method, PyTree
 from jaxfair.methods.catalog import METHODS
 from jaxfair.phantom.write import ready
+from jaxfair.privacy.seals import digests
 from jaxfair.run.folder import RunFolder
 
 __all__ = [
@@ -58,14 +59,26 @@ def population_of(settings: Settings, dataset: Dataset) -> Population:
 def trained_assembly(settings: Settings, folder: RunFolder) -> tuple[Assembly, TrainState]:
     """Returns the network of a run's last stage and the state that its last checkpoint holds.
 
-    Raises InputError where the run holds no checkpoint.
+    Raises InputError where the run holds no checkpoint, or one that its claim is not about.
     """
     assembly = _assembly(settings, make_mesh(1), join)
     ledger = assembly.plan.open_ledger(folder.ledger, writes=False)
     _, stage, state = restore(stages_of(assembly), folder, ledger)
     if not int(state.step):
         raise InputError(f"{folder.path} holds no checkpoint; train it first.")
+    _check_claimed(folder)
     return stage, state
+
+
+def _check_claimed(folder: RunFolder) -> None:
+    """Refuses parameters that lie in the folder of a claim about others."""
+    claim = json.loads(folder.privacy.read_text()) if folder.trained() else {}
+    named = claim.get("parameters_digest")  # which a run of an older version has not
+    if named and named != digests(folder.path)["parameters_digest"]:
+        raise InputError(
+            f"The last checkpoint in {folder.path} is not the one that its privacy.json is about: "
+            "put the right one back, or train the run again."
+        )
 
 
 def first_variables(settings: Settings) -> tuple[Method, PyTree, PyTree]:
