@@ -27,7 +27,7 @@ ORDER: dict[str, tuple[str, ...]] = {
 """Words of a claim from the better to the worse. An image belongs to one lesion and a lesion to
 one patient, so who protects patients protects more; drawn images need no protection at all."""
 
-_NEEDED = (*ORDER, "delta", "relation", "tuning", "ledger_head")
+_NEEDED = (*ORDER, "delta", "relation", "tuning", "ledger_head", "config_digest")
 
 
 class Link(NamedTuple):
@@ -167,11 +167,14 @@ def read_earlier(folder: str | pathlib.Path) -> Earlier:
             "its guarantee is the weaker one cannot be said; start from another run."
         )
     entries, heads = read_entries(path / "ledger.jsonl")
-    if claim["ledger_head"] != heads[-1]:
-        raise LedgerError(
-            f"train.start_from is {path}, whose ledger is not the one of its privacy.json: what "
-            "it spent is not known; put the ledger back, or start from another run."
-        )
+    there = {"ledger_head": heads[-1], "config_digest": json_digest(config)}
+    for name, digest in there.items():
+        if claim[name] != digest:
+            raise LedgerError(
+                f"train.start_from is {path}, whose {name.partition('_')[0]} is not the one of its "
+                "privacy.json, so what it saw and spent is not known: put it back, or start from "
+                "another run."
+            )
     before = _before(path, claim, config)
     people = path / "population.json"
     own = dict(claim) | ({"unit": _read(people)["unit"]} if people.is_file() else {})

@@ -110,6 +110,7 @@ def test_a_research_run_is_not_laundered_by_plain_stages_on_drawn_images(tmp_pat
         ({"selection": "sorted"}, "neither better nor worse"),
         ({"relation": "replace_one"}, "its neighbours are 'replace_one'"),
         ({"ledger_head": "0"}, "whose ledger is not the one"),
+        ({"config_digest": "0"}, "whose config is not the one"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_in_a_sentence(tmp_path, values, sentence):
