@@ -148,22 +148,25 @@ def units_of(own: Mapping[str, Any], earlier: Mapping[str, Any]) -> list[str]:
     return sorted(found, key=lambda unit: _rank("unit", unit))
 
 
-def read_earlier(folder: str | pathlib.Path) -> Earlier:
+def read_earlier(folder: str | pathlib.Path, *, named: str = "train.start_from") -> Earlier:
     """Returns what a run that begins with the parameters of `folder` takes over.
 
     A run of before its privacy.json told of earlier stages is followed from folder to folder.
+
+    Args:
+      named: how the folder was named, for the sentence.
 
     Raises InputError where it is no finished run, or where something that has to be compared
     is not there or is none of the known words.
     """
     path = pathlib.Path(folder)
     if not (path / "privacy.json").is_file():
-        raise InputError(f"train.start_from is {path}, which holds no finished run.")
+        raise InputError(f"{named} is {path}, which holds no finished run.")
     claim, config = (_read(path / name) for name in ("privacy.json", "config.json"))
     lacking = sorted(set(_NEEDED) - claim.keys())
     if lacking:
         raise InputError(
-            f"train.start_from is {path}, whose privacy.json lacks {', '.join(lacking)}: whether "
+            f"{named} is {path}, whose privacy.json lacks {', '.join(lacking)}: whether "
             "its guarantee is the weaker one cannot be said; start from another run."
         )
     entries, heads = read_entries(path / "ledger.jsonl")
@@ -171,14 +174,17 @@ def read_earlier(folder: str | pathlib.Path) -> Earlier:
     for name, digest in there.items():
         if claim[name] != digest:
             raise LedgerError(
-                f"train.start_from is {path}, whose {name.partition('_')[0]} is not the one of its "
+                f"{named} is {path}, whose {name.partition('_')[0]} is not the one of its "
                 "privacy.json, so what it saw and spent is not known: put it back, or start from "
                 "another run."
             )
-    before = _before(path, claim, config)
-    people = path / "population.json"
-    own = dict(claim) | ({"unit": _read(people)["unit"]} if people.is_file() else {})
-    return _composed(path, claim, own, before, entries)
+    try:
+        before = _before(claim, config)
+        people = path / "population.json"
+        own = dict(claim) | ({"unit": _read(people)["unit"]} if people.is_file() else {})
+        return _composed(path, claim, own, before, entries)
+    except InputError as error:
+        raise InputError(f"{named} is {path}, which cannot be compared: {error}") from error
 
 
 def check_protected(earlier: Earlier | None) -> None:
@@ -197,14 +203,11 @@ def _composed(
     before: Mapping[str, Any],
     entries: Sequence[Entry],
 ) -> Earlier:
-    try:
-        told = worst(own, before)
-        for name in ("unit", "grade", "selection", "data"):
-            _rank(name, told[name])
-        if claim["relation"] != "add_or_remove_one":
-            raise InputError(f"its neighbours are {claim['relation']!r}, not by adding or removing")
-    except InputError as error:
-        raise InputError(f"train.start_from is {path}: {error}; start from another run.") from error
+    told = worst(own, before)
+    for name in ("unit", "grade", "selection", "data"):
+        _rank(name, told[name])
+    if claim["relation"] != "add_or_remove_one":
+        raise InputError(f"its neighbours are {claim['relation']!r}, not by adding or removing.")
     private = own["grade"] != "none"
     links = [Link(**link) for link in before.get("chain", ())]
     runs = claim["tuning"].get("runs", 1) - (
@@ -224,21 +227,12 @@ def _composed(
     )
 
 
-def _before(
-    path: pathlib.Path, claim: Mapping[str, Any], config: Mapping[str, Any]
-) -> dict[str, Any]:
+def _before(claim: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     """What a run says of its own earlier stages, or what their folders say."""
     if "earlier" in claim:
         return dict(claim["earlier"])
-    named = config["train"].get("start_from")
-    if named is None:
-        return {}
-    try:
-        return read_earlier(named).told()
-    except InputError as error:
-        raise InputError(
-            f"train.start_from is {path}, and what it began with cannot be compared: {error}"
-        ) from error
+    began = config["train"].get("start_from")
+    return {} if began is None else read_earlier(began, named="its own train.start_from").told()
 
 
 def _worse(name: str, one: Any, other: Any) -> Any:
@@ -250,7 +244,7 @@ def _worse(name: str, one: Any, other: Any) -> Any:
 def _rank(name: str, word: Any) -> int:
     if word not in ORDER[name]:
         raise InputError(
-            f"{name} {word!r} is neither better nor worse than {' or '.join(ORDER[name])}"
+            f"{name} {word!r} is neither better nor worse than {' or '.join(ORDER[name])}."
         )
     return ORDER[name].index(word)
 
