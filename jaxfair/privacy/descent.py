@@ -15,7 +15,16 @@ from jaxfair.files import json_digest
 from jaxfair.privacy.ledger import Entry, LedgerError, read_entries
 from jaxfair.schema import COUPLED, INDEPENDENT, PHANTOM, REAL
 
-__all__ = ["Earlier", "Link", "check_protected", "is_told", "read_earlier", "units_of", "worst"]
+__all__ = [
+    "Earlier",
+    "Link",
+    "check_protected",
+    "is_told",
+    "read_earlier",
+    "uncovered",
+    "units_of",
+    "worst",
+]
 
 ORDER: dict[str, tuple[str, ...]] = {
     "unit": ("patient", "lesion", "image"),
@@ -27,7 +36,10 @@ ORDER: dict[str, tuple[str, ...]] = {
 """Words of a claim from the better to the worse. An image belongs to one lesion and a lesion to
 one patient, so who protects patients protects more; drawn images need no protection at all."""
 
-_NEEDED = (*ORDER, "delta", "relation", "tuning", "ledger_head", "config_digest")
+_NEEDED = (*ORDER, "delta", "not_covered", "relation", "tuning", "ledger_head", "config_digest")
+
+
+_TOLD = {"units", *set(ORDER) - {"unit"}, "delta", "not_covered", "chain"}
 
 
 class Link(NamedTuple):
@@ -55,6 +67,7 @@ class Earlier:
       units: who is protected in any of the private ones, from the better to the worse.
       grade, noise_source, selection, data: the worst of all.
       delta: the smallest of the private ones; None where none is.
+      not_covered: what the guarantee of any of the private ones leaves out, in its words.
       parameters: digest of its last checkpoint; "" where the run is too old to say.
     """
 
@@ -67,6 +80,7 @@ class Earlier:
     selection: str
     data: str
     delta: float | None
+    not_covered: tuple[str, ...] = ()
     parameters: str = ""
 
     @property
@@ -83,6 +97,7 @@ class Earlier:
             "selection": self.selection,
             "data": self.data,
             "delta": self.delta,
+            "not_covered": list(self.not_covered),
             "chain": [link._asdict() for link in self.chain],
         }
 
@@ -119,6 +134,11 @@ def worst(own: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
             for name in ORDER}  # fmt: skip
 
 
+def uncovered(own: Sequence[str], earlier: Mapping[str, Any]) -> list[str]:
+    """Returns what no stage's guarantee covers: the run's own sentences, then those of others."""
+    return list(dict.fromkeys([*own, *earlier.get("not_covered", ())]))
+
+
 def is_told(earlier: Mapping[str, Any]) -> bool:
     """Whether this is `Earlier.told()` of some run, or {}: all its names, and words that are known.
 
@@ -136,7 +156,9 @@ def is_told(earlier: Mapping[str, Any]) -> bool:
         return (
             bool(links)
             and all(type(n) is int and n >= 0 for n in counts)
-            and (earlier.keys() == {"units", *set(ORDER) - {"unit"}, "delta", "chain"})
+            and (
+                earlier.keys() == {"units", *set(ORDER) - {"unit"}, "delta", "not_covered", "chain"}
+            )
         )
     except (InputError, KeyError, TypeError):
         return False
@@ -223,6 +245,7 @@ def _composed(
         units=tuple(units),
         **{name: told[name] for name in ("grade", "noise_source", "selection", "data")},
         delta=min(deltas, default=None),
+        not_covered=tuple(claim["not_covered"] if private else before.get("not_covered", ())),
         parameters=claim.get("parameters_digest", ""),
     )
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxfair.errors import InputError
 from jaxfair.privacy import accounting, release, sampling, wiring
 from jaxfair.privacy.accounting import Event
-from jaxfair.privacy.descent import Earlier
+from jaxfair.privacy.descent import Earlier, uncovered
 from jaxfair.privacy.ledger import Entry, Ledger
 from jaxfair.privacy.queries import (
     GRADIENT_SUM,
@@ -256,7 +256,7 @@ class PrivacyPlan:
             "earlier": earlier,
             "ledger_head": ledger.head,
             "released": RELEASED,
-            "not_covered": NOT_COVERED,
+            "not_covered": uncovered(NOT_COVERED, earlier),
             "queries": [],
             "group_sampling": [],
             **dict.fromkeys(release.CLAIMS),

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from jaxfair.files import json_digest
 from jaxfair.privacy import accounting
 from jaxfair.privacy.config import PrivacyConfig
-from jaxfair.privacy.descent import is_told, units_of, worst
+from jaxfair.privacy.descent import is_told, uncovered, units_of, worst
 from jaxfair.privacy.ledger import Entry, LedgerError, read_entries
 from jaxfair.privacy.public import delta_from_public_size
 from jaxfair.privacy.queries import GRADIENT_SUM, Query, listed
@@ -159,7 +159,7 @@ def _config_faults(files: Files) -> list[str]:
         "sampler": "poisson",
         "accountant": accounting.ACCOUNTANT | {"version": files.env["versions"]["dp-accounting"]},
         "released": RELEASED,
-        "not_covered": NOT_COVERED,
+        "not_covered": uncovered(NOT_COVERED, earlier),
         "covered": covered(units_of(own, earlier)),
         "population": files.people.get("population", statement["population"]),
         "inherited": sum(link["lines"] for link in earlier.get("chain", ())) if private else 0,

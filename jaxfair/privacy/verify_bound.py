@@ -69,7 +69,8 @@ def earlier_of_older(
         names = ("grade", "noise_source", "selection", "data")
         link = {"statement": "", "lines": statement["inherited"], "tuning_runs": 1}
         told = {name: statement[name] for name in names} | {"units": [statement["unit"]]}
-        return told | {"delta": None, "chain": [link]}, [
+        told |= {"delta": None, "not_covered": [], "chain": [link]}
+        return told, [
             f"The earlier stages of this older run cannot be compared with its claim: {error}"
         ]
 

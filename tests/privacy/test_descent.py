@@ -196,6 +196,17 @@ def test_another_run_in_the_earlier_folder_is_found(tmp_path):
     assert any("is not the one that this run began with" in f for f in verify_run(second))
 
 
+def test_what_one_stage_leaves_out_is_left_out_by_the_next(tmp_path):
+    first = made(tmp_path / "a")
+    change(first, not_covered=[*read(first)["not_covered"], "whoever watches the clock"])
+    second = made(tmp_path / "b", first)
+    third = made(tmp_path / "c", second)
+    assert read(third)["not_covered"][-1] == "whoever watches the clock"
+    assert verify_run(third) == []
+    change(third, not_covered=read(third)["not_covered"][:-1])
+    assert any("not_covered" in fault for fault in verify_run(third))
+
+
 @pytest.mark.parametrize("older", [(), ("queries", "group_sampling", "joint_noise_multiplier")])
 def test_older_runs_verify_and_say_what_cannot_be_checked(tmp_path, older):
     folder = made(tmp_path / "a", checkpoint=True)

@@ -6,7 +6,7 @@ from tests.privacy.mutations.__main__ import outcome, verdict
 from tests.privacy.mutations.table import COUNT, EDGES, Edge
 
 
-def test_every_one_of_the_sixty_one_edges_has_a_test_and_a_fault():
+def test_every_one_of_the_seventy_edges_has_a_test_and_a_fault():
     assert sorted(EDGES) == list(range(1, COUNT + 1))
     assert all(edge.test.__name__.startswith(f"test_edge_{n:02d}_") for n, edge in EDGES.items())
     assert len({edge.test for edge in EDGES.values()}) == COUNT

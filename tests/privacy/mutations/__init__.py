@@ -1,1 +1,1 @@
-"""The sixty-one sharp edges with their faults; `python -m tests.privacy.mutations` runs them."""
+"""The seventy sharp edges with their faults; `python -m tests.privacy.mutations` runs them."""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from tests.privacy import (
     test_edges_accounting,
+    test_edges_claims,
     test_edges_draws,
     test_edges_noise,
     test_edges_plan,
@@ -20,6 +21,7 @@ from tests.privacy import (
     test_edges_wiring,
 )
 from tests.privacy.mutations import (
+    faults_claims,
     faults_draws,
     faults_plan,
     faults_price,
@@ -29,7 +31,7 @@ from tests.privacy.mutations import (
 
 __all__ = ["COUNT", "EDGES", "Edge"]
 
-COUNT = 61
+COUNT = 70
 _TESTS = (
     test_edges_sum,
     test_edges_draws,
@@ -38,13 +40,21 @@ _TESTS = (
     test_edges_release,
     test_edges_plan,
     test_edges_wiring,
+    test_edges_claims,
 )
-_FAULTS = (faults_sum, faults_draws, faults_price, faults_plan, faults_wiring)
+_FAULTS = (
+    faults_sum,
+    faults_draws,
+    faults_price,
+    faults_plan,
+    faults_wiring,
+    faults_claims,
+)
 
 
 class Edge(NamedTuple):
     """Attributes:
-    number: 1 to 61.
+    number: 1 to COUNT.
     title: the fault, in words.
     test: passes as the package is, takes at most a temporary folder.
     fault: `() -> context manager` under which the test must fail.
