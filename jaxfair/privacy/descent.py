@@ -68,7 +68,6 @@ class Earlier:
       grade, noise_source, selection, data: the worst of all.
       delta: the smallest of the private ones; None where none is.
       not_covered: what the guarantee of any of the private ones leaves out, in its words.
-      parameters: digest of its last checkpoint; "" where the run is too old to say.
     """
 
     folder: str
@@ -81,7 +80,6 @@ class Earlier:
     data: str
     delta: float | None
     not_covered: tuple[str, ...] = ()
-    parameters: str = ""
 
     @property
     def unprotected(self) -> bool:
@@ -246,7 +244,6 @@ def _composed(
         **{name: told[name] for name in ("grade", "noise_source", "selection", "data")},
         delta=min(deltas, default=None),
         not_covered=tuple(claim["not_covered"] if private else before.get("not_covered", ())),
-        parameters=claim.get("parameters_digest", ""),
     )
 
 
