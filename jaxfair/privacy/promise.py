@@ -14,14 +14,9 @@ import numpy as np
 from jaxfair.errors import InputError
 from jaxfair.privacy import accounting, release, sampling, wiring
 from jaxfair.privacy.accounting import Event
+from jaxfair.privacy.descent import Earlier, uncovered
 from jaxfair.privacy.ledger import Entry, Ledger
-from jaxfair.privacy.queries import (
-    GRADIENT_SUM,
-    Query,
-    check_names,
-    joint,
-    listed,
-)
+from jaxfair.privacy.queries import GRADIENT_SUM, Query, check_names, joint, listed
 from jaxfair.privacy.secret import Secret, create_secret, insecure_secret, load_secret
 from jaxfair.privacy.statement import (
     RELEASED,
@@ -29,7 +24,7 @@ from jaxfair.privacy.statement import (
     group_costs,
     not_covered,
     stages_of,
-    tuning_cost,
+    tuning_of,
 )
 from jaxfair.privacy.sums import clipping, fast
 
@@ -56,7 +51,8 @@ class PrivacyPlan:
       relation: the neighbouring relation of the guarantee.
       clipping: the way the sum is computed.
       tuning_runs: see PrivacyConfig.
-      prior: ledger of the run whose parameters this one starts from; priced together.
+      earlier: the run whose parameters this one starts from; priced together, and no word of the
+        claim is better than its own.
       queries: what else each draw releases, beside the gradient sum; one event with it.
       group_probs: sampling probability of the units of group 0, 1, ...; empty for one rate.
         All is priced at the largest. Public constants, and a unit's group has to follow from
@@ -80,7 +76,7 @@ class PrivacyPlan:
     relation: str = "add_or_remove_one"
     clipping: str = "vmap"
     tuning_runs: int = 1
-    prior: tuple[Entry, ...] = ()
+    earlier: Earlier | None = None
     queries: tuple[Query, ...] = ()
     group_probs: tuple[float, ...] = ()
     padded_draws: bool = True
@@ -96,6 +92,11 @@ class PrivacyPlan:
             raise ValueError(
                 f"relation is {self.relation!r}, but plans are priced for 'add_or_remove_one'."
             )
+
+    @property
+    def prior(self) -> tuple[Entry, ...]:
+        """The ledger of all earlier stages; a plain run pays nothing and has none."""
+        return self.earlier.entries if self.private and self.earlier else ()
 
     def sensitivity(self) -> float:
         """Returns how far adding or removing one unit moves the clipped sum, in l2 norm.
@@ -257,6 +258,8 @@ class PrivacyPlan:
         privacy, never Infinity. Raises InputError where the ledger is of another plan, or has
         not paid for all of the `steps` draws.
         """
+        earlier = self.earlier.told() if self.earlier else {}
+        tuning = tuning_of((), earlier.get("chain", ()), self.tuning_runs, self.delta)
         statement = {
             "relation": self.relation,
             "accountant": accounting.ACCOUNTANT | {"version": accounting.library_version()},
@@ -268,11 +271,14 @@ class PrivacyPlan:
             "events": events_of(ledger.entries),
             "inherited": len(self.prior),
             "stages": stages_of(ledger.entries, self.delta),
-            "tuning": {"runs": self.tuning_runs, "epsilon": None},
+            "tuning": tuning | {"epsilon": None},
+            "earlier": earlier,
             "ledger_head": ledger.head,
             "released": RELEASED,
             "padded_to": self.padded_to,
-            "not_covered": not_covered(watched=self.private and not self.padded_draws),
+            "not_covered": uncovered(
+                not_covered(watched=self.private and not self.padded_draws), earlier
+            ),
             "queries": [],
             "group_sampling": [],
             **dict.fromkeys(release.CLAIMS),
@@ -286,11 +292,11 @@ class PrivacyPlan:
         wiring.check_paid(self._own_entries(ledger), self.event(steps), steps)
         rates = sampling.rate_by_group(self.group_probs, self.sampling_prob)
         costs = group_costs(ledger.entries, len(self.prior), rates, self.delta)
-        events = [entry.event for entry in ledger.entries]
+        chain = self.earlier.told()["chain"] if self.earlier else ()
         return {name: getattr(self, name) for name in release.CLAIMS} | {
             "epsilon": ledger.epsilon(),
             "epsilon_rdp": ledger.epsilon(accountant="rdp"),
             "queries": listed(self.all_queries),
             "group_sampling": costs if self.group_probs else [],
-            "tuning": tuning_cost(events, self.delta, self.tuning_runs),
+            "tuning": tuning_of(ledger.entries, chain, self.tuning_runs, self.delta),
         }

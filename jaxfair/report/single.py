@@ -168,14 +168,40 @@ def _phantom(privacy: dict[str, Any]) -> list[str]:
 
 
 def _caveats(privacy: dict[str, Any]) -> list[str]:
+    """What weakens the claim; the words are the worst of all stages that the run rests on."""
     lines = []
     if privacy.get("grade") == "research" or privacy.get("noise_source") == "insecure_seed":
         lines.append("Research grade, not private: the noise comes from a seed that is known.")
     if privacy.get("selection") == "coupled":
         lines.append("Guarantee for the selected table only: patients were counted to choose it.")
-    if privacy.get("unit") == "image" and privacy.get("epsilon") is not None:
+    private = privacy.get("epsilon") is not None
+    if privacy.get("unit") == "image" and private:
         lines.append("The unit is the image: a patient with several images is protected less.")
-    return lines
+    if private and len(set(privacy.get("earlier", {}).get("units", ())) | {privacy["unit"]}) > 1:
+        lines.append(f"Stages protect different units, so the claim is about {privacy['covered']}.")
+    return [*lines, *_stages(privacy), *_tuning(privacy)]
+
+
+def _stages(privacy: dict[str, Any]) -> list[str]:
+    """That the parameters come from other runs too, and what that means for the words above."""
+    before = len(privacy.get("earlier", {}).get("chain", ()))
+    if not before:
+        return []
+    stages = f"Trained in {before + 1} runs, one beginning with the parameters of another"
+    if privacy.get("epsilon") is None:
+        return [f"{stages}; this one without differential privacy."]
+    return [f"{stages}: epsilon covers all of them, and unit, grade, selection and data are the"
+            " worst of them."]  # fmt: skip
+
+
+def _tuning(privacy: dict[str, Any]) -> list[str]:
+    told = privacy.get("tuning") or {}
+    if told.get("epsilon") is None:
+        return []
+    return [
+        f"{told['runs']} runs on these people were compared to choose this one:"
+        f" all of them together cost epsilon {_number(told['epsilon'])}."
+    ]
 
 
 def _number(value: Any) -> str:

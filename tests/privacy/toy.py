@@ -15,6 +15,7 @@ from jaxfair.engine.assembly import join
 from jaxfair.engine.mesh import make_mesh
 from jaxfair.engine.population import make_population
 from jaxfair.methods.base import Method
+from jaxfair.privacy.descent import Earlier, Link
 from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.privacy.secret import insecure_secret
 from jaxfair.privacy.sums import rounding
@@ -159,6 +160,14 @@ class Bench:
         """The flat float64 noisy sum of one step; with sigma 0 it is the clipped sum."""
         state, _ = self.train(self.feed(examples, **feeding))
         return flat64(state.opt_state) * self.plan.expected_batch_size
+
+
+def earlier_of(entries, **words):
+    """What a run takes over that begins with a private one of these ledger lines."""
+    lines = len(tuple(entries))
+    told = {"units": ("image",), "grade": "private", "noise_source": "os", "data": "real"}
+    told |= {"selection": "independent", "delta": 1e-5, "folder": "before"} | words
+    return Earlier(entries=tuple(entries), chain=(Link("0" * 64, lines, 1),), **told)
 
 
 def with_prob(feed, prob):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from tests.privacy import (
     test_edges_accounting,
+    test_edges_claims,
     test_edges_counts,
     test_edges_draws,
     test_edges_noise,
@@ -23,6 +24,7 @@ from tests.privacy import (
     test_rounding,
 )
 from tests.privacy.mutations import (
+    faults_claims,
     faults_counts,
     faults_draws,
     faults_plan,
@@ -43,6 +45,7 @@ _TESTS = (
     test_edges_plan,
     test_edges_wiring,
     test_edges_counts,
+    test_edges_claims,
     test_precision,
     test_rounding,
 )
@@ -54,6 +57,7 @@ _FAULTS = (
     faults_price,
     faults_plan,
     faults_wiring,
+    faults_claims,
 )
 
 
