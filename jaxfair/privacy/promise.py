@@ -13,19 +13,12 @@ import numpy as np
 
 from jaxfair.errors import InputError
 from jaxfair.privacy import accounting, release, sampling, wiring
+from jaxfair.privacy import statement as words
 from jaxfair.privacy.accounting import Event
 from jaxfair.privacy.descent import Earlier, uncovered
 from jaxfair.privacy.ledger import Entry, Ledger
 from jaxfair.privacy.queries import GRADIENT_SUM, Query, check_names, joint, listed
 from jaxfair.privacy.secret import Secret, create_secret, insecure_secret, load_secret
-from jaxfair.privacy.statement import (
-    RELEASED,
-    events_of,
-    group_costs,
-    not_covered,
-    stages_of,
-    tuning_of,
-)
 from jaxfair.privacy.sums import clipping, fast
 
 __all__ = ["PrivacyPlan"]
@@ -259,7 +252,7 @@ class PrivacyPlan:
         not paid for all of the `steps` draws.
         """
         earlier = self.earlier.told() if self.earlier else {}
-        tuning = tuning_of((), earlier.get("chain", ()), self.tuning_runs, self.delta)
+        tuning = words.tuning_of((), earlier.get("chain", ()), self.tuning_runs, self.delta)
         statement = {
             "relation": self.relation,
             "accountant": accounting.ACCOUNTANT | {"version": accounting.library_version()},
@@ -268,16 +261,16 @@ class PrivacyPlan:
             "public_size": self.public_size,
             "sampler": "poisson",
             "steps": steps,
-            "events": events_of(ledger.entries),
+            "events": words.events_of(ledger.entries),
             "inherited": len(self.prior),
-            "stages": stages_of(ledger.entries, self.delta),
+            "stages": words.stages_of(ledger.entries, self.delta),
             "tuning": tuning | {"epsilon": None},
             "earlier": earlier,
             "ledger_head": ledger.head,
-            "released": RELEASED,
+            "released": words.RELEASED,
             "padded_to": self.padded_to,
             "not_covered": uncovered(
-                not_covered(watched=self.private and not self.padded_draws), earlier
+                words.not_covered(watched=self.private and not self.padded_draws), earlier
             ),
             "queries": [],
             "group_sampling": [],
@@ -291,12 +284,12 @@ class PrivacyPlan:
             return {}
         wiring.check_paid(self._own_entries(ledger), self.event(steps), steps)
         rates = sampling.rate_by_group(self.group_probs, self.sampling_prob)
-        costs = group_costs(ledger.entries, len(self.prior), rates, self.delta)
+        costs = words.group_costs(ledger.entries, len(self.prior), rates, self.delta)
         chain = self.earlier.told()["chain"] if self.earlier else ()
         return {name: getattr(self, name) for name in release.CLAIMS} | {
             "epsilon": ledger.epsilon(),
             "epsilon_rdp": ledger.epsilon(accountant="rdp"),
             "queries": listed(self.all_queries),
             "group_sampling": costs if self.group_probs else [],
-            "tuning": tuning_of(ledger.entries, chain, self.tuning_runs, self.delta),
+            "tuning": words.tuning_of(ledger.entries, chain, self.tuning_runs, self.delta),
         }

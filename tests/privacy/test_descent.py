@@ -144,7 +144,7 @@ def change_all(folder, content):
 def as_older(folder, *more):
     """What a run of a version says that did not know these keys."""
     told = read(folder)
-    for name in ("earlier", "metrics_digest", "parameters_digest", *more):
+    for name in ("earlier", "metrics_digest", "padded_to", "parameters_digest", *more):
         del told[name]
     change_all(folder, told)
 
