@@ -11,6 +11,7 @@ in results/study.csv, others stay; then the tables of README.md are written from
 
 import argparse
 import concurrent.futures
+import itertools
 import pathlib
 import sys
 import time
@@ -64,7 +65,7 @@ def _of(name: str, repeats: int) -> int:
 
 def _cut(name: str, repeats: int, processes: int) -> list[tuple[int, int]]:
     edges = np.linspace(0, _of(name, repeats), 4 * processes + 1).astype(int).tolist()
-    return [(a, b) for a, b in zip(edges, edges[1:]) if a < b]
+    return [(a, b) for a, b in itertools.pairwise(edges) if a < b]
 
 
 def _some(name: str, start: int, stop: int, options: dict[str, int]) -> tuple[pd.DataFrame, float]:
