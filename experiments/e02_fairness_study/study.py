@@ -25,6 +25,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 if str(HERE) not in sys.path:
     sys.path.insert(0, str(HERE))
 
+import study_contrasts  # noqa: E402
 import study_gaps  # noqa: E402
 import study_intervals  # noqa: E402
 import study_tables  # noqa: E402
@@ -36,7 +37,7 @@ RESULTS, PAGE = HERE / "results", HERE / "README.md"
 
 __all__ = ["COVERAGE", "SCENARIOS", "run", "sample"]
 
-MODULES = (study_gaps, study_intervals)
+MODULES = (study_gaps, study_contrasts, study_intervals)
 """Each has SCENARIOS, {name: Scenario}; a new design is a module and its place here."""
 
 SCENARIOS: dict[str, Scenario] = {k: s for module in MODULES for k, s in module.SCENARIOS.items()}

@@ -67,7 +67,7 @@ def flags(name: str, repeat: int, planted: bool) -> dict[str, bool]:
             "view": np.where(ap, "AP", "PA"),
         }
     )
-    found = group_contrasts(table, ["sex", "age"], seed=[number(name), repeat], n_bootstrap=499)
+    found = group_contrasts(table, ["sex", "age"], seed=[number(name), repeat], n_draws=199)
     called = set(found.loc[found["flagged"], "group"])
     return {"F flagged": "F" in called, "any other flagged": bool(called - {"F"})}
 
