@@ -118,7 +118,7 @@ def labels(name: str, repeat: int, n_labels: int = 14, n: int = DRAWS) -> dict[s
 
 
 def views(name: str, repeat: int, n: int = DRAWS) -> dict[str, bool]:
-    """One repeat: 800 patients, .9 of women AP, .1 of men; AP is harder, in a view all are alike."""
+    """One repeat: 800 patients, .9 of women AP, .1 of men, AP harder, both sexes alike."""
     draw = rng(name, repeat)
     sex = draw.choice(["F", "M"], 800)
     ap = draw.random(800) < np.where(sex == "F", 0.9, 0.1)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jaxfair.fairness.frame import enough
+from jaxfair.fairness.permutation import can_change
 
 __all__ = ["Rows", "mix_weights", "reason_against"]
 
@@ -98,11 +99,10 @@ def _enough(rows: Rows, side: Bools) -> bool:
 
 
 def _movable(rows: Rows, inside: Bools, shared: Bools, units: Ints, kinds: Ints) -> bool:
-    """True if at least half of the smaller side's units of either label meet their like."""
+    """True if the units of either label can change places."""
+    found = []
     for label in (0, 1):
         here = shared & (rows.y == label)
-        sides = [np.bincount(units[here & side], minlength=len(kinds)) for side in (inside, ~inside)]
-        small, large = sorted((kinds[side > 0] for side in sides), key=len)
-        if (np.bincount(large, minlength=len(kinds))[small] > 0).mean() < 0.5:
-            return False
-    return True
+        sides = (np.bincount(units[here & s], minlength=len(kinds)) > 0 for s in (inside, ~inside))
+        found.append(can_change(*(kinds[side] for side in sides)))
+    return all(found)

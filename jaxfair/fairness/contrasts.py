@@ -115,7 +115,7 @@ def _corrected(table: pd.DataFrame, tested: Sequence[Tested], level: float) -> p
     """Adds intervals, p, p_corrected and flags."""
     names = ["ci_low", "ci_high", "p", "p_corrected"]
     if not tested:
-        return table.assign(**{name: np.nan for name in names}, flagged=False)
+        return table.assign(**dict.fromkeys(names, np.nan), flagged=False)
     worse = np.array([one.worse for one in tested])
     null = np.stack([one.null for one in tested], axis=1)
     p = (1 + (null >= worse - 1e-9).sum(axis=0)) / (1 + len(null))

@@ -65,7 +65,9 @@ def levels_of(y: Array, score: Array, threshold: float | None) -> tuple[Ints, Bo
     edges = np.unique(score)[1:]
     if len(edges) >= _LEVELS:
         shares = np.arange(1, _LEVELS // 2) / (_LEVELS // 2)
-        cuts = [np.quantile(score[y == v], shares, method="lower") for v in (0, 1) if (y == v).any()]
+        cuts = [
+            np.quantile(score[y == v], shares, method="lower") for v in (0, 1) if (y == v).any()
+        ]
         edges = np.unique(np.concatenate(cuts))
     if threshold is not None:
         edges = np.unique(np.append(edges, threshold))

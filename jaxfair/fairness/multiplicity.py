@@ -52,16 +52,19 @@ def balanced(
 
     The laws of small and of skewed comparisons have longer tails; as they are, they alone would
     set the bar for all (Romano & Wolf 2010, "Balanced control of generalized error rates").
-    The quantile counts the observed number in, and so treats it as every draw.
+    The quantile is the one that each of k columns alone would have to pass, (1 - level) / k
+    from the top, but never beyond the third largest. It counts the observed number in, and so
+    treats it as every draw.
 
     Args:
       statistics: (k,), larger speaks more against the null.
       null: (B, k) draws of the same.
-      level: of the quantile, above 1/2.
+      level: 1 minus the level of the whole family.
     """
     t, draws = np.asarray(statistics, dtype=float), np.asarray(null, dtype=float)
     together = np.concatenate([t[None], draws])
-    rank = int(np.ceil(level * len(together))) - 1
+    above = (1 - level) / max(len(t), 1) * len(together)
+    rank = max(len(together) - max(round(above), 3), 0)
     high = np.maximum(np.partition(together, rank, axis=0)[rank], 1e-12)
     return t / high, draws / high
 

@@ -7,7 +7,7 @@ difference in prevalence stays a difference in prevalence (protocol S1).
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["own_groups", "patient_strata", "permuted_groups"]
+__all__ = ["can_change", "own_groups", "patient_strata", "permuted_groups"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -36,6 +36,19 @@ def patient_strata(
     for value in [] if control is None else np.unique(control):
         marks.append(np.bincount(patients[control == value], minlength=n) > 0)
     return np.unique(np.stack(marks), axis=1, return_inverse=True)[1].astype(np.int64)
+
+
+def can_change(one: Ints, other: Ints) -> bool:
+    """Returns True if at least half of the smaller side meets its like on the other side.
+
+    Where nobody does, a permutation changes nothing, and its p value of 1 would say "no
+    difference" of what cannot be compared (protocol S12).
+
+    Args:
+      one, other: strata of the patients on either side, see `patient_strata`.
+    """
+    small, large = sorted((one, other), key=len)
+    return bool(len(small)) and float(np.isin(small, large).mean()) >= 0.5
 
 
 def permuted_groups(

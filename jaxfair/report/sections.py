@@ -14,7 +14,7 @@ from jaxfair.report.compare import comparison
 from jaxfair.report.content import Block, Image, Plot, Section, Table, Text
 from jaxfair.report.headline import shown_headline
 from jaxfair.report.single import Run
-from jaxfair.report.views import TaskView
+from jaxfair.report.views import TaskView, run_views
 from jaxfair.report.words import LIMITS, crosswalk
 
 __all__ = ["sections"]
@@ -24,14 +24,15 @@ _DETAILED = 2
 
 
 def sections(
-    runs: Sequence[Run], *, with_images: bool = False, n_bootstrap: int = 2000
+    runs: Sequence[Run], *, with_images: bool = False, n_draws: int | None = None
 ) -> list[Section]:
     """Returns the report of one run, or of several side by side.
 
     The first section holds the headline and what the guarantee covers. Curves, calibration and
     worst cases are shown for up to two runs; of more runs each has them in its own report.
+    `n_draws` of each comparison: see contrasts.group_contrasts.
     """
-    views = [TaskView(run, task, n_bootstrap) for run in runs for task in run.tasks]
+    views = [view for run in runs for view in run_views(run, n_draws)]
     found = [_heading(runs)]
     found.extend(_headline(view) for view in views)
     if len(runs) > 1:
@@ -56,11 +57,12 @@ def _heading(runs: Sequence[Run]) -> Section:
 
 
 def _headline(view: TaskView) -> Section:
-    blocks: list[Block] = [Text(_verdict(view), strong=True)]
+    blocks: list[Block] = [Text(line, strong=i == 0) for i, line in enumerate(view.verdict())]
     words = (
         "Sensitivity, specificity, PPV and missed cases are at one threshold, fitted on validation"
         " (Youden) and applied to all. AUROC minus rest compares at the same mix of views; its p"
-        " value is one-sided for worse, and corrected for the number of groups."
+        " value is one-sided for worse, and corrected for all comparisons of the run. The note"
+        " says what is worse for a group, in any statistic that was compared."
     )
     shown = shown_headline(view.headline)
     blocks.append(Table(f"{stem(view)}_headline", shown, words, data=view.headline))
@@ -76,14 +78,6 @@ def _headline(view: TaskView) -> Section:
         )
         blocks.append(Table(f"{stem(view)}_gaps", view.shown_gaps(), words, data=view.gaps))
     return Section(f"{view.run.title()}, {view.task}: results by group", blocks)
-
-
-def _verdict(view: TaskView) -> str:
-    small = sum(len(view.small(attribute)) for attribute in view.frames)
-    worse = ", ".join(view.flagged)
-    found = f"Worse than the rest: {worse}." if worse else "No group was found worse than the rest."
-    untested = f" {small} groups have too few patients to tell." if small else ""
-    return found + untested
 
 
 def _privacy(run: Run) -> Section:
@@ -141,7 +135,8 @@ def _card(run: Run) -> list[Block]:
 
 
 def _details(view: TaskView) -> list[Section]:
-    found = [_attribute(view, attribute) for attribute in view.frames]
+    found = [_contrasts(view)] if len(view.contrasts) else []
+    found += [_attribute(view, attribute) for attribute in view.frames]
     if view.probabilities is not None:
         found.append(_calibration(view))
     found.append(_every_metric(view))
@@ -149,23 +144,34 @@ def _details(view: TaskView) -> list[Section]:
     return found
 
 
+def _contrasts(view: TaskView) -> Section:
+    words = (
+        "Each group minus all other patients: AUROC, sensitivity and specificity at the same mix of"
+        " views, by patients who change groups within label and view, on the logit; label minus"
+        " risk (above 0: the risk is stated too low) by resampled patients. p is one-sided for"
+        " worse, two-sided for the risk; of two groups the worse one holds the contrast."
+    )
+    table = Table(f"{stem(view)}_contrasts", view.shown_contrasts(), words, data=view.contrasts)
+    return Section(f"{view.run.title()}, {view.task}: each group against the rest", [table])
+
+
 def _attribute(view: TaskView, attribute: str) -> Section:
-    frame, name = view.frames[attribute], f"{stem(view)}_{_slug(attribute)}"
+    frame, start = view.frames[attribute], f"{stem(view)}_{_slug(attribute)}"
     roc = plots.roc_by_group(frame)
     scores = plots.histogram_by_group(frame, view.threshold)
     blocks: list[Block] = [
-        Plot(f"{name}_roc", roc, f"ROC curves by {attribute}"),
-        Plot(f"{name}_scores", scores, f"Scores of normal and abnormal images by {attribute}"),
+        Plot(f"{start}_roc", roc, f"ROC curves by {attribute}"),
+        Plot(f"{start}_scores", scores, f"Scores of normal and abnormal images by {attribute}"),
     ]
     if " x " in attribute:
         figure = plots.heat_map(view.headline, attribute)
-        blocks.append(Plot(f"{name}_heat", figure, f"AUROC of each cell of {attribute}"))
+        blocks.append(Plot(f"{start}_heat", figure, f"AUROC of each cell of {attribute}"))
     within = view.stratified(attribute)
     if within is not None and len(within.columns) > 1:
-        blocks.append(Table(f"{name}_within_view", within, "AUROC within each view."))
+        blocks.append(Table(f"{start}_within_view", within, "AUROC within each view."))
     if not np.isnan(view.threshold):
         words = "Largest difference between groups with enough patients, at the one threshold."
-        blocks.append(Table(f"{name}_parity", view.parity(attribute), words))
+        blocks.append(Table(f"{start}_parity", view.parity(attribute), words))
     return Section(f"{view.run.title()}, {view.task}: by {attribute}", blocks)
 
 

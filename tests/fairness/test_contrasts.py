@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 
 from jaxfair.fairness import metrics
-from jaxfair.fairness.contrasts import COLUMNS, group_contrasts, mix_weights
+from jaxfair.fairness.comparable import mix_weights
+from jaxfair.fairness.contrasts import COLUMNS, group_contrasts
 from jaxfair.fairness.multiplicity import bootstrap_sums, holm, romano_wolf
 from jaxfair.fairness.predictions import checked
 from tests.fairness.conftest import make_predictions
@@ -23,8 +24,8 @@ def _confounded(n: int = 2000) -> pd.DataFrame:
 
 def test_a_difference_that_is_only_view_mix_vanishes_when_standardised():
     rows = _confounded()
-    raw = group_contrasts(rows, ["sex"], seed=0, control=None, n_bootstrap=200)
-    same_mix = group_contrasts(rows, ["sex"], seed=0, n_bootstrap=200)
+    raw = group_contrasts(rows, ["sex"], seed=0, control=None, n_draws=200)
+    same_mix = group_contrasts(rows, ["sex"], seed=0, n_draws=200)
     assert raw["flagged"].sum() == 1 and raw["difference"].min() < -0.1
     assert not same_mix["flagged"].any() and abs(same_mix["difference"].min()) < 0.05
     assert same_mix["standardised"].all() and not raw["standardised"].any()
@@ -47,33 +48,33 @@ def test_strata_that_one_side_lacks_are_left_out_on_both():
     rows = _confounded(1500)
     rows.loc[(rows["sex"] == "F") & (rows.index % 50 == 0), "view"] = "lateral"
     kept = rows[rows["view"] != "lateral"]
-    found, other = (group_contrasts(r, ["sex"], seed=0, n_bootstrap=20) for r in (rows, kept))
-    columns = ["auroc", "rest", "difference"]
+    found, other = (group_contrasts(r, ["sex"], seed=0, n_draws=20) for r in (rows, kept))
+    columns = ["value", "rest", "difference"]
     pd.testing.assert_frame_equal(found[columns], other[columns])
 
 
 def test_without_control_the_values_are_the_plain_ones():
     rows = make_predictions(800)
-    table = group_contrasts(rows, ["age_group"], seed=0, control=None, n_bootstrap=50)
+    table = group_contrasts(rows, ["age_group"], seed=0, control=None, n_draws=50)
     assert tuple(table.columns) == COLUMNS
     test = checked(rows).query("split == 'test'")
     for _, row in table.iterrows():
         part = test[test["age_group"] == row["group"]]
-        assert row["auroc"] == pytest.approx(metrics.auroc(part["y_true"], part["y_score"]))
+        assert row["value"] == pytest.approx(metrics.auroc(part["y_true"], part["y_score"]))
 
 
 def test_of_two_groups_only_the_lower_keeps_the_one_contrast():
-    table = group_contrasts(make_predictions(2000, gap=1.0), ["sex"], seed=0, n_bootstrap=200)
+    table = group_contrasts(make_predictions(2000, gap=1.0), ["sex"], seed=0, n_draws=200)
     by_group = table.set_index("group")
     assert by_group.loc["F", "flagged"] and by_group.loc["F", "difference"] < 0
     assert np.isnan(by_group.loc["M", "difference"]) and not by_group.loc["M", "flagged"]
-    assert np.isfinite(by_group["auroc"]).all()
+    assert np.isfinite(by_group["value"]).all()
 
 
 def test_a_better_group_is_never_flagged_however_large_the_difference():
     rows = make_predictions(3000, gap=-2.0)
     rows["site"] = np.where(rows["sex"] == "F", "a", np.where(rows["age"] < 50, "b", "c"))
-    table = group_contrasts(rows, ["site"], seed=0, n_bootstrap=200).set_index("group")
+    table = group_contrasts(rows, ["site"], seed=0, n_draws=200).set_index("group")
     assert table.loc["a", "difference"] > 0.1
     assert not table.loc["a", "flagged"] and table.loc["a", "p"] > 0.9
 
@@ -81,7 +82,7 @@ def test_a_better_group_is_never_flagged_however_large_the_difference():
 def test_groups_with_too_few_patients_are_shown_and_not_tested():
     rows = make_predictions(1500)
     rows.loc[rows["patient_id"].astype(int) < 30, "sex"] = "X"
-    table = group_contrasts(rows, ["sex"], seed=0, n_bootstrap=100).set_index("group")
+    table = group_contrasts(rows, ["sex"], seed=0, n_draws=100).set_index("group")
     assert table.loc["X", "too_few"] and np.isnan(table.loc["X", "p"])
     assert np.isfinite(table.loc["X", "difference"])
     assert table["p"].notna().sum() == 1
@@ -93,7 +94,7 @@ def test_two_groups_that_are_not_each_others_rest_keep_both_contrasts():
     rows["site"] = np.where(patients % 4 == 0, "a", np.where(patients % 4 == 1, "b", "small"))
     small = rows["site"] == "small"
     rows.loc[small, "site"] = "s" + (patients[small] % 60).astype(str)
-    table = group_contrasts(rows, ["site"], seed=0, n_bootstrap=50).set_index("group")
+    table = group_contrasts(rows, ["site"], seed=0, n_draws=50).set_index("group")
     assert table.loc[["a", "b"], "p"].notna().all()
     assert table["p"].notna().sum() == 2
 
@@ -102,13 +103,13 @@ def test_one_large_group_is_tested_against_many_small_ones_together():
     rows = make_predictions(1500)
     patients = rows["patient_id"].astype(int)
     rows["site"] = np.where(patients % 2 == 0, "a", "s" + (patients % 30).astype(str))
-    table = group_contrasts(rows, ["site"], seed=0, n_bootstrap=50).set_index("group")
+    table = group_contrasts(rows, ["site"], seed=0, n_draws=50).set_index("group")
     assert np.isfinite(table.loc["a", "p"]) and table["p"].notna().sum() == 1
 
 
 def test_corrected_p_values_are_never_below_the_plain_ones():
     rows = make_predictions(3000, gap=0.3)
-    table = group_contrasts(rows, ["sex", "age_group", "view"], seed=0, n_bootstrap=999).dropna(
+    table = group_contrasts(rows, ["sex", "age_group", "view"], seed=0, n_draws=999).dropna(
         subset=["p"]
     )
     assert (table["p_corrected"] >= table["p"] - 0.02).all()
