@@ -104,44 +104,51 @@ class Exchange:
         level, self._called = levels_of(y, score, threshold)
         self._n_strata = 1 if strata is None else int(strata.max()) + 1
         stratum = np.zeros(len(y), dtype=np.int64) if strata is None else strata
-        self._levels, self._y, self._n_groups = len(self._called), y[order] == 1, n_groups
+        self._levels, self._n_groups = len(self._called), n_groups
         self._size = 2 * self._n_strata * self._levels
         kind = y.astype(np.int64) * self._n_strata + stratum
-        self._cell = (kind * self._levels + level)[order]
-        self._kind_call = (2 * kind + self._called[level])[order]
-        self._unit = units[order]
-        self._starts = np.flatnonzero(np.diff(self._unit, prepend=-1))
-        owner = patients[order][self._starts]
-        self._owners = np.flatnonzero(np.diff(owner, prepend=-1))
-        self._alone, self._split = len(self._starts) == len(y), len(self._owners) < len(owner)
-        self._total = np.bincount(self._cell, minlength=self._size)
+        cell = (kind * self._levels + level)[order]
+        call = (2 * kind + self._called[level])[order]
+        owner, label = patients[order], y[order]
+        self._rows = _laid_out(cell, units[order], owner)
+        self._labels = [
+            _laid_out(call[here], units[order][here], owner[here])
+            for here in (label == 0, label == 1)
+        ]
+        self._alone = len(self._rows.owners) == len(y)
+        self._total = np.bincount(cell, minlength=self._size)
         self._rates = threshold is not None
 
     def of(self, assigned: npt.NDArray[np.integer]) -> Sides:
-        """Returns the sides of (R, n_units) assignments, group codes 0..n_groups."""
-        parts = list(zip(*self._chunks(assigned), strict=True))
+        """Returns the sides of (R, n_units) assignments, group codes 0..n_groups.
+
+        NaN where an assignment leaves a side without a label.
+        """
+        with np.errstate(divide="ignore", invalid="ignore"):
+            parts = list(zip(*self._chunks(assigned), strict=True))
         return Sides(*(np.concatenate(part) for part in parts))
 
     def _chunks(self, assigned: npt.NDArray[np.integer]) -> Iterator[Sides]:
-        width = max(self._n_groups * max(2 * self._size, 0 if self._alone else len(self._y)), 1)
+        rows = 0 if self._alone else len(self._rows.cell)
+        width = max(self._n_groups * max(2 * self._size, rows), 1)
         step = max(1, _CELLS // width)
         for start in range(0, len(assigned), step):
             yield self._sides(assigned[start : start + step].astype(np.int64))
 
     def _sides(self, assigned: Ints) -> Sides:
-        codes = assigned[:, self._unit]
-        counts = self._counts(codes)
+        counts = self._counts(assigned)
         n = counts.sum(-1)
         weight = self._weights(n)
-        found = [self._auroc(counts, n, weight, codes, assigned)]
+        found = [self._auroc(counts, n, weight, assigned)]
         if self._rates:
-            found += self._both_rates(counts, n, weight, codes, assigned)
+            found += self._both_rates(counts, n, weight, assigned)
         return Sides(*(np.stack(part, axis=2) for part in zip(*found, strict=True)))
 
-    def _counts(self, codes: Ints) -> Array:
+    def _counts(self, assigned: Ints) -> Array:
         """(R, groups, 2 sides, 2 labels, strata, levels) rows."""
-        r, k = len(codes), self._n_groups + 1
-        keys = (codes + np.arange(r)[:, None] * k) * self._size + self._cell
+        r, k = len(assigned), self._n_groups + 1
+        codes = assigned[:, self._rows.unit]
+        keys = (codes + np.arange(r)[:, None] * k) * self._size + self._rows.cell
         table = np.bincount(keys.ravel(), minlength=r * k * self._size).reshape(r, k, -1)[:, :-1]
         both = np.stack([table, self._total - table], axis=2).astype(float)
         return both.reshape(r, k - 1, 2, 2, self._n_strata, self._levels)
@@ -155,7 +162,7 @@ class Exchange:
         return weight / (weight * n).sum(-1, keepdims=True)
 
     def _auroc(
-        self, counts: Array, n: Array, weight: Array, codes: Ints, assigned: Ints
+        self, counts: Array, n: Array, weight: Array, assigned: Ints
     ) -> tuple[Array, Array, Array]:
         share = (counts * weight[..., None]).sum(-2)
         below = np.cumsum(share, axis=-1) - share / 2
@@ -170,10 +177,10 @@ class Exchange:
             square = np.einsum("rgsyvl,rgsyl->rgsyv", counts, points**2) / np.maximum(n, 1)
             return _apart(h, (w**2 * n * (square - mean**2)).sum((-1, -2)), floor)
         moved = (points[..., None, :] - mean[..., None]) * w[..., None]
-        return self._clustered(h, floor, moved, self._cell, codes, assigned)
+        return _clustered(h, floor, moved, self._rows, assigned)
 
     def _both_rates(
-        self, counts: Array, n: Array, weight: Array, codes: Ints, assigned: Ints
+        self, counts: Array, n: Array, weight: Array, assigned: Ints
     ) -> list[tuple[Array, Array, Array]]:
         share = counts[..., self._called].sum(-1) / np.maximum(n, 1)
         value = (share * weight * n).sum(-1)
@@ -186,36 +193,61 @@ class Exchange:
                 h = 1 - h
             floor = h * (1 - h) / size
             if self._alone:
-                spread = (w**2 * n * share * (1 - share)).sum((-1, -2))
-                found.append(_apart(h, spread, floor))
+                found.append(_apart(h, (w**2 * n * share * (1 - share)).sum((-1, -2)), floor))
                 continue
             moved = np.stack([-share, 1 - share], axis=-1) * w[..., None] * (1 if label else -1)
-            found.append(self._clustered(h, floor, moved, self._kind_call, codes, assigned))
+            found.append(_clustered(h, floor, moved, self._labels[label], assigned))
         return found
 
-    def _clustered(
-        self, h: Array, floor: Array, moved: Array, cell: Ints, codes: Ints, assigned: Ints
-    ) -> tuple[Array, Array, Array]:
-        """Errors from sums over units, and over patients where these have several.
 
-        `moved` holds what one row adds, (R, groups, 2, ...cells), for rows in `cell`.
-        """
-        r, k = h.shape[:2]
-        flat = moved.reshape(r, k, -1)
-        own = np.arange(k)[:, None]
-        rest = (codes[:, None, :] != own).astype(np.int64)
-        added = np.take_along_axis(flat, rest * (flat.shape[-1] // 2) + cell, axis=-1)
-        sums = np.add.reduceat(added, self._starts, axis=-1)
-        outside = assigned[:, None, :] != own
-        spread = np.stack([(sums**2 * ~outside).sum(-1), (sums**2 * outside).sum(-1)], axis=-1)
-        logit, part, variance = _apart(h, spread, floor)
-        if self._split:
-            slope = 1 / (h * (1 - h))
-            both = sums * np.where(outside, -slope[..., 1:], slope[..., :1])
-            total = (np.add.reduceat(both, self._owners, axis=-1) ** 2).sum(-1)
-            covered = variance + total - (both**2).sum(-1)
-            variance = np.maximum(covered, 0.1 * variance)
-        return logit, part, variance
+class _Laid(NamedTuple):
+    """Rows in order of their units, and units in order of their patients.
+
+    Attributes:
+      cell, unit: (m,) of each row.
+      starts: where each unit begins among the rows.
+      units: which units these are.
+      owners: where each patient begins among the units.
+    """
+
+    cell: Ints
+    unit: Ints
+    starts: Ints
+    units: Ints
+    owners: Ints
+
+
+def _laid_out(cell: Ints, unit: Ints, owner: Ints) -> _Laid:
+    starts = np.flatnonzero(np.diff(unit, prepend=-1))
+    owners = np.flatnonzero(np.diff(owner[starts], prepend=-1))
+    return _Laid(cell, unit, starts, unit[starts], owners)
+
+
+def _clustered(
+    h: Array, floor: Array, moved: Array, rows: _Laid, assigned: Ints
+) -> tuple[Array, Array, Array]:
+    """Errors from sums over units, and over patients where these have several.
+
+    `moved` holds what a row adds, (R, groups, 2 sides, ...cells).
+    """
+    r, k = h.shape[:2]
+    flat = moved.reshape(r, k, 2, -1)
+    own = np.arange(k)[:, None]
+    rest = assigned[:, None, rows.unit] != own
+    start = (np.arange(r)[:, None, None] * k + own) * 2
+    added = np.take(flat.ravel(), (start + rest) * flat.shape[-1] + rows.cell)
+    sums = np.add.reduceat(added, rows.starts, axis=-1)
+    outside = assigned[:, None, rows.units] != own
+    squares = sums**2
+    away = (squares * outside).sum(-1)
+    logit, part, variance = _apart(h, np.stack([squares.sum(-1) - away, away], axis=-1), floor)
+    if len(rows.owners) < len(rows.units):
+        slope = 1 / (h * (1 - h))
+        both = sums * np.where(outside, -slope[..., 1:], slope[..., :1])
+        total = (np.add.reduceat(both, rows.owners, axis=-1) ** 2).sum(-1)
+        covered = variance + total - (both**2).sum(-1)
+        variance = np.maximum(covered, 0.1 * variance)
+    return logit, part, variance
 
 
 def _apart(h: Array, spread: Array, floor: Array) -> tuple[Array, Array, Array]:

@@ -171,16 +171,18 @@ class Partition:
         )
         rng = np.random.default_rng(seed)
         found = exchange.of(own[None])
-        null = exchange.of(permuted_groups(own, self._kinds, n_draws, rng)).t
+        drawn = exchange.of(permuted_groups(own, self._kinds, n_draws, rng)).t
+        up, down = _defined(drawn), _defined(-drawn)
         for s, statistic in enumerate(task.statistics):
             for j in range(k):
-                low, high = _interval(found, null[:, j, s], (0, j, s), level)
+                tails = up[:, j, s], down[:, j, s]
+                low, high = _interval(found, *tails, (0, j, s), level)
                 worse = -float(found.t[0, j, s])
                 key = (task.name, self.attribute, self.groups[chosen[j]], statistic)
-                yield Tested(key, worse, -null[:, j, s], low, high, 1)
+                yield Tested(key, worse, tails[1], low, high, 1)
                 if mirrored:
                     key = (*key[:2], self.groups[chosen[1]], statistic)
-                    yield Tested(key, -worse, null[:, j, s], -high, -low, 1)
+                    yield Tested(key, -worse, tails[0], -high, -low, 1)
 
     def resampled(self, seed: list[int], n_draws: int, level: float) -> Iterator[Tested]:
         """Yields the comparisons of calibration in the large, by the centred cluster bootstrap.
@@ -219,9 +221,9 @@ class Partition:
 
 
 def _interval(
-    found: Sides, null: Array, at: tuple[int, int, int], level: float
+    found: Sides, up: Array, down: Array, at: tuple[int, int, int], level: float
 ) -> tuple[float, float]:
-    """The interval of a difference that the permutations of its logit do not reject.
+    """The interval of a difference that the permutations of its logit, or of minus it, allow.
 
     The precision-weighted mean of both logits, which is independent of their difference, is
     held; so the interval holds 0 if and only if that of the logit does.
@@ -230,11 +232,16 @@ def _interval(
     share = part / part.sum()
     centre = float((logit * share[::-1]).sum())
     gap, tail = float(logit[0] - logit[1]), (1 - level) / 2
-    ends = np.array([gap - _high(null, tail) * error, gap + _high(-null, tail) * error])
+    ends = np.array([gap - _high(up, tail) * error, gap + _high(down, tail) * error])
     low, high = scipy.special.expit(centre + ends * share[0]) - scipy.special.expit(
         centre - ends * share[1]
     )
     return float(low), float(high)
+
+
+def _defined(draws: Array) -> Array:
+    """A draw that leaves a side without a label or stratum speaks for chance."""
+    return np.where(np.isnan(draws), np.inf, draws)
 
 
 def _high(draws: Array, tail: float) -> float:

@@ -38,17 +38,24 @@ def patient_strata(
     return np.unique(np.stack(marks), axis=1, return_inverse=True)[1].astype(np.int64)
 
 
-def can_change(one: Ints, other: Ints) -> bool:
-    """Returns True if at least half of the smaller side meets its like on the other side.
+def can_change(one: Ints, other: Ints, share: float = 0.1) -> bool:
+    """Returns True if a permutation moves at least this share of the smaller side to the other.
 
-    Where nobody does, a permutation changes nothing, and its p value of 1 would say "no
-    difference" of what cannot be compared (protocol S12).
+    Where (almost) nobody finds his like on the other side, a permutation changes nothing, and
+    its p value of 1 would say "no difference" of what cannot be compared (protocol S12). Of a
+    and b patients in a stratum, a b / (a + b) of either side are expected to change.
 
     Args:
       one, other: strata of the patients on either side, see `patient_strata`.
+      share: one half where both sides are equally large and all alike.
     """
     small, large = sorted((one, other), key=len)
-    return bool(len(small)) and float(np.isin(small, large).mean()) >= 0.5
+    if not len(small):
+        return False
+    size = int(max(small.max(), large.max())) + 1
+    a, b = (np.bincount(side, minlength=size).astype(float) for side in (small, large))
+    moved = (a * b / np.maximum(a + b, 1)).sum()
+    return bool(moved >= share * len(small))
 
 
 def permuted_groups(

@@ -8,8 +8,8 @@ import scipy.stats
 import sklearn.linear_model
 
 from jaxfair.fairness import calibration, delong, metrics, parity, selection, thresholds
-from jaxfair.fairness.compare import MIN_SEEDS, fairness_law, two_source
 from jaxfair.fairness.comparable import mix_weights
+from jaxfair.fairness.compare import MIN_SEEDS, fairness_law, two_source
 from jaxfair.fairness.contrasts import group_contrasts
 from jaxfair.fairness.delong import Estimate
 from jaxfair.fairness.frame import GroupFrame
