@@ -103,6 +103,9 @@ def _movable(rows: Rows, inside: Bools, shared: Bools, units: Ints, kinds: Ints)
     found = []
     for label in (0, 1):
         here = shared & (rows.y == label)
-        sides = (np.bincount(units[here & s], minlength=len(kinds)) > 0 for s in (inside, ~inside))
-        found.append(can_change(*(kinds[side] for side in sides)))
+        one, other = (
+            kinds[np.bincount(units[here & side], minlength=len(kinds)) > 0]
+            for side in (inside, ~inside)
+        )
+        found.append(can_change(one, other))
     return all(found)

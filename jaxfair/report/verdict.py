@@ -14,7 +14,7 @@ TITLES = {
     "sensitivity": "sensitivity",
     "specificity": "specificity",
     "auroc": "AUROC",
-    "calibration": "label minus risk",
+    "calibration": "observed minus stated risk",
 }
 """The statistics in the order of harm: whom it misses comes first."""
 
