@@ -29,11 +29,31 @@ def distance(area: float) -> float:
 
 
 def edge(
-    name: str, repeat: int, area: float, cell: tuple[int, int], n: int = DRAWS
+    name: str,
+    repeat: int,
+    area: float,
+    cell: tuple[int, int],
+    shift: float = 0.0,
+    spread: float = 1.0,
+    images: int = 1,
+    n: int = DRAWS,
 ) -> dict[str, bool]:
-    """One repeat: a small group and 2,000 other images, no true gap; is either called worse?"""
-    signal = [distance(area)] * 2
-    table = _table(sample(rng(name, repeat), [cell, MANY], signal=signal))
+    """One repeat: a small group and 2,000 others, equal AUROC; is either called worse?
+
+    The small group's scores may be shifted and spread, and patients have several images.
+    """
+    draw = rng(name, repeat)
+    many = (MANY[0] // images, MANY[1] // images)
+    y, s, group = sample(draw, [cell, many], signal=[distance(area)] * 2)
+    patients = np.arange(len(y))
+    if images > 1:
+        y, s, group, patients = (np.repeat(v, images) for v in (y, s, group, patients))
+        own = draw.normal(size=len(y))
+        # The patient's part keeps half of the variance, and the classes their distance.
+        signal = distance(area) * y
+        s = signal + ((s - signal) + own) / np.sqrt(2)
+    s = np.where(group == 0, spread * s + shift, s)
+    table = _table((y, s, group)).assign(patient_id=patients)
     found = group_contrasts(table, ["group"], seed=_seed(name, repeat), n_draws=n)
     called = set(found.loc[found["flagged"], "group"])
     return {
@@ -158,50 +178,76 @@ EDGES = {
     for m, n in CELLS
 }
 
+_BEYOND = {
+    "edge_shift": ("AUROC .90, 25 + 100, scores shifted by 2", 0.9, (25, 100), {"shift": 2.0}),
+    "edge_spread": (
+        "AUROC .90, 25 + 100, scores spread threefold",
+        0.9,
+        (25, 100),
+        {"spread": 3.0},
+    ),
+    "edge_rare": ("AUROC .95, 10 + 500", 0.95, (10, 500), {}),
+    "edge_images": ("AUROC .95, 25 + 100 patients of 5 images", 0.95, (25, 100), {"images": 5}),
+}
+"""Designs in which the groups differ in what is no gap, or images are not alone."""
+BEYOND = {
+    name: Scenario(
+        functools.partial(edge, area=area, cell=cell, **more),
+        "edge",
+        title,
+        {"either called worse": LEVEL[""]},
+    )
+    for name, (title, area, cell, more) in _BEYOND.items()
+}
+
 SCENARIOS = {
     **EDGES,
+    **BEYOND,
     "rates_alike": Scenario(
         functools.partial(rates, shift=(0.0, 0.0)),
-        "family",
+        "rates",
         "60 + 240 against 200 + 600 images, alike",
         {"anything called worse": LEVEL[""]},
     ),
     "rates_alike_5_images": Scenario(
         functools.partial(rates, shift=(0.0, 0.0), images=5),
-        "family",
+        "rates",
         "the same with 5 images per patient",
         {"anything called worse": LEVEL[""]},
     ),
     "rates_missed": Scenario(
         functools.partial(rates, shift=(-0.7, 0.0)),
-        "family",
+        "rates",
         "the ill of group 1 score .7 lower: sensitivity .63 against .85",
         {"group 1 missed more often": POWER},
+        0.25,
     ),
     "rates_shifted": Scenario(
         functools.partial(rates, shift=(-0.7, -0.7)),
-        "family",
+        "rates",
         "all of group 1 score .7 lower: AUROC alike, sensitivity .63 against .85",
         {"group 1 missed more often": POWER},
+        0.25,
     ),
     "risks_alike": Scenario(
         functools.partial(calibrated, too_low=0.0),
-        "family",
+        "risks",
         "true risks of 300 and 1,000 patients",
         {"either's risk": AT_MOST},
     ),
     "risks_too_low": Scenario(
         functools.partial(calibrated, too_low=0.1),
-        "family",
+        "risks",
         "group 1's risks stated .1 too low",
         {"group 1's risk is called off": POWER},
+        0.25,
     ),
     "fourteen_labels": Scenario(
-        labels, "family", "14 labels x 3 statistics, alike", {"anything called worse": LEVEL[""]}
+        labels, "labels", "14 labels x 3 statistics, alike", {"anything called worse": LEVEL[""]}
     ),
     "unequal_views": Scenario(
         views,
-        "family",
+        "views",
         "800 patients, women mostly AP, AP harder, sexes alike",
         {"anything called worse": LEVEL[""]},
     ),

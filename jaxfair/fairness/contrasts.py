@@ -6,6 +6,7 @@ clean groups would be flagged because the rest contains the bad one.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,7 @@ MIRRORED = "the same contrast as the other group's"
 """Why the better of two groups has no contrast of its own."""
 
 Array = npt.NDArray[np.float64]
+Key = tuple[str, ...]
 
 _DRAWS = (999, 399, 199)
 """Each gives exact levels of 5 % and exact tails of 2.5 %."""
@@ -98,8 +100,9 @@ def group_contrasts(
         records += partition.records()
         tested += partition.exchanged([seed, number], draws, level)
         tested += partition.resampled([seed, number], draws, level)
-    table = pd.DataFrame(records, columns=list(Record._fields))
-    return _shown_once(_corrected(table, tested, level))[list(COLUMNS)]
+    outcomes = _corrected(tested, level)
+    found = [_row(record, outcomes.get(record.key)) for record in records]
+    return pd.DataFrame(_shown_once(found, records), columns=list(COLUMNS))
 
 
 def n_comparisons(table: pd.DataFrame) -> int:
@@ -111,34 +114,48 @@ def _affordable(work: int) -> int:
     return next((n for n in _DRAWS if n * work <= _WORK), _DRAWS[-1])
 
 
-def _corrected(table: pd.DataFrame, tested: Sequence[Tested], level: float) -> pd.DataFrame:
-    """Adds intervals, p, p_corrected and flags."""
-    names = ["ci_low", "ci_high", "p", "p_corrected"]
+class _Outcome(NamedTuple):
+    ci_low: float
+    ci_high: float
+    p: float
+    p_corrected: float
+    flagged: bool
+
+
+_NAN = float("nan")
+_UNTESTED = _Outcome(_NAN, _NAN, _NAN, _NAN, False)
+
+
+def _corrected(tested: Sequence[Tested], level: float) -> dict[Key, _Outcome]:
+    """Returns what came of each comparison, corrected for all of them."""
     if not tested:
-        return table.assign(**dict.fromkeys(names, np.nan), flagged=False)
+        return {}
     worse = np.array([one.worse for one in tested])
     null = np.stack([one.null for one in tested], axis=1)
     p = (1 + (null >= worse - 1e-9).sum(axis=0)) / (1 + len(null))
-    tails = np.array([2 if one.tails == 1 else 1 for one in tested])
-    corrected = np.maximum(romano_wolf(*balanced(worse, null, level)), np.minimum(tails * p, 1))
-    found = pd.DataFrame([one.key for one in tested], columns=list(KEYS))
-    found = found.assign(
-        ci_low=[one.low for one in tested], ci_high=[one.high for one in tested]
-    ).assign(p=p, p_corrected=corrected)
-    joined = table.merge(found, on=list(KEYS), how="left", validate="one_to_one")
-    return joined.assign(flagged=joined["p_corrected"] <= 1 - level)
+    both = np.minimum(np.array([2 if one.tails == 1 else 1 for one in tested]) * p, 1)
+    corrected = np.maximum(romano_wolf(*balanced(worse, null, level)), both)
+    flagged = corrected <= 1 - level
+    return {
+        one.key: _Outcome(one.low, one.high, float(p[i]), float(corrected[i]), bool(flagged[i]))
+        for i, one in enumerate(tested)
+    }
 
 
-def _shown_once(table: pd.DataFrame) -> pd.DataFrame:
+def _row(record: Record, outcome: _Outcome | None) -> dict[str, Any]:
+    return {**record._asdict(), **(outcome or _UNTESTED)._asdict()}
+
+
+def _shown_once(rows: list[dict[str, Any]], records: Sequence[Record]) -> list[dict[str, Any]]:
     """Of two groups that are each other's rest, only the worse one keeps its contrast."""
-    table = table.copy()
-    for (_, _, statistic), part in table.groupby(["task", "attribute", "statistic"]):
-        rows = part[part["p"].notna()]
-        if len(rows) == 2 and rows["images"].sum() >= 0.9 * part["images"].sum():
-            off = rows["value"].abs()
-            better = off.idxmin() if statistic == CALIBRATION else rows["difference"].idxmax()
-            emptied = ["rest", "difference", "ci_low", "ci_high", "p", "p_corrected"]
-            table.loc[better, emptied] = np.nan
-            table.loc[better, "flagged"] = False
-            table.loc[better, "why"] = MIRRORED
-    return table
+    parts: dict[Key, list[dict[str, Any]]] = {}
+    for row, record in zip(rows, records, strict=True):
+        parts.setdefault((record.task, record.attribute, record.statistic), []).append(row)
+    for (_, _, statistic), part in parts.items():
+        two = [row for row in part if not np.isnan(row["p"])]
+        images = [sum(row["images"] for row in some) for some in (two, part)]
+        if len(two) == 2 and images[0] >= 0.9 * images[1]:
+            off = [-abs(r["value"]) if statistic == CALIBRATION else r["difference"] for r in two]
+            nothing = dict.fromkeys(("rest", "difference"), _NAN)
+            two[int(np.argmax(off))].update(nothing | _UNTESTED._asdict() | {"why": MIRRORED})
+    return rows

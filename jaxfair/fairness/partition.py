@@ -43,6 +43,11 @@ class Record(NamedTuple):
     standardised: bool
     images: int
 
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Task, attribute, group, statistic."""
+        return self[:4]
+
 
 class Tested(NamedTuple):
     """One comparison beside what chance alone gives.
@@ -55,7 +60,7 @@ class Tested(NamedTuple):
       tails: of `null` that `worse` may lie in: 1, or 2 where it has no sign.
     """
 
-    key: tuple[str, str, str, str]
+    key: tuple[str, ...]
     worse: float
     null: Array
     low: float
