@@ -61,7 +61,7 @@ def group_contrasts(
 
     AUROC, sensitivity and specificity are compared by units that change groups among their
     like (exchange.py), at the pooled mix of the control column; the mean of label minus
-    probability, as it is, by the cluster bootstrap. All comparisons of a call are one family,
+    probability, as it is, by units that change groups freely (residuals.py). All comparisons of a call are one family,
     corrected by Romano-Wolf's step-down (protocol S13).
 
     Args:
@@ -93,13 +93,13 @@ def group_contrasts(
     for number, (name, part) in enumerate(rows.groupby("task", sort=True)):
         task = Task(str(name), part, control, at.get(str(name)), risks.get(str(name)))
         partitions += [(number, Partition(task, attribute)) for attribute in attributes]
-    draws = n_draws or _affordable(len(rows) * sum(len(p.groups) for _, p in partitions))
+    draws = n_draws or _affordable(sum(p.work for _, p in partitions))
     records: list[Record] = []
     tested: list[Tested] = []
     for number, partition in partitions:
         records += partition.records()
         tested += partition.exchanged([seed, number], draws, level)
-        tested += partition.resampled([seed, number], draws, level)
+        tested += partition.freely_exchanged([seed, number], draws, level)
     outcomes = _corrected(tested, level)
     found = [_row(record, outcomes.get(record.key)) for record in records]
     return pd.DataFrame(_shown_once(found, records), columns=list(COLUMNS))

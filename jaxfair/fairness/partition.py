@@ -13,9 +13,9 @@ from jaxfair.fairness.delong import auroc_estimate
 from jaxfair.fairness.exchange import STATISTICS, Exchange, Sides, units_of
 from jaxfair.fairness.frame import enough
 from jaxfair.fairness.groups import group_labels
-from jaxfair.fairness.multiplicity import bootstrap_sums
 from jaxfair.fairness.permutation import patient_strata, permuted_groups
 from jaxfair.fairness.predictions import patient_codes
+from jaxfair.fairness.residuals import mean_gaps
 from jaxfair.schema import UNKNOWN
 
 __all__ = ["CALIBRATION", "Partition", "Record", "Task", "Tested"]
@@ -124,6 +124,11 @@ class Partition:
             for g in range(len(self.groups))
         ]
 
+    @property
+    def work(self) -> int:
+        """Rows times groups, what one draw costs."""
+        return len(self._codes) * len(self.groups)
+
     def records(self) -> Iterator[Record]:
         """Yields every group's values in every statistic."""
         task = self._task
@@ -166,11 +171,7 @@ class Partition:
             return
         mirrored = len(self.groups) == 2
         k = 1 if mirrored else len(chosen)
-        code = np.full(len(self.groups), k)
-        code[chosen[:k]] = np.arange(k)
-        own = np.zeros(len(self._kinds), dtype=np.int64)
-        own[self._units] = code[self._codes]
-        task = self._task
+        task, own = self._task, self._own(chosen[:k])
         exchange = Exchange(
             task.y, task.score, self._strata, task.patients, self._units, k, task.threshold
         )
@@ -189,8 +190,8 @@ class Partition:
                     key = (*key[:2], self.groups[chosen[1]], statistic)
                     yield Tested(key, -worse, tails[0], -high, -low, 1)
 
-    def resampled(self, seed: list[int], n_draws: int, level: float) -> Iterator[Tested]:
-        """Yields the comparisons of calibration in the large, by the centred cluster bootstrap.
+    def freely_exchanged(self, seed: list[int], n_draws: int, level: float) -> Iterator[Tested]:
+        """Yields the comparisons of calibration in the large, by units that change groups freely.
 
         The statistic has no sign, since a risk may be too low or too high; it counts as worse
         only where the group is further off than the rest.
@@ -199,30 +200,30 @@ class Partition:
         chosen = [g for g, why in enumerate(self.why) if not why]
         if residual is None or not chosen:
             return
-        sides = [(self._codes == g, self._codes != g) for g in chosen]
-        means = np.array([[_mean(residual[side]) for side in pair] for pair in sides])
-        influence = np.stack([self._influence(*pair) for pair in sides], axis=1)
-        moved, spread = bootstrap_sums(influence, n_draws, np.random.default_rng(seed))
-        error = np.sqrt((influence**2).sum(axis=0))
-        null = np.divide(np.abs(moved), spread, out=np.full(moved.shape, np.inf), where=spread > 0)
+        k = len(chosen)
+        own = self._own(chosen)
+        rng = np.random.default_rng(seed)
+        free = permuted_groups(own, np.zeros(len(own), dtype=np.int64), n_draws, rng)
+        everyone = np.concatenate([own[None], free])
+        gaps, errors = mean_gaps(residual, self._units, task.patients, everyone, k)
+        t = np.divide(np.abs(gaps), errors, out=np.full(gaps.shape, np.inf), where=errors > 0)
         for j, g in enumerate(chosen):
-            if not error[j] > 0:
+            if not errors[0, j] > 0:
                 continue
-            gap = float(means[j, 0] - means[j, 1])
-            half = _high(null[:, j], 1 - level) * error[j]
-            off = abs(gap) / error[j]
-            worse = off if abs(means[j, 0]) >= abs(means[j, 1]) else -off
+            inside = self._codes == g
+            off = abs(_mean(residual[inside])) >= abs(_mean(residual[~inside]))
+            half = _high(t[1:, j], 1 - level) * errors[0, j]
             key = (task.name, self.attribute, self.groups[g], CALIBRATION)
-            yield Tested(key, float(worse), null[:, j], gap - half, gap + half, 2)
+            gap, worse = float(gaps[0, j]), float(t[0, j] if off else -t[0, j])
+            yield Tested(key, worse, t[1:, j], gap - half, gap + half, 2)
 
-    def _influence(self, inside: Bools, outside: Bools) -> Array:
-        """(patients,) first-order parts of the difference of mean residuals."""
-        task, total = self._task, np.zeros(self._task.n_patients)
-        assert task.residual is not None
-        for side, sign in ((inside, 1.0), (outside, -1.0)):
-            part = (task.residual[side] - _mean(task.residual[side])) / side.sum()
-            total += sign * np.bincount(task.patients[side], part, minlength=task.n_patients)
-        return total
+    def _own(self, compared: list[int]) -> Ints:
+        """(units,) codes of the groups to be compared, and one code for all others."""
+        code = np.full(len(self.groups), len(compared))
+        code[compared] = np.arange(len(compared))
+        own = np.zeros(len(self._kinds), dtype=np.int64)
+        own[self._units] = code[self._codes]
+        return own
 
 
 def _interval(

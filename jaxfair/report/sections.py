@@ -148,7 +148,7 @@ def _contrasts(view: TaskView) -> Section:
     words = (
         "Each group minus all other patients: AUROC, sensitivity and specificity at the same mix of"
         " views, by patients who change groups within label and view, on the logit; observed minus"
-        " stated risk (above 0: stated too low) by resampled patients. p is one-sided for"
+        " stated risk (above 0: stated too low) as it is. p is one-sided for"
         " worse, two-sided for the risk; of two groups the worse one holds the contrast."
     )
     table = Table(f"{stem(view)}_contrasts", view.shown_contrasts(), words, data=view.contrasts)
