@@ -13,8 +13,9 @@ import pandas as pd
 import scipy.stats
 
 from jaxfair.errors import InputError
-from jaxfair.fairness.delong import Estimate, auroc_estimate, covariance, difference
+from jaxfair.fairness.delong import auroc_estimate
 from jaxfair.fairness.groups import OVERALL, group_labels
+from jaxfair.fairness.influence import Estimate, covariance, difference
 from jaxfair.fairness.predictions import checked, patient_codes
 
 __all__ = ["MIN_SEEDS", "Law", "Loss", "fairness_law", "private_against_plain", "two_source"]
@@ -151,7 +152,9 @@ def _averaged(arm: Sequence[Estimate]) -> Estimate:
     """The mean over seeds: its patients' parts are averaged, so its variance is theirs."""
     parts = np.mean([estimate.parts for estimate in arm], axis=0)
     value = float(np.mean([estimate.value for estimate in arm]))
-    mean = arm[0]._replace(value=value, parts=parts)
+    apart = float(np.mean([estimate.centre for estimate in arm]))
+    spread = np.mean([estimate.deviations for estimate in arm], axis=0)
+    mean = arm[0]._replace(value=value, parts=parts, spread=spread, apart=apart)
     return mean._replace(variance=covariance(mean, mean))
 
 

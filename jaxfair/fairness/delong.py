@@ -17,6 +17,7 @@ import numpy.typing as npt
 import scipy.special
 import scipy.stats
 
+from jaxfair.fairness.influence import Estimate, covariance, difference, dot, freedom
 from jaxfair.fairness.placements import placements, placements_apart
 from jaxfair.fairness.values import checked_labels, checked_scores
 
@@ -38,59 +39,6 @@ Bools = npt.NDArray[np.bool_]
 
 _NOTHING = 1e-20
 """A variance or width below it is rounding."""
-
-
-class Estimate(NamedTuple):
-    """A number with the variance that patients give it.
-
-    Attributes:
-      value: the estimate; NaN if undefined.
-      variance: its cluster variance; NaN if a class comes from fewer than two patients, or if
-        nothing but ties was seen.
-      df: degrees of freedom of the variance (`_freedom`).
-      parts: (2, n_patients) first-order contribution of each patient's upper rows (positives)
-        and lower rows (negatives); each line sums to zero.
-      members: (2, n_patients) True where the patient has such rows.
-      spread: (n_patients,) the contribution of each patient as its deletion shows it; the squares
-        sum to the variance. None: from `parts`, as if all patients had equal shares.
-      apart: the value over pairs of different patients, which intervals are centred on; pairs
-        within a patient, a share of all that vanishes with many patients, are another quantity.
-        None: `value`.
-      pairs: how many disjoint pairs of patients the estimate is worth; what can be said at 0
-        and 1. None: from `members`.
-    """
-
-    value: float
-    variance: float
-    df: float
-    parts: Array
-    members: Bools
-    spread: Array | None = None
-    apart: float | None = None
-    pairs: float | None = None
-
-    @property
-    def se(self) -> float:
-        """The standard error."""
-        return float(np.sqrt(self.variance))
-
-    @property
-    def influence(self) -> Array:
-        """(n_patients,) contribution of each patient; sums to zero."""
-        return np.asarray(self.parts.sum(axis=0))
-
-    @property
-    def deviations(self) -> Array:
-        """(n_patients,) `spread`, or what stands for it."""
-        if self.spread is not None:
-            return self.spread
-        n = self.members.sum(axis=1, keepdims=True)
-        return np.asarray((self.parts * np.sqrt(n / np.maximum(n - 1, 1))).sum(axis=0))
-
-    @property
-    def centre(self) -> float:
-        """`apart`, or the value."""
-        return self.value if self.apart is None else self.apart
 
 
 def auroc_estimate(
@@ -187,7 +135,7 @@ def _side(
     centre = float((apart * weight).sum() / total) if total > 0 else 0.0
     kinds = None if strata is None else strata[mine]
     parts = _by_patient(apart, centre, weight, codes[mine], size, kinds)
-    by_patient = [np.bincount(codes[mine], x, minlength=size) for x in (w[mine], weight)]
+    by_patient = [_sums(codes[mine], x, size) for x in (w[mine], weight)]
     return _Side(shares, centre, parts, by_patient[0], by_patient[1])
 
 
@@ -206,41 +154,10 @@ def _joined(above: _Side, below: _Side, value: float) -> Estimate:
     if left.min() < 1e-9:
         return draft
     spread = (parts * np.sqrt((n - 1) / n)[:, None]).sum(axis=0) / left
-    variance = _dot(spread, spread)
+    variance = dot(spread, spread)
     if 0 < value < 1 and variance < _NOTHING:
         return draft._replace(spread=spread)
-    return draft._replace(variance=variance, df=_freedom(spread, *members), spread=spread)
-
-
-def covariance(first: Estimate, second: Estimate) -> float:
-    """Returns the cluster covariance of two estimates, over the patients that are in both.
-
-    Both have the same length and order of patients; 0 if they share none.
-    """
-    return _dot(first.deviations, second.deviations)
-
-
-def difference(first: Estimate, second: Estimate) -> Estimate:
-    """Returns first - second; patients that are in both are paired by their influence.
-
-    Disjoint patients give the unpaired variance, the same patients under two models the
-    paired one (see `covariance` for what both must share).
-    """
-    spread = first.deviations - second.deviations
-    variance = first.variance + second.variance - 2 * covariance(first, second)
-    squares = first.variance**2 / first.df + second.variance**2 / second.df
-    df = min(first.df, second.df, _effective(spread))
-    if not (first.members.any(axis=0) & second.members.any(axis=0)).any() and squares > 0:
-        df = (first.variance + second.variance) ** 2 / squares
-    return Estimate(
-        first.value - second.value,
-        max(variance, 0.0) if np.isfinite(variance) else float("nan"),
-        float(df),
-        first.parts - second.parts,
-        first.members | second.members,
-        spread,
-        first.centre - second.centre,
-    )
+    return draft._replace(variance=variance, df=freedom(spread, *members), spread=spread)
 
 
 def logit_interval(estimate: Estimate, level: float = 0.95) -> tuple[float, float]:
@@ -336,35 +253,11 @@ def _by_patient(
         mean = np.bincount(strata, weights * values) / np.where(total > 0, total, 1)
         centres = mean[strata]
     parts = weights * (values - centres) / max(weights.sum(), 1e-300)
-    return np.asarray(np.bincount(codes, parts, minlength=size), dtype=float)
+    return _sums(codes, parts, size)
 
 
-def _freedom(spread: Array, has_up: Bools, has_low: Bools) -> float:
-    """Satterthwaite over kinds of patients, and at most what unequal influences leave."""
-    total = below = 0.0
-    for kind in (has_up & ~has_low, has_low & ~has_up, has_up & has_low):
-        part = _dot(spread[kind], spread[kind])
-        total += part
-        below += part**2 / max(int(kind.sum()) - 1, 1)
-    by_kind = total**2 / below if below > 0 else float((has_up | has_low).sum()) - 1
-    return max(min(by_kind, _effective(spread)), 1.0)
-
-
-def _effective(spread: Array) -> float:
-    """Effective number of patients less one, from their influences (protocol S14).
-
-    (sum I^2)^2 / sum I^4 is n / 3 for n patients of normal influences, which as degrees of
-    freedom makes ordinary designs too wide (.97 to .98), n would be its triple, which is too
-    narrow where few patients carry most (.92); twice holds .94 in both (the study's tables).
-    """
-    squares = spread**2
-    below = _dot(squares, squares)
-    return max(2 * float(squares.sum()) ** 2 / below - 1, 1.0) if below > 0 else float("inf")
-
-
-def _dot(a: Array, b: Array) -> float:
-    # Not np.dot: its threads cost more than they bring at this size.
-    return float((a * b).sum())
+def _sums(codes: Ints, values: Array, size: int) -> Array:
+    return np.asarray(np.bincount(codes, values, minlength=size), dtype=float)
 
 
 def _t_quantile(level: float, df: float) -> float:

@@ -63,7 +63,8 @@ def rate_estimate(
     own = np.unique(codes[use], return_inverse=True)[1]
     value = float(a.sum() / b.sum())
     most = float(b.sum() ** 2 / (b**2).sum())
-    n = _effective(np.bincount(own, a[use]), np.bincount(own, b[use]), value, most)
+    by_patient = np.stack([np.bincount(own, x[use]) for x in (a, b)]).astype(float)
+    n = _effective(by_patient[0], by_patient[1], value, most)
     near = (value * n + 0.5) / (n + 1)
     if np.isnan(threshold_variance):
         return Rate(value, *[float("nan")] * 3)

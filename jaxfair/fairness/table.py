@@ -10,8 +10,9 @@ import pandas as pd
 from jaxfair.fairness import metrics
 from jaxfair.fairness.bootstrap import Replicate, TableBootstrap, percentile_interval
 from jaxfair.fairness.catalog import METRICS, Metric
-from jaxfair.fairness.delong import Estimate, logit_interval, mann_whitney_estimate
+from jaxfair.fairness.delong import logit_interval, mann_whitney_estimate
 from jaxfair.fairness.groups import OVERALL, group_labels
+from jaxfair.fairness.influence import Estimate
 from jaxfair.fairness.predictions import ATTRIBUTES, checked, patient_codes
 from jaxfair.fairness.rates import rate_estimate
 from jaxfair.fairness.thresholds import RULES, fit_thresholds

@@ -87,11 +87,11 @@ def test_several_images_per_patient_are_counted_by_deleting_each_patient(seed):
 
 
 def test_many_patients_alike_give_obuchowski():
-    y, s, patients = _scores(0, n=6000, images=4)
+    y, s, patients = _scores(0, n=1200, images=4)
     found = delong.auroc_estimate(y, s, patients)
     value, variance = _obuchowski_by_definition(y, s, patients)
     assert found.value == pytest.approx(value, rel=1e-12)
-    assert found.variance == pytest.approx(variance, rel=0.01)
+    assert found.variance == pytest.approx(variance, rel=0.02)
 
 
 def test_delong_interval_of_a_published_design_equals_the_oracle_to_1e_4():

@@ -10,9 +10,9 @@ import sklearn.linear_model
 from jaxfair.fairness import calibration, delong, metrics, parity, selection, thresholds
 from jaxfair.fairness.compare import MIN_SEEDS, fairness_law, two_source
 from jaxfair.fairness.contrasts import group_contrasts, mix_weights
-from jaxfair.fairness.delong import Estimate
 from jaxfair.fairness.frame import GroupFrame
 from jaxfair.fairness.gaps import max_min_gap
+from jaxfair.fairness.influence import Estimate
 from jaxfair.fairness.multiplicity import bootstrap_sums, holm
 from jaxfair.fairness.table import fairness_table
 from tests.fairness.conftest import make_predictions
