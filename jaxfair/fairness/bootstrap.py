@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from jaxfair.fairness import thresholds
 from jaxfair.fairness.catalog import Metric
+from jaxfair.fairness.values import checked_pair
 
 __all__ = ["Replicate", "TableBootstrap", "patient_weights", "percentile_interval"]
 
@@ -77,6 +78,7 @@ class TableBootstrap:
         fixed: Sequence[float],
         others: Mapping[str, Metric] | None = None,
     ) -> None:
+        y_true, y_score = checked_pair(y_true, y_score)
         order = np.argsort(y_score, kind="stable")
         self._y, self._score, self._codes = y_true[order], y_score[order], patients[order]
         self._rules, self._fixed = tuple(rules), list(fixed)

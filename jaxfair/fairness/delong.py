@@ -19,7 +19,7 @@ import scipy.stats
 
 from jaxfair.fairness.influence import Estimate, covariance, difference, dot, freedom
 from jaxfair.fairness.placements import placements, placements_apart
-from jaxfair.fairness.values import checked_labels, checked_scores
+from jaxfair.fairness.values import checked_pair, checked_scores
 
 __all__ = [
     "Estimate",
@@ -61,7 +61,7 @@ def auroc_estimate(
         (post-stratification), so spread between strata is no part of the variance.
       n_patients: length of the influence; None means the largest code plus one.
     """
-    y, s = checked_labels(y_true, y_score)
+    y, s = checked_pair(y_true, y_score)
     return mann_whitney_estimate(
         s, y == 1, y == 0, patients, weights=weights, strata=strata, n_patients=n_patients
     )

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from jaxfair.fairness.delong import auroc_estimate
 from jaxfair.fairness.multiplicity import bootstrap_sums
 from jaxfair.fairness.permutation import own_groups, patient_strata, permuted_groups
+from jaxfair.fairness.values import checked_pair
 
 __all__ = ["Gap", "max_min_gap"]
 
@@ -70,7 +71,7 @@ def max_min_gap(
       A Gap; undefined (NaN) with fewer than two groups, or if a group lacks a label in at
       least two patients.
     """
-    y, s = np.asarray(y_true, dtype=float), np.asarray(y_score, dtype=float)
+    y, s = checked_pair(y_true, y_score)
     codes = np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
     people = np.arange(len(y)) if patients is None else _dense(patients)
     if len(y) == 0 or codes.max() == 0 or not _enough(y, codes, people):

@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from jaxfair.errors import InputError
 
-__all__ = ["checked_labels", "checked_probabilities", "checked_scores"]
+__all__ = ["checked_classes", "checked_pair", "checked_probabilities", "checked_scores"]
 
 Array = npt.NDArray[np.float64]
 
@@ -22,7 +22,7 @@ def checked_scores(scores: npt.ArrayLike, name: str = "y_score") -> Array:
     return s
 
 
-def checked_labels(
+def checked_pair(
     y_true: npt.ArrayLike, y_score: npt.ArrayLike, name: str = "y_score"
 ) -> tuple[Array, Array]:
     """Returns labels and scores, two (n,) floats.
@@ -31,16 +31,22 @@ def checked_labels(
       InputError: in one sentence, if they differ in length, a label is neither 0 nor 1, or a
         score is not finite.
     """
-    y, s = _line(y_true, "y_true"), checked_scores(y_score, name)
+    y, s = checked_classes(y_true), checked_scores(y_score, name)
     if len(y) != len(s):
         raise InputError(f"y_true has {len(y)} rows and {name} has {len(s)}; give one for each.")
+    return y, s
+
+
+def checked_classes(y_true: npt.ArrayLike) -> Array:
+    """Returns (n,) floats, or raises InputError if one is neither 0 nor 1."""
+    y = _line(y_true, "y_true")
     odd = np.flatnonzero((y != 0) & (y != 1))
     if len(odd):
         raise InputError(
             f"y_true is {y[odd[0]]:g} in row {odd[0]}; labels are 0 (normal) or 1 (abnormal), so"
             " code other labels so, and drop the rows without one."
         )
-    return y, s
+    return y
 
 
 def checked_probabilities(probabilities: npt.ArrayLike) -> Array:
