@@ -30,13 +30,15 @@ def percentile_interval(replicates: Array, level: float = 0.95) -> tuple[float, 
     """Returns the central quantiles of the defined replicates.
 
     NaN if fewer than 90 % of the resamples define the statistic, since the remaining ones are
-    a selected set, and NaN if the quantiles are one number: 3 of 3 found is no proof of 100 %.
+    a selected set, and NaN if the quantiles are one number but for rounding: 3 of 3
+    found is no proof of 100 %.
     """
     defined = replicates[np.isfinite(replicates)]
     if len(defined) < 0.9 * len(replicates) or not len(defined):
         return float("nan"), float("nan")
     low, high = np.quantile(defined, [0.5 - level / 2, 0.5 + level / 2])
-    return (float(low), float(high)) if low < high else (float("nan"), float("nan"))
+    apart = high - low > 1e-12 * max(abs(low), abs(high))
+    return (float(low), float(high)) if apart else (float("nan"), float("nan"))
 
 
 class Replicate(NamedTuple):

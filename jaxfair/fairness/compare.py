@@ -23,6 +23,9 @@ __all__ = ["MIN_SEEDS", "Law", "Loss", "fairness_law", "private_against_plain", 
 MIN_SEEDS = 5
 """Seeds per arm below which the interval is not given (with 3 it covers 84 to 92 %)."""
 
+_NOTHING = 1e-20
+"""A variance below it is rounding, and no interval can be made of it."""
+
 Array = npt.NDArray[np.float64]
 
 
@@ -58,7 +61,7 @@ def two_source(plain: Sequence[Estimate], private: Sequence[Estimate]) -> Loss:
     parts = [gap.variance, spread[0] / sizes[0], spread[1] / sizes[1]]
     dfs = [gap.df, sizes[0] - 1, sizes[1] - 1]
     low = high = df = float("nan")
-    if min(sizes) >= MIN_SEEDS and np.isfinite(parts).all() and sum(parts) > 0:
+    if min(sizes) >= MIN_SEEDS and np.isfinite(parts).all() and sum(parts) > _NOTHING:
         df = sum(parts) ** 2 / sum(v**2 / d for v, d in zip(parts, dfs, strict=True))
         half = float(scipy.stats.t.ppf(0.975, df) * np.sqrt(sum(parts)))
         low, high = gap.value - half, gap.value + half
