@@ -16,7 +16,7 @@ PLANTED = float(np.sqrt(2) * norm.ppf(TRUTH - 0.10))
 
 LEVEL = {"": (0.04, 0.06)}
 COVERAGE = {"": (0.94, 0.96)}
-AT_LEAST = {"": (0.94, 1.0)}
+AT_LEAST = {"": (0.94, 1.0), "without width": (0.0, 0.0)}
 
 
 class Scenario(NamedTuple):

@@ -61,8 +61,8 @@ def group_contrasts(
 
     AUROC, sensitivity and specificity are compared by units that change groups among their
     like (exchange.py), at the pooled mix of the control column; the mean of label minus
-    probability, as it is, by units that change groups freely (residuals.py). All comparisons of a call are one family,
-    corrected by Romano-Wolf's step-down (protocol S13).
+    probability, as it is, by units that change groups freely (residuals.py). All comparisons of a
+    call are one family, corrected by Romano-Wolf's step-down (protocol S13).
 
     Args:
       predictions: rows of one or several tasks (see `predictions.checked`).

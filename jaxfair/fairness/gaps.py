@@ -19,6 +19,7 @@ from jaxfair.fairness.permutation import (
     patient_strata,
     permuted_groups,
 )
+from jaxfair.fairness.values import checked_pair
 
 __all__ = ["Gap", "max_min_gap"]
 
@@ -77,7 +78,7 @@ def max_min_gap(
       least two patients. Constant scores, and groups most of whose patients find nobody alike
       to change places with, have a value and nothing to compare it with.
     """
-    y, s = np.asarray(y_true, dtype=float), np.asarray(y_score, dtype=float)
+    y, s = checked_pair(y_true, y_score)
     codes = np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
     people = np.arange(len(y)) if patients is None else _dense(patients)
     if len(y) == 0 or codes.max() == 0 or not _enough(y, codes, people):

@@ -232,7 +232,7 @@ def _interval(
     """The interval of a difference that the permutations of its logit, or of minus it, allow.
 
     The precision-weighted mean of both logits, which is independent of their difference, is
-    held; so the interval holds 0 if and only if that of the logit does.
+    held; so the interval holds 0 if and only if that of the logit does. NaN without width.
     """
     logit, part, error = found.logit[at], found.part[at], float(np.sqrt(found.variance[at]))
     share = part / part.sum()
@@ -242,7 +242,8 @@ def _interval(
     low, high = scipy.special.expit(centre + ends * share[0]) - scipy.special.expit(
         centre - ends * share[1]
     )
-    return float(low), float(high)
+    # Where both sides are perfect every permutation is the same, and says nothing of the width.
+    return (float(low), float(high)) if high - low > 1e-9 else (float("nan"), float("nan"))
 
 
 def _defined(draws: Array) -> Array:

@@ -7,6 +7,8 @@ difference in prevalence stays a difference in prevalence (protocol S1).
 import numpy as np
 import numpy.typing as npt
 
+from jaxfair.fairness.values import checked_classes
+
 __all__ = ["can_change", "own_groups", "patient_strata", "permuted_groups"]
 
 Ints = npt.NDArray[np.int64]
@@ -31,7 +33,7 @@ def patient_strata(
 
     A patient with images of both labels, or both views, is alike only with another such.
     """
-    n = int(patients.max()) + 1
+    n, y_true = int(patients.max()) + 1, checked_classes(y_true)
     marks = [np.bincount(patients[y_true == label], minlength=n) > 0 for label in (0, 1)]
     for value in [] if control is None else np.unique(control):
         marks.append(np.bincount(patients[control == value], minlength=n) > 0)

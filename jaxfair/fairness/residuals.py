@@ -37,7 +37,7 @@ def mean_gaps(
       (R, k) differences and (R, k) standard errors, patients as clusters.
     """
     size = assigned.shape[1]
-    total = np.bincount(units, residual, minlength=size)
+    total = np.bincount(units, residual, minlength=size).astype(float)
     count = np.bincount(units, minlength=size).astype(float)
     owner = np.zeros(size, dtype=np.int64)
     owner[units] = patients

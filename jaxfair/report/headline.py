@@ -16,8 +16,8 @@ SHOWN = {
     "auroc": True,
     "sensitivity": True,
     "specificity": True,
-    "missed_per_1000": False,
-    "ppv": False,
+    "missed_per_1000": True,
+    "ppv": True,
 }
 """The metrics that readers see first, and whether with their interval; the file has them all."""
 

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxfair.fairness import calibration, metrics
+from jaxfair.fairness import calibration
+from jaxfair.fairness.groups import OVERALL
 from jaxfair.report import plots
-from jaxfair.report.cells import number
+from jaxfair.report.cells import cells, number
 from jaxfair.report.compare import comparison
 from jaxfair.report.content import Block, Image, Plot, Section, Table, Text
+from jaxfair.report.coverage import coverage_words
 from jaxfair.report.headline import shown_headline
 from jaxfair.report.single import Run
 from jaxfair.report.views import TaskView, run_views
@@ -66,6 +68,7 @@ def _headline(view: TaskView) -> Section:
     )
     shown = shown_headline(view.headline)
     blocks.append(Table(f"{stem(view)}_headline", shown, words, data=view.headline))
+    blocks.append(Text(coverage_words(view.run.fairness.query("task == @view.task"))))
     if np.isnan(view.threshold):
         blocks.append(
             Text("There are no validation rows of both labels: no threshold, no rates at one.")
@@ -211,7 +214,8 @@ def _worst_cases(view: TaskView) -> Section:
         Table(f"{stem(view)}_alarms", _rounded(alarms), "Normal images with the highest scores."),
     ]
     if np.isfinite(view.threshold):
-        text = number(metrics.underdiagnosis(rows["y_true"], rows["y_score"], view.threshold))
+        whole = view.headline[view.headline["attribute"] == OVERALL]
+        (text,) = cells(whole, "underdiagnosis", interval=True)
         blocks.insert(0, Text(f"At the threshold {text} of the abnormal images are missed."))
     return Section(f"{view.run.title()}, {view.task}: worst cases", blocks)
 

