@@ -76,7 +76,7 @@ def group_contrasts(
         None, or a column that is not there, compares as they are, and so do attributes that
         contain it.
       split: which rows.
-      n_draws: permutations and resamples; None takes 999, or 399 or 199 where rows are many.
+      n_draws: permutations; None takes 999, or 399 or 199 where rows are many.
       level: of the two-sided intervals, and 1 - level of the flag.
 
     Returns:
