@@ -258,3 +258,14 @@ def test_post_stratified_weights_leave_the_spread_between_strata_out():
     fixed = delong.auroc_estimate(y, s, strata=strata)
     assert fixed.value == plain.value
     assert fixed.variance < 0.8 * plain.variance
+
+
+def test_degrees_of_freedom_are_those_of_the_influences_and_not_of_the_patients():
+    y = np.tile([0.0, 1.0], 60)
+    s = y + np.random.default_rng(0).normal(size=120)
+    even = delong.auroc_estimate(y, s)
+    sizes = np.r_[100, 100, np.ones(118, dtype=int)]
+    uneven = delong.auroc_estimate(*(np.repeat(x, sizes) for x in (y, s, np.arange(120))))
+    squares = uneven.deviations**2
+    assert even.df > 60 and 1 <= uneven.df < 6
+    assert uneven.df == pytest.approx(max(2 * squares.sum() ** 2 / (squares**2).sum() - 1, 1))
