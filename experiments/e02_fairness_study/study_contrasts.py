@@ -196,6 +196,7 @@ BEYOND = {
         "edge",
         title,
         {"either called worse": LEVEL[""]},
+        0.5,
     )
     for name, (title, area, cell, more) in _BEYOND.items()
 }
