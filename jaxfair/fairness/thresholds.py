@@ -15,6 +15,7 @@ from jaxfair.errors import InputError
 from jaxfair.fairness.catalog import METRICS
 from jaxfair.fairness.groups import OVERALL, group_labels
 from jaxfair.fairness.predictions import checked
+from jaxfair.fairness.values import checked_pair
 
 __all__ = ["MIN_CASES", "RULES", "Sorted", "fit_threshold", "fit_thresholds", "group_thresholds"]
 
@@ -36,7 +37,7 @@ class Sorted:
     """
 
     def __init__(self, y_true: npt.ArrayLike, y_score: npt.ArrayLike) -> None:
-        y, s = np.asarray(y_true, dtype=float), np.asarray(y_score, dtype=float)
+        y, s = checked_pair(y_true, y_score)
         self.order = np.argsort(s, kind="stable")
         self.y, self.score = y[self.order], s[self.order]
         self._first = np.flatnonzero(np.diff(self.score, prepend=-np.inf) > 0)

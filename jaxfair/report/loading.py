@@ -90,11 +90,13 @@ def _remarks(read: Reading) -> tuple[str, ...]:
 
 
 def _stored(path: pathlib.Path) -> pd.DataFrame:
-    """fairness.csv as it was written."""
-    table = read_table(path, required=fairness.COLUMNS)
-    words = fairness.COLUMNS[: fairness.COLUMNS.index("value")]
+    """fairness.csv as it was written; an older one does not say what its intervals cover."""
+    *older, covers = fairness.COLUMNS
+    table = read_table(path, required=older)
+    words = (*older[: older.index("value")], covers)
     for name in table.columns.difference(list(words)):
         table[name] = numbers(table[name], where=str(path))
+    table = table.assign(**{covers: table.get(covers, "")})
     return table.astype(dict.fromkeys(("n", "n_images", "n_positive"), int))
 
 

@@ -6,17 +6,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxfair.fairness import calibration, metrics
+from jaxfair.fairness import calibration
 from jaxfair.fairness.frame import MIN_LABEL, MIN_PATIENTS
-from jaxfair.fairness.groups import group_labels
+from jaxfair.fairness.groups import OVERALL, group_labels
 from jaxfair.files import slug
 from jaxfair.report import plots
-from jaxfair.report.cells import number
+from jaxfair.report.cells import cells, number
 from jaxfair.report.compare import comparison
 from jaxfair.report.content import Block, Image, Plot, Section, Table, Text
+from jaxfair.report.coverage import coverage_words
 from jaxfair.report.headline import shown_headline
 from jaxfair.report.single import Run
-from jaxfair.report.views import TaskView
+from jaxfair.report.views import TaskView, run_views
 from jaxfair.report.words import LIMITS, crosswalk
 from jaxfair.schema import UNKNOWN
 
@@ -31,14 +32,15 @@ _TOO_FEW = (
 
 
 def sections(
-    runs: Sequence[Run], *, with_images: bool = False, n_bootstrap: int = 2000
+    runs: Sequence[Run], *, with_images: bool = False, n_draws: int | None = None
 ) -> list[Section]:
     """Returns the report of one run, or of several side by side.
 
     The first section holds the headline and what the guarantee covers. Curves, calibration and
     worst cases are shown for up to two runs; of more runs each has them in its own report.
+    `n_draws` of each comparison: see contrasts.group_contrasts.
     """
-    views = [TaskView(run, task, n_bootstrap) for run in runs for task in run.tasks]
+    views = [view for run in runs for view in run_views(run, n_draws)]
     found = [_heading(runs)]
     found.extend(_headline(view) for view in views)
     if len(runs) > 1:
@@ -63,16 +65,18 @@ def _heading(runs: Sequence[Run]) -> Section:
 
 
 def _headline(view: TaskView) -> Section:
-    blocks: list[Block] = [Text(_verdict(view), strong=True)]
+    blocks: list[Block] = [Text(line, strong=i == 0) for i, line in enumerate(view.verdict())]
     words = (
         "Sensitivity, specificity, PPV and missed cases are at one threshold, fitted on validation"
         " (Youden) and applied to all. AUROC minus rest compares at the same mix of views; its p"
-        " value is one-sided for worse, and corrected for the number of groups."
+        " value is one-sided for worse, and corrected for all comparisons of the run. The note"
+        " says what is worse for a group, in any statistic that was compared."
     )
     shown = shown_headline(view.headline)
     blocks.append(Table(f"{stem(view)}.headline", shown, words, data=view.headline))
     if any(view.small(attribute) for attribute in view.frames):
         blocks.append(Text(_TOO_FEW))
+    blocks.append(Text(coverage_words(view.run.fairness.query("task == @view.task"))))
     if np.isnan(view.threshold):
         blocks.append(
             Text("There are no validation rows of both labels: no threshold, no rates at one.")
@@ -85,14 +89,6 @@ def _headline(view: TaskView) -> Section:
         )
         blocks.append(Table(f"{stem(view)}.gaps", view.shown_gaps(), words, data=view.gaps))
     return Section(f"{view.run.title()}, {view.task}: results by group", blocks)
-
-
-def _verdict(view: TaskView) -> str:
-    small = sum(len(view.small(attribute)) for attribute in view.frames)
-    worse = ", ".join(view.flagged)
-    found = f"Worse than the rest: {worse}." if worse else "No group was found worse than the rest."
-    untested = f" {small} groups have too few patients to tell." if small else ""
-    return found + untested
 
 
 def _privacy(run: Run) -> Section:
@@ -168,12 +164,24 @@ def _card(run: Run) -> list[Block]:
 
 
 def _details(view: TaskView) -> list[Section]:
-    found = [_attribute(view, attribute) for attribute in view.frames]
+    found = [_contrasts(view)] if len(view.contrasts) else []
+    found += [_attribute(view, attribute) for attribute in view.frames]
     if view.probabilities is not None:
         found.append(_calibration(view))
     found.append(_every_metric(view))
     found.append(_worst_cases(view))
     return found
+
+
+def _contrasts(view: TaskView) -> Section:
+    words = (
+        "Each group minus all other patients: AUROC, sensitivity and specificity at the same mix of"
+        " views, by patients who change groups within label and view, on the logit; observed minus"
+        " stated risk (above 0: stated too low) as it is. p is one-sided for"
+        " worse, two-sided for the risk; of two groups the worse one holds the contrast."
+    )
+    table = Table(f"{stem(view)}.contrasts", view.shown_contrasts(), words, data=view.contrasts)
+    return Section(f"{view.run.title()}, {view.task}: each group against the rest", [table])
 
 
 def _attribute(view: TaskView, attribute: str) -> Section:
@@ -232,7 +240,8 @@ def _worst_cases(view: TaskView) -> Section:
         Table(f"{stem(view)}.alarms", _rounded(alarms), "Normal images with the highest scores."),
     ]
     if np.isfinite(view.threshold):
-        text = number(metrics.underdiagnosis(rows["y_true"], rows["y_score"], view.threshold))
+        whole = view.headline[view.headline["attribute"] == OVERALL]
+        (text,) = cells(whole, "underdiagnosis", interval=True)
         blocks.insert(0, Text(f"At the threshold {text} of the abnormal images are missed."))
     return Section(f"{view.run.title()}, {view.task}: worst cases", blocks)
 

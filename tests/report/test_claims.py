@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxfair.report.single import load_run
+from jaxfair.report.loading import load_run
 from tests.made_runs import make_run
 
 CHAIN = [{"statement": "0" * 64, "lines": 3, "tuning_runs": 1}]

@@ -66,7 +66,7 @@ def test_what_weakens_the_guarantee_is_said(tmp_path, privacy, sentence):
 
 def test_the_headline_names_the_planted_group_and_hides_what_is_too_few(written):
     text = (written / "report.md").read_text()
-    assert "Worse than the rest: sex: F" in text
+    assert "Missed more often than the rest: sex: F (sensitivity" in text
     table = pd.read_csv(written / "tables" / "private.anomaly.headline.csv")
     small = table[table["too_few"]]
     assert len(small) > 0 and small["n"].notna().all()
