@@ -60,6 +60,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.dp.clipping = "auto"
     config.dp.microbatch = 0  # sought once on made-up data, and kept in the run folder
     config.dp.tuning_runs = 1
+    config.dp.padded_draws = True
     config.dp.insecure_seed = config_dict.placeholder(int)
 
     config.train = ConfigDict()

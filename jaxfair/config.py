@@ -6,8 +6,6 @@ A config file is Python with `get_config(arg)`; `file.py:arg` selects a variant 
 
 import dataclasses
 import importlib.util
-import json
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,9 +25,8 @@ from jaxfair.methods.base import Method
 from jaxfair.methods.catalog import METHODS, make_method
 from jaxfair.methods.mitigations import MITIGATIONS, mitigated
 from jaxfair.phantom.config import PhantomConfig
-from jaxfair.privacy.ledger import Entry, read_entries
+from jaxfair.privacy.descent import read_earlier
 from jaxfair.privacy.plan import PrivacyConfig, PrivacyPlan, make_plan
-from jaxfair.schema import PHANTOM
 
 __all__ = [
     "Settings",
@@ -224,36 +221,14 @@ def _unmitigated(settings: Settings) -> Method:
 
 def plan_from_settings(settings: Settings) -> PrivacyPlan:
     """Returns the privacy plan of a config; no data is read for it."""
+    before = settings.train.start_from
     return make_plan(
         settings.dp,
         steps=settings.train.steps,
         expected_batch_size=settings.train.expected_batch_size,
         public_size=settings.data.public_size,
-        prior=_spent_before(settings),
+        earlier=None if before is None else read_earlier(before),
     )
-
-
-def _spent_before(settings: Settings) -> tuple[Entry, ...]:
-    """The ledger of the run that this one starts from."""
-    if settings.train.start_from is None:
-        return ()
-    folder = pathlib.Path(settings.train.start_from)
-    if not (folder / "privacy.json").is_file():
-        raise InputError(f"train.start_from is {folder}, which holds no finished run.")
-    if settings.dp.enabled and _unprotected(folder):
-        raise InputError(
-            f"train.start_from is {folder}, a run without privacy: what is trained from its "
-            "parameters cannot be private. Start from a private run, one on a PHANTOM, or none."
-        )
-    return tuple(read_entries(folder / "ledger.jsonl")[0])
-
-
-def _unprotected(folder: pathlib.Path) -> bool:
-    """Whether parameters may hold patients whom no guarantee covers: drawn images hold nobody."""
-    claim = json.loads((folder / "privacy.json").read_text())
-    drawn = claim["data"] == PHANTOM
-    before = json.loads((folder / "config.json").read_text())["train"].get("start_from")
-    return claim["grade"] == "none" and not (drawn and before is None)
 
 
 def parse_command(argv: Sequence[str]) -> tuple[ConfigDict, Line]:

@@ -51,7 +51,15 @@ def _privacy_lines(settings: Settings, plan: PrivacyPlan) -> list[str]:
         f"{plan.delta:.2g}; unit: {unit}",
         f"  noise         sigma {plan.noise_multiplier:.4f}, clip {plan.l2_clip_norm:g}, sampling "
         f"probability {plan.sampling_prob:.4g}, clipping way {plan.clipping}",
+        f"  draws         {_padding(plan)}",
     ]
+
+
+def _padding(plan: PrivacyPlan) -> str:
+    if plan.padded_to is None:
+        return "not padded: who watches the clock sees their sizes (dp.padded_draws=False)"
+    times = plan.padded_to / plan.expected_batch_size
+    return f"padded to {plan.padded_to} rows, {times:.2f} x those expected (dp.padded_draws)"
 
 
 def _clipping_lines(made: Assembly) -> list[str]:

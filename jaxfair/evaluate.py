@@ -21,10 +21,11 @@ from PIL import Image
 
 from jaxfair import files, report
 from jaxfair.cli import Command, Flag, Line, execute
-from jaxfair.config import settings_from_config
+from jaxfair.config import Settings, settings_from_config
 from jaxfair.data.dataset import Dataset
 from jaxfair.engine.optim import averaged_params
 from jaxfair.errors import InputError
+from jaxfair.fairness.predictions import checked
 from jaxfair.fairness.table import fairness_table, fit_thresholds
 from jaxfair.methods.base import Method, PyTree
 from jaxfair.run.folder import RunFolder
@@ -49,9 +50,20 @@ def run(
     """Writes predictions, thresholds, the fairness table and, where allowed, anomaly maps.
 
     Maps are images of patients: they are written for phantom data or `with_images` only.
+
+    Raises InputError where somebody else trains or evaluates in the folder.
     """
     settings, folder = settings_from_config(config), RunFolder(pathlib.Path(workdir))
     dataset = open_data(settings, progress=progress)
+    if not folder.path.is_dir():
+        raise InputError(f"{folder.path} holds no run; train one first.")
+    with folder.locked():
+        _evaluate(settings, folder, dataset, with_images=with_images, progress=progress)
+
+
+def _evaluate(
+    settings: Settings, folder: RunFolder, dataset: Dataset, *, with_images: bool, progress: bool
+) -> None:
     stage, trained = trained_assembly(settings, folder)
     method, frozen = stage.method, jax.device_get(stage.frozen)
 
@@ -60,6 +72,7 @@ def run(
     scores = score_rows(method, params, frozen, dataset, np.unique(rows["row"]), progress=progress)
     maps = scores.pop("maps", None)
     predictions = predictions_table(dataset, rows, scores)
+    checked(predictions)  # before anything of it is written
     files.write_table(folder.predictions, predictions)
     files.write_json(folder.data_card, dataset.card)
     files.write_json(folder.model, description(settings))
@@ -160,7 +173,7 @@ def _write_maps(
     for image_id in test["image_id"]:
         image = dataset.images(rows[[place[image_id]]])[0, ..., 0]
         both = np.concatenate([image, np.clip(maps[place[image_id]] / top, 0, 1)], axis=1)
-        with files.whole(folder.maps / f"{image_id}.png") as draft:
+        with files.whole(folder.maps / f"{files.slug(image_id)}.png") as draft:
             Image.fromarray(np.uint8(np.round(255 * both))).save(draft)
 
 

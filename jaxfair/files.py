@@ -5,13 +5,14 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import tempfile
 from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
 
-__all__ = ["json_digest", "whole", "write_bytes", "write_json", "write_table", "write_text"]
+__all__ = ["json_digest", "slug", "whole", "write_bytes", "write_json", "write_table", "write_text"]
 
 
 @contextlib.contextmanager
@@ -57,6 +58,34 @@ def write_text(path: str | os.PathLike[str], content: str) -> None:
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Writes `content` as indented JSON with sorted keys; NaN and Infinity are refused."""
     write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def slug(*names: str) -> str:
+    """Returns a name for a file or an HTML id, made of names that anybody may have chosen.
+
+    Different names never share one, on systems that take "A" for "a" neither: a name of small
+    Latin letters, digits, "_" and "-" stands as it is, any other as what is readable of it with
+    64 bits of its SHA-256, and dots part the names.
+
+    >>> slug("run-1", "mass"), slug("mass+")
+    ('run-1.mass', 'mass__5879c0f249bdc526')
+    """
+    return ".".join(map(_safe, names))
+
+
+_PLAIN = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")
+_MARKED = re.compile(r".*__[0-9a-f]{16}")
+
+
+def _safe(name: str) -> str:
+    if _PLAIN.fullmatch(name) and not _MARKED.fullmatch(name) and name not in _TAKEN:
+        return name
+    readable = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")[:40] or "x"
+    return f"{readable}__{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+
+
+_TAKEN = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(10))}
+"""Names that Windows has for itself, with any ending."""
 
 
 def json_digest(content: Any) -> str:

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from jaxfair.config import Settings, method_from_settings, plan_from_settings, settings_from_config
 from jaxfair.data.dataset import Dataset, open_dataset
+from jaxfair.data.overlap import Places, check_places, places_of
 from jaxfair.engine.assembly import Assembly, assemble, join
 from jaxfair.engine.mesh import make_mesh
 from jaxfair.engine.optim import make_optimizer
@@ -21,10 +22,12 @@ from jaxfair.errors import InputError
 from jaxfair.methods.base import Method, PyTree
 from jaxfair.methods.catalog import METHODS
 from jaxfair.phantom.write import ready
+from jaxfair.privacy.seals import digests
 from jaxfair.run.folder import RunFolder
 
 __all__ = [
     "assembly_of",
+    "check_stages",
     "description",
     "first_variables",
     "open_data",
@@ -71,14 +74,26 @@ def population_of(settings: Settings, dataset: Dataset) -> Population:
 def trained_assembly(settings: Settings, folder: RunFolder) -> tuple[Assembly, TrainState]:
     """Returns the network of a run's last stage and the state that its last checkpoint holds.
 
-    Raises InputError where the run holds no checkpoint.
+    Raises InputError where the run holds no checkpoint, or one that its claim is not about.
     """
     assembly = _assembly(settings, make_mesh(1), join)
     ledger = assembly.plan.open_ledger(folder.ledger, writes=False)
     _, stage, state = restore(stages_of(assembly), folder, ledger)
     if not int(state.step):
         raise InputError(f"{folder.path} holds no checkpoint; train it first.")
+    _check_claimed(folder)
     return stage, state
+
+
+def _check_claimed(folder: RunFolder) -> None:
+    """Refuses parameters that lie in the folder of a claim about others."""
+    claim = json.loads(folder.privacy.read_text()) if folder.trained() else {}
+    named = claim.get("parameters_digest")  # which a run of an older version has not
+    if named and named != digests(folder.path)["parameters_digest"]:
+        raise InputError(
+            f"The last checkpoint in {folder.path} is not the one that its privacy.json is about: "
+            "put the right one back, or train the run again."
+        )
 
 
 def first_variables(settings: Settings) -> tuple[Method, PyTree, PyTree]:
@@ -125,6 +140,36 @@ def open_data(settings: Settings, *, progress: bool = True) -> Dataset:
     return open_dataset(drawn, progress=progress)
 
 
+def check_stages(settings: Settings, dataset: Dataset) -> None:
+    """Refuses a run whose people are held out here and trained in an earlier stage, or the reverse.
+
+    All runs that it descends from are read, each by its own config and data, where they drew from
+    the same population; drawn people of another drawing are others.
+
+    Raises InputError as `overlap.check_places`, and where a stage's config or data are gone.
+    """
+    now = Places(dataset.manifest, dataset.population, dataset.unit)
+    named = settings.train.start_from
+    while named is not None:
+        folder = RunFolder(pathlib.Path(named))
+        before = _settings_of(folder)
+        people = json.loads(folder.privacy.read_text())["population"]
+        drawn = [(one.phantom, one.phantom and one.data.source) for one in (before, settings)]
+        if people == now.population and drawn[0] == drawn[1]:
+            check_places(_places(before, named), now, where=named)
+        named = before.train.start_from
+
+
+def _places(before: Settings, named: str) -> Places:
+    try:
+        return places_of(ready(before.phantom, before.data, progress=False))
+    except InputError as error:
+        raise InputError(
+            f"train.start_from is {named}, and whether somebody who trained there tests here "
+            f"cannot be said, since its data are not to be found: {error}"
+        ) from error
+
+
 def description(settings: Settings) -> dict[str, Any]:
     """Returns what a report must say about the model: where its first weights are from.
 
@@ -163,6 +208,12 @@ def _join(
 
 
 def _settings_of(folder: RunFolder) -> Settings:
+    """The config of an earlier run. Raises InputError where the folder is gone."""
+    if not folder.config.is_file():
+        raise InputError(
+            f"train.start_from is {folder.path}, which is not there: what this run begins with "
+            "cannot be told without it; put it back."
+        )
     return settings_from_config(ConfigDict(json.loads(folder.config.read_text())))
 
 

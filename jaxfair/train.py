@@ -36,8 +36,9 @@ from jaxfair.engine.mesh import (
 from jaxfair.engine.opening import open_assembly
 from jaxfair.engine.trainer import Trainer
 from jaxfair.errors import InputError
+from jaxfair.files import slug
 from jaxfair.run.folder import RunFolder
-from jaxfair.start import assembly_of, open_data, population_of
+from jaxfair.start import assembly_of, check_stages, open_data, population_of
 
 __all__ = ["COMMAND", "main", "run"]
 
@@ -88,6 +89,7 @@ def open_training(
     """Opens the training of a config: the network is checked before any data is touched."""
     assembly = assembly_of(settings, make_mesh(num_devices))
     dataset = first_then_others(lambda: open_data(settings, progress=options.progress))
+    check_stages(settings, dataset)
     if options.progress:  # to whoever sits here, and into no file
         groups, unread = settings.data.attributes, dataset.card.get("unread", {})
         for remark in unknown_lines(dataset.manifest, groups, unread) if unread else ():
@@ -189,7 +191,7 @@ def _keep_compilations() -> None:
 
 def _default_workdir(name: str) -> str:
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    return f"runs/{name}-{now}"
+    return f"runs/{slug(name)}-{now}"
 
 
 if __name__ == "__main__":

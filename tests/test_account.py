@@ -10,12 +10,14 @@ import pytest
 from jaxfair import account
 from jaxfair.config import load_config, settings_from_config
 from jaxfair.errors import InputError
-from jaxfair.files import json_digest
 from jaxfair.privacy.plan import make_plan
 from jaxfair.privacy.queries import Query
+from jaxfair.privacy.seals import digests
 from jaxfair.privacy.statement import COVERED
 from jaxfair.privacy.verify import SCHEMA, verify_run
 from tests.small import CONFIG
+
+PEOPLE = ("unit", "population", "data", "selection")
 
 
 def make_run(folder: pathlib.Path, *, queries=(), group_probs=(), **dp) -> pathlib.Path:
@@ -42,9 +44,11 @@ def make_run(folder: pathlib.Path, *, queries=(), group_probs=(), **dp) -> pathl
         "data": "phantom", "selection": "independent", "seed": config.seed,
         "noise_source": ("insecure_seed" if seeded else "os") if plan.private else None,
         "grade": ("research" if seeded else "private") if plan.private else "none",
-        "config_digest": json_digest(config.to_dict()),
     }  # fmt: skip
     write(folder / "config.json", config.to_dict())
+    write(folder / "population.json", {n: statement[n] for n in PEOPLE})
+    (folder / "metrics.jsonl").write_text('{"step": 6}\n')
+    statement |= digests(folder)
     write(folder / "env.json", {"versions": {"dp-accounting": statement["accountant"]["version"]}})
     write(folder / "privacy.json", statement)
     return folder

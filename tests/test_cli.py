@@ -288,8 +288,8 @@ def test_a_mistake_of_ours_keeps_its_traceback():
     ("name", "argv", "sentence"),
     [
         ("prepare", ["--config", CONFIG, "--root=x"], "use --config.data.root"),
-        ("account", ["--config", CONFIG, "--verify=x"], "Give --config FILE to price a config, or"),
-        ("account", [], "Give --config FILE to price a config, or"),
+        ("account", ["--config", CONFIG, "--verify=x"], "Give --config FILE to price a config"),
+        ("account", [], "Give --config FILE to price a config"),
         ("benchmark", ["--config", CONFIG, "--out=x"], "is not a field"),
         ("train", ["--config", "throughput"], "is not a field"),
         ("train", ["--config", CONFIG, "--config.dp=4"], "dp"),

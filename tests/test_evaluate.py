@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import shutil
+import types
 
 import numpy as np
 import pandas as pd
@@ -11,8 +12,12 @@ import pytest
 from PIL import Image
 
 from jaxfair import evaluate, train
+from jaxfair.errors import InputError
 from jaxfair.fairness.table import fit_thresholds
+from jaxfair.files import slug
+from jaxfair.report import load_run
 from jaxfair.report.__main__ import main as report_main
+from jaxfair.run.folder import RunFolder
 from tests.made_runs import make_run
 from tests.small import CONFIG, OVERRIDES, small_config
 
@@ -58,6 +63,30 @@ def images_shown(folder: pathlib.Path) -> bool:
     pictures = "anomaly maps" in text
     assert pictures == (WARNING in text)
     return pictures
+
+
+def test_maps_of_images_of_any_name_are_files_of_their_own(tmp_path):
+    """An image of a table is called by its path."""
+    ids = ["film/a.png", "film_a.png", "../a", "A", "a"]
+    manifest = pd.DataFrame({"image_id": ids})
+    images = lambda rows: np.zeros((len(rows), 4, 4, 1), dtype=np.float32)
+    dataset = types.SimpleNamespace(manifest=manifest, images=images)
+    scored = manifest.assign(split="test", y_score=range(5))
+    run = make_run(tmp_path / "run", n=100, maps=False)
+    folder = RunFolder(run)
+    evaluate._write_maps(folder, dataset, scored, np.arange(5), np.ones((5, 4, 4)))
+    found = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png"))
+    assert found == sorted(f"run/maps/{slug(image)}.png" for image in ids)
+    rows = pd.read_parquet(run / "predictions.parquet")
+    rows["image_id"] = [*ids, *rows["image_id"][5:]]
+    rows.to_parquet(run / "predictions.parquet")
+    assert set(load_run(run).maps()) == set(ids)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", "Ä b"])
+def test_a_run_is_kept_in_one_folder_below_runs_whatever_its_config_is_called(name):
+    path = pathlib.PurePath(train._default_workdir(name))
+    assert path.parts[0] == "runs" and len(path.parts) == 2 and path.name.isascii()
 
 
 def test_scoring_again_by_the_command_makes_the_same_files(trained, tmp_path, capsys):
@@ -109,7 +138,7 @@ def test_report_with_images_shows_what_maps_there_are(tmp_path, asked):
     flags = ["--with-images"] if asked else []
     assert report_main(["report", str(run), "--out", str(tmp_path / "out"), *flags]) == 0
     assert images_shown(tmp_path / "out") == asked
-    assert (tmp_path / "out" / "plots" / "run_i7.png").exists() == asked
+    assert (tmp_path / "out" / "plots" / "run._map.i7.png").exists() == asked
 
 
 def test_a_map_is_the_image_beside_its_heat(trained):
@@ -143,3 +172,12 @@ def test_thresholds_are_those_of_the_validation_images(trained):
     table = pd.read_parquet(trained / "predictions.parquet")
     told = json.loads((trained / "thresholds.json").read_text())
     assert told == json.loads(json.dumps(fit_thresholds(table[table["split"] == "validation"])))
+
+
+def test_a_run_is_not_evaluated_while_somebody_works_in_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "open_data", lambda *a, **k: None)
+    with RunFolder(tmp_path).locked(), pytest.raises(InputError, match="Another process"):
+        evaluate.run(small_config(tmp_path), tmp_path)
+    with pytest.raises(InputError, match="holds no run"):
+        evaluate.run(small_config(tmp_path), tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()

@@ -12,6 +12,8 @@ from jaxfair.errors import InputError
 from jaxfair.fairness import delong
 from jaxfair.fairness.frame import GroupFrame
 from jaxfair.fairness.parity import accuracy_parity
+from jaxfair.privacy import accounting
+from jaxfair.privacy.accounting import Event
 from jaxfair.schema import age_groups
 from tests.test_configs import FOLDER
 
@@ -25,7 +27,7 @@ def grid(monkeypatch):
     import grid
 
     yield grid
-    for name in ("grid", "grid_tables"):
+    for name in ("grid", "grid_joint", "grid_tables"):
         sys.modules.pop(name, None)
 
 
@@ -48,10 +50,14 @@ def write_run(out, epsilon, fold, seed, n=600, folds=2):
     table["age_group"] = age_groups(age)
     folder = out / "runs" / f"epsilon-{epsilon:g}_fold-{fold}_seed-{seed}"
     files.write_table(folder / "predictions.parquet", table)
-    promise = dict.fromkeys(["epsilon_rdp", "delta", "unit", "noise_multiplier", "sampling_prob",
-                             "steps", "l2_clip_norm", "grade", "tuning"])  # fmt: skip
-    promise["epsilon"] = None if np.isinf(epsilon) else epsilon
-    files.write_json(folder / "privacy.json", promise)
+    promise = dict.fromkeys(["epsilon_rdp", "unit", "l2_clip_norm", "grade", "tuning"])
+    if np.isinf(epsilon):
+        rates = dict.fromkeys(["sampling_prob", "noise_multiplier", "steps", "epsilon", "delta"])
+    else:
+        rates = {"sampling_prob": 1.0, "noise_multiplier": 40 / epsilon, "steps": 5}
+        rates |= {"epsilon": epsilon, "delta": 1e-5}
+    files.write_json(folder / "privacy.json", promise | rates)
+    files.write_json(folder / "config.json", {"data": {"split": "folds", "folds": folds}})
 
 
 @pytest.fixture
@@ -176,13 +182,48 @@ def test_the_tables_are_written_and_small_groups_hidden(grid, made):
     names = {path.name for path in made.iterdir()}
     assert {"auroc.csv", "decisions.csv", "parity.csv", "loss.csv", "correlations.csv",
             "folds.csv", "gaps.csv", "tables.md", "privacy.json",
-            "auroc_malignant.png", "gaps_malignant.png"} <= names  # fmt: skip
+            "joint.csv", "auroc_malignant.png", "gaps_malignant.png"} <= names  # fmt: skip
     assert len(json.loads((made / "privacy.json").read_text())) == 12
     few = pd.read_csv(made / "auroc.csv").query("too_few")
     text = (made / "tables.md").read_text()
     assert "| epsilon 1 | epsilon 8 | no DP |" in text
     assert len(few) and not any(f"| {group} |" in text for group in set(few["group"]))
     assert "| sex | F |" in text
+
+
+def test_the_tables_say_what_they_cost_together(grid, made):
+    """Of two folds everybody is in one, and two seeds are two runs: two of four of a column."""
+    grid.write_tables(made)
+    joint = pd.read_csv(made / "joint.csv").set_index("epsilon")
+    columns = {"1": Event(1.0, 40.0, 10), "8": Event(1.0, 5.0, 10)}
+    for name, event in columns.items():
+        assert joint.loc[name, "joint"] == pytest.approx(
+            accounting.epsilon([event], 1e-5), abs=1e-3
+        )
+        assert joint.loc[name, "runs"] == 4
+    together = accounting.epsilon(columns.values(), 1e-5)
+    assert joint.loc["all columns", "joint"] == pytest.approx(together, abs=1e-3)
+    assert "| all columns | 8 |" in (made / "tables.md").read_text()
+
+
+def test_the_page_of_the_experiment_states_the_joint_cost_of_what_it_publishes(grid):
+    page = (EXPERIMENT / "README.md").read_text()
+    for folder in ("results", "results/resnet"):
+        stored = pd.read_csv(EXPERIMENT / folder / "joint.csv", dtype={"epsilon": str})
+        for row in grid.grid_joint.markdown(stored).splitlines()[2:]:
+            assert row in page, row
+
+
+@pytest.mark.slow
+def test_the_stored_joint_costs_follow_from_the_stored_statements(grid):
+    every = []
+    for folder in ("results", "results/resnet"):
+        told = json.loads((EXPERIMENT / folder / "privacy.json").read_text())
+        stored = pd.read_csv(EXPERIMENT / folder / "joint.csv", dtype={"epsilon": str})
+        pd.testing.assert_frame_equal(grid.grid_joint.joint_table(told).round(4), stored)
+        every += told
+    both = grid.grid_joint.joint_table(every)["joint"].iloc[-1]
+    assert f"{both:.3g} with the network" in (EXPERIMENT / "README.md").read_text()
 
 
 def test_tables_of_plain_runs_alone_leave_out_what_compares(grid, tmp_path):

@@ -1,8 +1,11 @@
 import pathlib
 
+import pandas as pd
 import pytest
 
 from jaxfair import prepare
+from jaxfair.data.sources import rsna
+from tests.data import hostile
 
 
 def call(capsys, *arguments):
@@ -65,3 +68,26 @@ def test_a_config_names_what_options_cannot(tmp_path, capsys):
     assert (tmp_path / "set" / "prepared.json").is_file()
     status, out, err = call(capsys, *line, "--config.data.resize=squash")
     assert (status, out) == (2, "") and "data.resize is 'squash'" in err
+
+
+def test_a_file_that_ends_its_process_is_named_and_the_others_are_prepared(
+    root, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(rsna, "read_pixels", hostile.read_pixels)
+    films = sorted((root / rsna.IMAGES).glob("*.dcm"))
+    bad = ["abort-1", "zlib-1", "leave-1"]
+    for film, name in zip(films[3::7], bad):
+        film.rename(film.with_stem(name))
+        for table in [*root.glob("*.csv"), *root.glob("*.json")]:
+            table.write_text(table.read_text().replace(film.stem, name))
+    line = ["--root", root, "--out", tmp_path / "set", "--image_size=16", "--noprogress"]
+    status, _, err = call(capsys, *line)
+    assert status == 0, err
+    rejected = pd.read_csv(tmp_path / "set" / "rejected.csv").set_index("image_id")["reason"]
+    assert rejected["abort-1"] == (
+        "abort-1.dcm cannot be read: it ended the process that read it (SIGABRT)."
+    )
+    assert rejected["zlib-1"] == "zlib-1.dcm cannot be read: error: Error -3."
+    assert rejected["leave-1"].endswith("(status 3).")
+    kept = pd.read_parquet(tmp_path / "set" / "manifest.parquet")["image_id"]
+    assert not set(kept) & set(bad) and len(kept) + len(rejected) >= len(films)

@@ -11,7 +11,7 @@ from jaxfair import train
 from jaxfair.config import load_config, plan_from_settings, settings_from_config
 from jaxfair.errors import InputError
 from jaxfair.privacy.verify import verify_run
-from jaxfair.start import description, first_variables
+from jaxfair.start import check_stages, description, first_variables, open_data
 from tests.test_configs import FOLDER
 from tests.test_phantoms import FILMS
 
@@ -104,8 +104,13 @@ def test_drawn_images_hold_nobody_and_need_no_guarantee(home, plain):
     assert "without privacy" in description(settings)["note"]
 
 
-@pytest.mark.parametrize("change", [{"data": "real"}, {"start_from": "elsewhere"}])
-def test_a_plain_run_of_patients_or_of_unknown_descent_is_refused(home, plain, tmp_path, change):
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [({"data": "real"}, "a run without privacy"), ({"start_from": "else"}, "whose config is not")],
+)
+def test_a_plain_run_of_patients_or_of_unknown_descent_is_refused(
+    home, plain, tmp_path, change, sentence
+):
     shutil.copytree(plain, tmp_path / "run")
     for name, section in (("privacy.json", None), ("config.json", "train")):
         path = tmp_path / "run" / name
@@ -114,5 +119,45 @@ def test_a_plain_run_of_patients_or_of_unknown_descent_is_refused(home, plain, t
         part.update({key: value for key, value in change.items() if key in part})
         path.write_text(json.dumps(told))
     config = config_of(home, train__start_from=str(tmp_path / "run"))
-    with pytest.raises(InputError, match="a run without privacy"):
+    with pytest.raises(InputError, match=sentence):
         plan_from_settings(settings_from_config(config))
+
+
+@pytest.mark.parametrize(
+    ("split", "refused"),
+    [({}, False), ({"data__split_salt": "other"}, True), ({"data__split": "folds"}, True)],
+)
+def test_a_stage_in_which_the_earlier_ones_people_are_held_out_is_refused(
+    home, private, split, refused
+):
+    settings = settings_from_config(config_of(home, train__start_from=str(private), **split))
+    dataset = open_data(settings, progress=False)
+    if not refused:
+        return check_stages(settings, dataset)
+    with pytest.raises(InputError, match=r"Use the same data\.split"):
+        check_stages(settings, dataset)
+
+
+def test_people_of_another_drawing_or_population_are_others(home, private):
+    drawn = {"data__split_salt": "other", "data__phantom__seed": 5}
+    settings = settings_from_config(config_of(home, train__start_from=str(private), **drawn))
+    check_stages(settings, open_data(settings, progress=False))
+
+
+def test_an_earlier_stage_that_is_gone_is_said_in_a_sentence(home, private, tmp_path):
+    gone = settings_from_config(config_of(home, train__start_from=str(tmp_path / "gone")))
+    with pytest.raises(InputError, match="holds no finished run"):
+        plan_from_settings(gone)
+    with pytest.raises(InputError, match="which is not there"):
+        description(gone)
+
+
+def test_parameters_in_the_folder_of_a_claim_about_others_are_refused(home, private, plain):
+    """Checkpoints of the run without privacy, put where the private ones were."""
+    copy = home / "exchanged"
+    shutil.copytree(private, copy)
+    shutil.rmtree(copy / "checkpoints")
+    shutil.copytree(plain / "checkpoints", copy / "checkpoints")
+    assert any("parameters_digest" in fault for fault in verify_run(copy))
+    with pytest.raises(InputError, match="not the one that its privacy"):
+        first_variables(settings_from_config(config_of(home, train__start_from=str(copy))))

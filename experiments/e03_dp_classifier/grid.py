@@ -19,6 +19,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import grid_joint
 import grid_tables
 import pandas as pd
 from ml_collections import ConfigDict
@@ -34,6 +35,13 @@ from jaxfair.run.log import progress_bar
 PAPER = "0.29,0.54,1.06,2.04,4.71,7.89,inf"
 STATEMENT = ("epsilon", "epsilon_rdp", "delta", "unit", "noise_multiplier", "sampling_prob",
              "steps", "l2_clip_norm", "grade", "tuning")  # fmt: skip
+JOINT = """
+# What it costs together
+
+Runs that share people are one release: epsilon of each, and of all of a row in one composition. A
+fold leaves out whom it tests, so of five folds everybody is in four.
+
+"""
 
 
 class Cell(NamedTuple):
@@ -102,8 +110,13 @@ def write_tables(out: pathlib.Path) -> None:
     tables["correlations"] = grid_tables.correlations(rows, tables["auroc"], tables["parity"])
     for name, table in tables.items():
         files.write_table(out / f"{name}.csv", table.round(4))
-    files.write_json(out / "privacy.json", statements(out))
-    files.write_text(out / "tables.md", markdown(tables))
+    told = statements(out)
+    files.write_json(out / "privacy.json", told)
+    joint = grid_joint.joint_table(told)
+    files.write_table(out / "joint.csv", joint.round(4))
+    files.write_text(
+        out / "tables.md", markdown(tables) + JOINT + grid_joint.markdown(joint) + "\n"
+    )
     for task, part in tables["auroc"].groupby("task"):
         points = part[~part["too_few"]].rename(columns={"ci_low": "low", "ci_high": "high"})
         figure = plots.against_epsilon(points)
@@ -114,11 +127,14 @@ def write_tables(out: pathlib.Path) -> None:
 
 
 def statements(out: pathlib.Path) -> list[dict]:
-    """Returns what each finished run promises, the essentials of its privacy.json."""
+    """Returns what each finished run promises, and how many folds its config cuts."""
     found = []
     for path in sorted(out.glob("runs/*/privacy.json")):
         statement = json.loads(path.read_text())
-        found.append({"run": path.parent.name} | {name: statement[name] for name in STATEMENT})
+        data = json.loads((path.parent / "config.json").read_text())["data"]
+        folds = {"folds": data["folds"] if data.get("split") == "folds" else None}
+        promise = {name: statement[name] for name in STATEMENT}
+        found.append({"run": path.parent.name} | promise | folds)
     return found
 
 

@@ -22,7 +22,8 @@ from jaxfair.fairness.gaps import max_min_gap
 from jaxfair.fairness.groups import OVERALL, group_labels
 from jaxfair.fairness.metrics import auroc
 from jaxfair.fairness.parity import loss_correlations
-from jaxfair.fairness.predictions import patient_codes, read_predictions
+from jaxfair.fairness.predictions import patient_codes
+from jaxfair.fairness.reading import read_predictions
 from jaxfair.fairness.thresholds import fit_threshold
 from jaxfair.schema import UNKNOWN
 

@@ -263,7 +263,7 @@ def main(argv: Sequence[str]) -> int:
 def _act(line: Line) -> int:
     result = run(
         line.config,
-        line.flags["out"] or f"runs/{settings_from_config(line.config).name}-audit",
+        line.flags["out"] or f"runs/{files.slug(settings_from_config(line.config).name)}-audit",
         size=Size(canaries=line.flags["canaries"]),
         planted_faults=line.flags["planted-faults"],
         seed=line.flags["seed"],

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict, config_flags
 from jaxfair.cli.command import Command, Line
 from jaxfair.cli.page import help_page
 from jaxfair.cli.sources import load_config
-from jaxfair.errors import InputError, nearest
+from jaxfair.errors import InputError, nearest, system_refusal
 
 __all__ = ["execute", "parse"]
 
@@ -33,7 +33,8 @@ def execute(command: Command, argv: Sequence[str], act: Callable[[Line], int]) -
     """Parses `argv` (the program's name first), calls `act` and returns the exit status.
 
     `--help` prints a page instead and gives 0; an InputError, of the line or of `act`, is
-    printed as one sentence and gives 2.
+    printed as one sentence and gives 2, and so is a disk that is full or a place that cannot be
+    written or read.
     """
     rest = [argument for argument in argv if argument not in _HELP]
     try:
@@ -43,8 +44,17 @@ def execute(command: Command, argv: Sequence[str], act: Callable[[Line], int]) -
             return 0
         return act(parse(command, rest))
     except InputError as error:
-        print(_one_line(error), file=sys.stderr, flush=True)
-        return 2
+        sentence = _one_line(error)
+    except Exception as error:
+        said = system_refusal(error)
+        if said is None:
+            raise
+        sentence = (
+            f"{command.name} cannot write or read a file ({said}); make room, or name a place "
+            "that may be written."
+        )
+    print(sentence, file=sys.stderr, flush=True)
+    return 2
 
 
 def parse(command: Command, argv: Sequence[str]) -> Line:

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
-from jaxfair.data import pixels, store, words, workers
+from jaxfair.data import greys, pixels, reading, sizes, store, words
 from jaxfair.data.card import card_of
 from jaxfair.data.checks import field_names
 from jaxfair.data.config import DataConfig
@@ -25,7 +25,7 @@ from jaxfair.schema import PHANTOM, PHANTOM_MARKER, REAL, age_groups
 __all__ = ["MARKER", "fingerprint", "prepare_folder", "read_marker", "refuse_other"]
 
 MARKER = "prepared.json"
-FORMAT = 1
+FORMAT = 2
 TEXTS = tuple(f"{name}_text" for name in words.READERS)
 WORDS = 5
 """How many of the words that are not understood the card lists, the commonest first."""
@@ -56,7 +56,8 @@ def prepare_folder(
       InputError: what the source's `read_table` refuses, or no image could be decoded.
     """
     root, out = pathlib.Path(root), pathlib.Path(out)
-    table = SOURCES[config.source].read_table(root, config.options)
+    with sizes.at_most(config.stored.megabytes):
+        table = SOURCES[config.source].read_table(root, config.options)
     with store.whole_folder(out) as draft:
         if draft is not None:
             _fill(draft, root, table, config, arrange, progress)
@@ -110,7 +111,7 @@ class _Gathered:
 
     def __init__(self, table: SourceTable) -> None:
         self.aside: list[tuple[str, str, str]] = []
-        self.copies: list[list[str]] = []
+        self.copies: dict[str, list[list[str]]] = {"of_one_unit": [], "of_two_units": []}
         self._cut = ""
         self._kept: list[int] = []
         self._facts: list[tuple[Any, ...]] = []
@@ -131,9 +132,10 @@ class _Gathered:
         self._cut = NOT_SQUARE[how.resize]
         index = rows["index"] if "index" in rows else np.full(len(rows), -1)
         jobs = [pixels.Job(path, how, int(i)) for path, i in zip(rows["path"], index)]
-        results = workers.parallel(
+        results = reading.read_files(
             SOURCES[config.source].read_pixels,
             jobs,
+            how,
             label="decode PHANTOM" if data == PHANTOM else "decode",
             progress=progress,
             processes=self._table.processes,
@@ -141,13 +143,11 @@ class _Gathered:
         names = zip(rows["image_id"], rows["patient_id"])
         for place, (image_id, patient_id) in enumerate(names):
             image, header = next(results)
-            reason = (
-                header["reason"] if image is None else self._copy_of(image_id, patient_id, image)
-            )
-            if reason or image is None:
+            if image is None:
                 name = pathlib.PurePath(jobs[place].path).name
-                self.aside.append((image_id, name, reason))
+                self.aside.append((image_id, name, header["reason"]))
                 continue
+            self._mark_copy(image_id, patient_id, image)
             self._keep(place, header)
             yield image_id, image
         if not self._kept:
@@ -168,7 +168,7 @@ class _Gathered:
             "unread": {
                 name: dict(c.most_common(WORDS)) for name, c in sorted(self._unread.items())
             },
-            "copies_under_two_patients": self.copies,
+            "copies": self.copies,
         }
 
     def _keep(self, place: int, header: dict[str, Any]) -> None:
@@ -195,21 +195,18 @@ class _Gathered:
         written = self._texts[name][place]
         return header.get(name, "") if written is None else str(written)
 
-    def _copy_of(self, image_id: str, patient_id: str, image: np.ndarray) -> str:
-        """Why this image is a copy to set aside, or "".
+    def _mark_copy(self, image_id: str, patient_id: str, image: np.ndarray) -> None:
+        """Names an image whose pixels another one has too; both stay (protocol P15).
 
-        A second copy within one unit goes. Under two known patients both stay and the card
-        names them: dropping one because the other is there would let one patient decide over
-        another's images, which the guarantee forbids.
+        Dropping one because the other is there would let one unit decide over another's
+        membership: who leaves would bring somebody else in, and epsilon 8 would be 19. Within
+        one patient too, as the unit may be the image.
         """
         own = (image_id, patient_id)
         first = self._seen.setdefault(hashlib.sha256(image.tobytes()).digest(), own)
-        if first is own:
-            return ""
-        if self._table.unit != "image" and first[1] != patient_id:
-            self.copies.append([first[0], image_id])
-            return ""
-        return f"same pixels as {first[0]}"
+        if first is not own:
+            units = "of_one_unit" if first[1] == patient_id else "of_two_units"
+            self.copies[units].append([first[0], image_id])
 
 
 def _json_of(path: pathlib.Path) -> dict[str, Any] | None:
@@ -220,6 +217,7 @@ def _about(root: pathlib.Path, table: SourceTable, config: DataConfig) -> dict[s
     drawn, spec = _json_of(root / PHANTOM_MARKER), config.facts
     about = {
         "format": FORMAT,
+        "decoder": greys.RULE,
         "title": f"{'PHANTOM in the layout of ' if drawn else ''}{spec['title']}",
         "licence": "drawn by a program, no patient" if drawn else spec["licence"],
         "data": PHANTOM if drawn else REAL,
@@ -262,9 +260,10 @@ def refuse_other(
             "folder (data.prepared, or --out of prepare)."
         )
     options = field_names(SOURCES[config.source].OPTIONS)
-    has = {name: about.get(name) for name in ("format", "source", *field_names(Stored), *options)}
+    names = ("format", "decoder", "source", *field_names(Stored), *options)
+    has = {name: about.get(name) for name in names}
     asked = json.loads(json.dumps(config.identity))
-    wanted = dict.fromkeys(has) | asked | {"format": FORMAT}
+    wanted = dict.fromkeys(has) | asked | {"format": FORMAT, "decoder": greys.RULE}
     for name, value in wanted.items():
         if has.get(name) != value:
             _refuse(folder, f"with {name} {has.get(name)!r}, and {value!r} is asked for")

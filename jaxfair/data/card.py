@@ -99,8 +99,7 @@ def _label_counts(table: pd.DataFrame, labels: list[str]) -> list[dict[str, Any]
 
 def _kinds(reasons: pd.Series) -> pd.Series:
     """Reasons without the names and numbers in them, for counting."""
-    kinds = reasons.str.replace(NAMES, "", regex=True)
-    return kinds.str.replace(r"same pixels as .*", "same pixels as another", regex=True)
+    return reasons.str.replace(NAMES, "", regex=True)
 
 
 def _tally(values: pd.Series) -> dict[str, int]:

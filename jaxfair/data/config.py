@@ -109,7 +109,8 @@ class DataConfig:
         _check_source(self.source)
         if self.options is None:
             object.__setattr__(self, "options", SOURCES[self.source].OPTIONS())
-        object.__setattr__(self, "splits", self.splits.settled(self.facts["tasks"]))
+        tasks, carve = self.facts["tasks"], self.facts.get("carve_validation", False)
+        object.__setattr__(self, "splits", self.splits.settled(tasks, carve=carve))
         check_rules(self, (
             (self.public_size is None or self.public_size >= 1, "public_size", "at least 1"),
         ))  # fmt: skip

@@ -142,6 +142,8 @@ class Dataset:
         if unit not in (self.unit, "image"):
             known = " or ".join(map(repr, dict.fromkeys((self.unit, "image"))))
             raise InputError(f"The unit of privacy is {unit!r}; it must be {known}.")
+        if split == "train" and unit != self.unit:
+            splits.refuse_image_units(self.card["split_rule"]["split"], self.unit)
         column = "patient_id" if unit == self.unit else "image_id"
         rows = self.rows(split)
         groups = pd.Series(rows).groupby(self.manifest[column].to_numpy()[rows], sort=True)

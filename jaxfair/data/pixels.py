@@ -1,22 +1,19 @@
 """One file, whatever its format, to the bytes that a prepared set keeps of it."""
 
 import functools
+import math
 import os
-import pathlib
-import warnings
-import zipfile
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
-from jaxfair.data import decode
+from jaxfair.data import containers, decode, greys, sizes
+from jaxfair.data.raster import read_raster
 from jaxfair.data.stored import Stored
 from jaxfair.errors import InputError
 
 __all__ = ["Job", "equalized", "open_stack", "read_picture", "read_square", "refusal"]
-
-DICOM, RASTER, ARRAY = (".dcm", ".dicom"), (".png", ".jpg", ".jpeg"), (".npy", ".npz")
 
 
 class Job(NamedTuple):
@@ -49,11 +46,13 @@ def refusal(job: Job, error: InputError) -> dict[str, str]:
 def read_picture(
     path: str | os.PathLike[str], index: int = -1, *, channels: int = 1
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Reads a DICOM, PNG, JPEG, npy or npz file by its suffix.
+    """Reads a DICOM, PNG, JPEG, npy or npz file, whatever its name.
 
     Integers map to [0, 1] by all of 8 bits or, beyond, by the smallest range of whole bits
-    that holds them; floating-point values must lie in [0, 1] already. Colour becomes grey by
-    BT.601 where one channel is wanted, grey is repeated where three are.
+    that holds them but for outliers (`greys.stored_range`), so that a picture is the same in
+    every container; floating-point values must lie in [0, 1] already. Transparency lies over
+    black. Colour becomes grey by BT.601 where one channel is wanted, grey is repeated where
+    three are.
 
     Args:
       path: the file.
@@ -66,22 +65,24 @@ def read_picture(
     Raises:
       InputError: the file cannot be read as one image, or shows nothing.
     """
-    suffix = pathlib.PurePath(path).suffix.lower()
-    if suffix in DICOM:
+    kind = containers.kind_of(path)
+    if kind == "DICOM":
         if channels != 1:
             raise InputError(f"{path} is DICOM, which is read as grey; data.channels must be 1.")
         picture, header = decode.decode(path)
         if picture.ndim != 2:
             raise InputError(f"{path} holds {len(picture)} frames, a radiograph has one.")
         return picture, header
-    if suffix not in RASTER + ARRAY:
-        known = ", ".join(DICOM + RASTER + ARRAY)
-        raise InputError(f"{path} has the suffix {suffix!r}; images are {known}.")
-    stored, header = _raster(path) if suffix in RASTER else _array(path, index)
-    picture = _scaled(stored, path)
-    if picture.size == 0 or picture.min() == picture.max():
-        raise InputError(f"{path} shows nothing: all its pixels are equal; replace the file.")
-    return _with_channels(picture, channels, path), header
+    if kind in ("", "NIfTI"):
+        raise containers.not_one_of(
+            path, kind, "image (DICOM, PNG, JPEG, npy or npz, whatever its name)"
+        )
+    stored, header = _raster(path) if kind in ("PNG", "JPEG") else _array(path, index)
+    if stored.size == 0:
+        raise InputError(f"{path} holds no pixels; replace the file.")
+    picture = _with_channels(stored, channels, path)
+    greys.check_shown(picture, path)
+    return picture, header
 
 
 def equalized(picture: np.ndarray) -> np.ndarray:
@@ -113,13 +114,16 @@ def open_stack(path: str) -> np.ndarray:
       InputError: the file cannot be read, or it is not clear which array is meant.
     """
     try:
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return found
-        with found:
+        if containers.kind_of(path) != "npz":
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as found:
+            sizes.check_archive(path, sum(_declared(path, found)))
             arrays = {name: found[name] for name in found.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is no npy or npz file that can be read ({error}).") from error
+    except InputError:
+        raise
+    except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds
+        why = decode.short(error)
+        raise InputError(f"{path} is no npy or npz file that can be read ({why}).") from error
     wide = [name for name, array in arrays.items() if array.ndim >= 2]
     if len(wide) != 1:
         raise InputError(
@@ -129,28 +133,32 @@ def open_stack(path: str) -> np.ndarray:
     return arrays[wide[0]]
 
 
+def _declared(path: str, archive: np.lib.npyio.NpzFile) -> Iterator[int]:
+    """Bytes that each array of an .npz has by its own header, and by the archive's."""
+    assert archive.zip is not None  # it is open
+    for info in archive.zip.infolist():
+        yield info.file_size
+        with archive.zip.open(info) as member:
+            version = np.lib.format.read_magic(member)
+            read = (
+                np.lib.format.read_array_header_1_0
+                if version == (1, 0)
+                else (np.lib.format.read_array_header_2_0)
+            )
+            shape, _, dtype = read(member)
+        sizes.check_archive(path, math.prod(shape) * dtype.itemsize)
+
+
 def _raster(path: str | os.PathLike[str]) -> tuple[np.ndarray, dict[str, Any]]:
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            with Image.open(path) as file:
-                kind, mode = str(file.format), file.mode
-                image = ImageOps.exif_transpose(file)
-                plain = mode in ("L", "RGB") or mode.startswith(("I", "F"))
-                pixels = np.asarray(image if plain else image.convert("RGB"))
-    except UnidentifiedImageError as error:
-        raise InputError(f"{path} is no PNG or JPEG file; replace it.") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(
-            f"{path} cannot be decoded ({_short(error)}); replace the file."
-        ) from error
-    remarks = sorted({f"{type(w.message).__name__}: {w.message}"[:200] for w in caught})
+    pixels, mode, kind, remarks = read_raster(path)
     return pixels, _header(pixels, mode, kind, remarks)
 
 
 def _array(path: str | os.PathLike[str], index: int) -> tuple[np.ndarray, dict[str, Any]]:
     stack = open_stack(str(path))
-    pixels = np.asarray(stack if index < 0 else stack[index])
+    chosen = stack if index < 0 else stack[index]
+    sizes.check(path, chosen.shape)
+    pixels = np.asarray(chosen)
     if pixels.ndim == 3 and pixels.shape[-1] == 1:
         pixels = pixels[..., 0]
     if pixels.ndim != 2 and not (pixels.ndim == 3 and pixels.shape[-1] == 3):
@@ -173,23 +181,23 @@ def _header(pixels: np.ndarray, mode: str, kind: str, remarks: list[str]) -> dic
     }
 
 
-def _scaled(stored: np.ndarray, path: str | os.PathLike[str]) -> np.ndarray:
-    if stored.dtype.kind in "ui":
-        low, high = decode.stored_range(stored, 8 * stored.itemsize) if stored.size else (0, 1)
-        return (stored.astype(np.float32) - low) / np.float32(high - low)
-    if stored.dtype.kind != "f":
+def _with_channels(stored: np.ndarray, channels: int, path: str | os.PathLike[str]) -> np.ndarray:
+    """Stored values to float32 in [0, 1] with `channels` channels, (h, w) of one."""
+    if stored.dtype.kind == "f":
+        if not (stored.min() >= 0 and stored.max() <= 1):
+            raise InputError(
+                f"{path} holds floating-point values that are not all in [0, 1]; rescale them, "
+                "or store integers."
+            )
+        picture = stored.astype(np.float32)
+    elif stored.dtype.kind not in "ui":
         raise InputError(f"{path} holds values of the type {stored.dtype}; numbers are wanted.")
-    if not (stored.size and stored.min() >= 0 and stored.max() <= 1):
-        raise InputError(
-            f"{path} holds floating-point values that are not all in [0, 1]; rescale them, or "
-            "store integers."
-        )
-    return stored.astype(np.float32)
-
-
-def _with_channels(picture: np.ndarray, channels: int, path: str | os.PathLike[str]) -> np.ndarray:
+    else:
+        low, high = greys.stored_range(stored, 8 * stored.itemsize)
+        inside = stored if stored.itemsize == 1 else np.clip(stored, low, high)
+        picture = (inside.astype(np.float32) - low) / np.float32(high - low)
     if picture.ndim == 3 and channels == 1:
-        return picture @ decode.LUMA
+        return picture @ greys.LUMA
     return np.repeat(picture[..., None], 3, -1) if channels == 3 == picture.ndim + 1 else picture
 
 
@@ -211,10 +219,7 @@ def _padded(planes: np.ndarray) -> np.ndarray:
     """Puts (..., h, w) into the middle of a black square."""
     h, w = planes.shape[-2:]
     side = max(h, w)
+    sizes.check("the image with its bars", (*planes.shape[:-2], side, side))
     top, left = (side - h) // 2, (side - w) // 2
     around = [(0, 0)] * (planes.ndim - 2) + [(top, side - h - top), (left, side - w - left)]
     return np.pad(planes, around)
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__

@@ -22,6 +22,7 @@ __all__ = [
     "SplitConfig",
     "assign",
     "hash_fraction",
+    "refuse_image_units",
     "split_as_published",
     "split_at_random",
     "split_by_patient",
@@ -33,7 +34,7 @@ RULES = {  # rule -> the options that decide with it
     "patient": ("split_salt",),
     "random": ("split_salt",),
     "folds": ("split_salt", "folds", "fold"),
-    "source": ("split_salt",),
+    "source": ("split_salt", "carve_validation"),
     "thesis": OF_THESIS,
 }
 
@@ -54,6 +55,9 @@ class SplitConfig:
       share_normals: the thesis's defect: validation and test share their normals.
       per_group: images per group, label and split that validate or test, thesis's split.
       split_seed: of the thesis's split.
+      carve_validation: whether, in the split "source", one in eight of the training patients
+        validates, by hash; None is what the source's publication needs. A constant, and not
+        whether anybody validates already: one patient would decide over all others (P15).
 
     Raises InputError for a value outside these.
     """
@@ -67,6 +71,7 @@ class SplitConfig:
     share_normals: bool = False
     per_group: int = 50
     split_seed: int = 42
+    carve_validation: bool | None = None
 
     @property
     def selection(self) -> str:
@@ -78,11 +83,17 @@ class SplitConfig:
         """The options that decide, for the data card and the digest."""
         return {name: getattr(self, name) for name in ("split", *RULES[str(self.split)])}
 
-    def settled(self, tasks: Iterable[str]) -> "SplitConfig":
+    def settled(self, tasks: Iterable[str], *, carve: bool = False) -> "SplitConfig":
         """The rule of a source with these tasks, where none is named.
+
+        Args:
+          tasks: of the source.
+          carve: what `carve_validation` is where it is not said.
 
         Raises InputError for a rule of anomaly detection where no task is "anomaly".
         """
+        if self.carve_validation is None:
+            return dataclasses.replace(self, carve_validation=carve).settled(tasks)
         if self.split is None:
             rule = "patient" if "anomaly" in tasks else "random"
             return dataclasses.replace(self, split=rule)
@@ -140,8 +151,26 @@ def assign(table: pd.DataFrame, how: SplitConfig) -> tuple[np.ndarray, np.ndarra
     elif how.split == "folds":
         split = split_in_folds(patient, folds=how.folds, fold=how.fold, salt=salt)
     else:
-        split = split_as_published(patient, _published(table), salt=salt)
+        published, carve = _published(table), bool(how.carve_validation)
+        split = split_as_published(patient, published, salt=salt, carve=carve)
     return split, np.zeros(len(table), bool)
+
+
+def refuse_image_units(rule: str, unit: str) -> None:
+    """Refuses images as units where one decides over another of its patient (protocol P15).
+
+    Args:
+      rule: of the split.
+      unit: what patient_id names, more than an image.
+
+    Raises InputError for the rule of anomaly detection.
+    """
+    if rule == "patient":
+        raise InputError(
+            f"With data.split 'patient' an image trains only if no other image of its {unit} is "
+            "abnormal, so images decide over each other and cannot be the units of privacy: use "
+            f"dp.unit {unit!r}, or data.split 'random'."
+        )
 
 
 def hash_fraction(salt: str, name: str) -> float:
@@ -203,22 +232,21 @@ def split_in_folds(patient_id: Iterable[str], *, folds: int, fold: int, salt: st
 
 
 def split_as_published(
-    patient_id: Iterable[str], published: Iterable[str], *, salt: str
+    patient_id: Iterable[str], published: Iterable[str], *, salt: str, carve: bool
 ) -> np.ndarray:
     """The split that the source publishes.
-
-    Where it publishes no validation set, one in eight training patients validates, by hash.
 
     Args:
       patient_id: (n,) one id per image.
       published: (n,) train, validation, test or "".
       salt: public constant.
+      carve: whether one in eight training patients validates, by hash; a public constant.
 
     Returns:
       (n,) object array of the same words; a patient may be in two (`check` refuses it).
     """
     split = np.asarray(list(published), object)
-    if (split == "validation").any():
+    if not carve:
         return split
     carved = _by_patient(patient_id, lambda name: _train_or_validation(salt, name))
     return np.where(split == "train", carved, split)

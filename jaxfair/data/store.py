@@ -1,18 +1,20 @@
 """The prepared pixels: a TensorFlow Datasets dataset without TensorFlow, and a memory map of it."""
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import os
 import pathlib
 import shutil
+import signal
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from jaxfair.errors import InputError
+from jaxfair.errors import InputError, system_refusal
+from jaxfair.files import whole
 
 __all__ = [
     "NAME",
@@ -33,15 +35,6 @@ SPLIT = "images"
 TFDS reserves the word `all` for the union of all splits, so `split="all"` reads this one.
 """
 PIXELS = "pixels.npy"
-_NO_PLACE = (
-    errno.ENOSPC,
-    errno.EEXIST,
-    errno.EDQUOT,
-    errno.EACCES,
-    errno.EROFS,
-    errno.EPERM,
-    errno.ENOTDIR,
-)
 
 
 def write_images(
@@ -98,14 +91,19 @@ def open_source(folder: str | os.PathLike[str]) -> Sequence[dict[str, Any]]:
 
 
 def pack(folder: str | os.PathLike[str]) -> pathlib.Path:
-    """Copies all images into one `pixels.npy`, (n, h, w, c) uint8, for reads by row."""
+    """Copies all images into one `pixels.npy`, (n, h, w, c) uint8, for reads by row.
+
+    They are written one after another: a memory map would end the process (SIGBUS) on a full disk,
+    where this raises OSError and leaves no file.
+    """
     source = open_source(folder)
     path = pathlib.Path(folder) / PIXELS
     shape = (len(source), *source[0]["image"].shape)
-    pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    for i in range(len(source)):
-        pixels[i] = source[i]["image"]
-    pixels.flush()
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    with whole(path) as draft, open(draft, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for i in range(len(source)):
+            file.write(source[i]["image"].tobytes())
     return path
 
 
@@ -132,8 +130,8 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[pathlib.Path | None]:
 
     `path` may be an empty folder; where it holds anything, the block gets None and is to look
     what it is. Two processes that want the same folder wait for each other, and the second
-    gets None, because the first has finished it. What a killed process left is removed by the
-    next one.
+    gets None, because the first has finished it. SIGTERM and SIGHUP unwind the block, so that
+    the draft goes; what a process left that was killed outright is removed by the next one.
 
     Raises:
       InputError: the place cannot be written, or the disk is full.
@@ -141,7 +139,7 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[pathlib.Path | None]:
     path = pathlib.Path(path).absolute()
     draft = path.with_name(f".{path.name}.draft")
     try:
-        with _locked(path.with_name(f".{path.name}.lock")):
+        with _unwound(), _locked(path.with_name(f".{path.name}.lock")):
             if occupied(path):
                 yield None
                 return
@@ -150,15 +148,35 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[pathlib.Path | None]:
             yield draft
             _sync_all(draft)
             os.rename(draft, path)
-    except OSError as error:
-        if error.errno not in _NO_PLACE:
+    except InputError:
+        raise
+    except Exception as error:
+        said = system_refusal(error)
+        if said is None:
             raise
         raise InputError(
-            f"{path} cannot be written ({error.strerror}); make room or name another place "
+            f"{path} cannot be written ({said}); make room or name another place "
             "(data.prepared, or --out of prepare)."
         ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _unwound() -> Iterator[None]:
+    """Ends the block by SystemExit at a signal that would end the process on the spot."""
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    mine = threading.current_thread() is threading.main_thread()
+    ends = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
+    before = {number: signal.signal(number, leave) for number in ends} if mine else {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ this run's, and nothing is paid for in another run's ledger.
 
 import contextlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -31,6 +32,15 @@ __all__ = ["Books", "Options", "open_books"]
 
 NUMERICS = ("jax_default_matmul_precision", "jax_enable_x64", "jax_threefry_partitionable")
 """Settings of jax by which the same step gives other numbers."""
+
+VARIABLES = (
+    "XLA_FLAGS",
+    "LIBTPU_INIT_ARGS",
+    "NVIDIA_TF32_OVERRIDE",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "TF_CUDNN_DETERMINISTIC",
+)
+"""Variables of the environment by which a compiler or a library does."""
 
 
 class Options(NamedTuple):
@@ -91,19 +101,19 @@ def open_books(
     """
     if options.save_every < 1:
         raise InputError(f"save_every is {options.save_every}; it must be 1 or more.")
-    if folder.trained():
-        folder.forget_secret()  # which a crash after the last step may have left behind
-        raise InputError(f"{folder.path} holds a finished run; choose another folder.")
     if options.recharge and options.insecure_seed is not None:
         raise InputError(
             "--recharge needs fresh randomness, and dp.insecure_seed fixes it: the same noise "
             "on other data would cancel. Start a new --workdir."
         )
+    _refuse_finished(folder)
     folder.check_claim(config)
     assembly = stages[0]
     with contextlib.ExitStack() as stack:
         if is_first_host():
+            folder.path.mkdir(parents=True, exist_ok=True)
             stack.enter_context(folder.locked())
+        first_then_others(lambda: _refuse_finished(folder))
         first_then_others(lambda: folder.claim(config))
         first_then_others(lambda: folder.claim_population(population.facts))
         microbatch = _chosen_microbatch(assembly, folder, options)
@@ -113,6 +123,13 @@ def open_books(
         parts |= parts_of_stages(stages)
         _check_replay(assembly, microbatch, parts, folder, secret, begun=begun)
         return Books(microbatch, secret, ledger, stack.pop_all().close)
+
+
+def _refuse_finished(folder: RunFolder) -> None:
+    """Asked again under the lock, as a run may end just before it is taken."""
+    if folder.trained():
+        folder.forget_secret()  # which a crash after the last step may have left behind
+        raise InputError(f"{folder.path} holds a finished run; choose another folder.")
 
 
 def _chosen_microbatch(assembly: Assembly, folder: RunFolder, options: Options) -> int:
@@ -168,6 +185,7 @@ def _check_replay(
         "devices": f"{env['devices']} {env['usable_cpus']}",
         "clipping": f"{assembly.plan.clipping} {microbatch}",
         "numerics": " ".join(f"{name} {jax.config.values[name]}" for name in NUMERICS),
+        "environment": " ".join(f"{name}={os.environ.get(name)}" for name in VARIABLES),
         "place of the secret": secret.identity,
     }
     first_then_others(

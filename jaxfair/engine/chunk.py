@@ -77,16 +77,17 @@ class ChunkRows(NamedTuple):
 
 
 def rows_of_draw(
-    rows: np.ndarray, ids: np.ndarray, randomness: Randomness, chunk_size: int
+    rows: np.ndarray, ids: np.ndarray, randomness: Randomness, chunk_size: int, least: int = 1
 ) -> Iterator[ChunkRows]:
-    """Yields the chunks of one draw; an empty draw gives one chunk of padding.
+    """Yields the chunks of one draw, filled up with padding.
 
     Args:
       rows: (n,) int64 store rows of the drawn units.
       ids: (n,) uint32 ids of the same units.
       chunk_size: rows of every chunk.
+      least: how many chunks there are, unless the draw needs more.
     """
-    places = sampling.chunks_from_draw(np.arange(len(rows)), chunk_size)
+    places = sampling.chunks_from_draw(np.arange(len(rows)), chunk_size, least)
     for number, place in enumerate(places, start=1):
         real = place != sampling.PADDING
         its_rows, its_ids = np.full(len(place), -1, np.int64), np.zeros(len(place), np.uint32)

@@ -65,7 +65,7 @@ def _prepared(
 ) -> dict[str, np.ndarray]:
     prepare = jax.jit(jax.vmap(prepare, in_axes=(None, 0)))
     cached: dict[str, np.ndarray] = {}
-    with progress_bar(len(rows), what="features", unit="image", hidden=not progress) as bar:
+    with progress_bar(len(rows), what="features", counted=False, hidden=not progress) as bar:
         for start in range(0, len(rows), _BATCH):
             few = rows[start : start + _BATCH]
             raw = {name: read(np.resize(few, _BATCH)) for name, read in fields.items()}

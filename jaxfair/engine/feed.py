@@ -46,13 +46,15 @@ class Feed(NamedTuple):
     def chunk_rows(self, first: int, count: int) -> Iterator[ChunkRows]:
         """Yields who is in the chunks of these steps.
 
-        An empty draw gives one chunk of padding: a step is a step, whoever took part.
+        Each step has the plan's number of chunks, an empty draw too: a step is a step, whoever
+        took part.
         """
+        least = self.plan.least_chunks(self.chunk_size)
         for number in range(first, first + count):
             draw, people = self.draw(number), self.population
             rows = sampling.draw_images(self.secret, number, draw, people.rows, people.ids)
             keys = self.randomness(number)
-            yield from rows_of_draw(rows, people.ids[draw], keys, self.chunk_size)
+            yield from rows_of_draw(rows, people.ids[draw], keys, self.chunk_size, least)
 
     def draw(self, number: int) -> np.ndarray:
         """Returns the indices of the units drawn for step `number`."""

@@ -18,19 +18,23 @@ _REPEATS = 3
 
 
 def fastest(assembly: Assembly) -> int:
-    """Returns the microbatch with which a training sums the most examples per second.
+    """Returns the microbatch with which a training makes the most steps per second.
+
+    A step sums what its draws are padded to, or the expected batch, in whole chunks.
 
     Sizes are tried from small to large until one does not fit or is slower than the best.
     Larger ones than a device's share of the expected batch are not tried, since they would
     mostly hold padding.
     """
     share = -(-assembly.plan.expected_batch_size // assembly.mesh.size)
+    rows = assembly.plan.padded_to or assembly.plan.expected_batch_size
     best, best_rate = CANDIDATES[0], 0.0
     for size in CANDIDATES:
         if size > max(share, CANDIDATES[0]):
             break
         try:
-            rate = size / _seconds(assembly.with_microbatch(size).made_up_update())
+            chunks = -(-rows // (size * assembly.mesh.size))
+            rate = 1 / (chunks * _seconds(assembly.with_microbatch(size).made_up_update()))
         except jax.errors.JaxRuntimeError:  # it does not fit
             break
         if rate < best_rate:

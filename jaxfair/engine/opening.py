@@ -134,6 +134,7 @@ def _config_of(plan: PrivacyPlan, method: Method, options: Options) -> dict[str,
         "l2_clip_norm": plan.l2_clip_norm if plan.private else None,
         "clipping": plan.clipping,
         "tuning_runs": plan.tuning_runs,
+        "padded_draws": plan.padded_draws,
         "insecure_seed": options.insecure_seed,
     }
     return {

@@ -4,6 +4,7 @@ That holds for averages of the parameters too: they are functions of released pa
 cost no privacy (De et al. 2022, arXiv 2204.13650).
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -58,7 +59,7 @@ class OptimConfig:
                 names, hint = ", ".join(known), nearest(value, known)
                 raise InputError(f"optim.{name} is {value!r}; known are {names}.{hint}")
         for holds, name, rule in (
-            (self.learning_rate > 0, "learning_rate", "positive"),
+            (0 < self.learning_rate < math.inf, "learning_rate", "positive"),
             (self.decay_steps >= 0, "decay_steps", "0 or more"),
             (0 <= self.momentum < 1, "momentum", "in [0, 1)"),
             (0 <= self.ema_decay < 1, "ema_decay", "in [0, 1)"),

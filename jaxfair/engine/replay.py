@@ -66,7 +66,12 @@ def _learned(assembly: Assembly) -> dict[str, str]:
         found["batch_loss"] = equations(method.batch_loss, *variables, *_of_batch(example, key))
     if method.prepare is not None:
         found["prepare"] = equations(method.prepare, assembly.frozen, dict(assembly.spec))
-    return found
+    return {f"{name}{_mark(digest)}": digest for name, digest in found.items()}
+
+
+def _mark(digest: str) -> str:
+    unseen = digest.endswith(fingerprint.UNSEEN)
+    return " (or what its callback on the host computes)" if unseen else ""
 
 
 def _begin(stage: Stage, before: Assembly) -> str:

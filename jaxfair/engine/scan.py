@@ -32,8 +32,8 @@ SCANNED = ("gpu", "tpu")
 """Backends where it pays: on CPU a convolution inside a loop runs on one thread."""
 
 STORE_BYTES = 2**33
-"""Larger caches stay with the host. A constant: what is replayed must not depend on how
-much memory happens to be free."""
+"""Larger caches stay with the host, by the declared number of units: what a step computes must
+not depend on how much memory is free, nor on whether there is one patient more (protocol P16)."""
 
 
 class Delivery(NamedTuple):
@@ -55,8 +55,8 @@ def make_delivery(step: Step, feed: Feed, frozen: PyTree) -> Delivery:
 
     With several hosts it is one by one: each has only its own rows at hand.
     """
-    store = _store(feed)
-    fits = 0 < sum(values.nbytes for values in store.values()) <= STORE_BYTES
+    rows = [values[:1].nbytes for values in _store(feed).values()]
+    fits = bool(rows) and sum(rows) * feed.plan.public_size <= STORE_BYTES
     pays = feed.mesh.devices.flat[0].platform in SCANNED
     if fits and pays and jax.process_count() == 1:
         return make_scanned_delivery(step, feed, frozen, CHUNKS_AT_ONCE)

@@ -33,8 +33,10 @@ from jaxfair.engine.stages import ends_of, enter, kept, restore
 from jaxfair.errors import InputError
 from jaxfair.methods.base import PyTree
 from jaxfair.privacy import release
+from jaxfair.privacy.descent import units_of, worst
 from jaxfair.privacy.ledger import BudgetExceeded
-from jaxfair.privacy.statement import COVERED
+from jaxfair.privacy.seals import digests
+from jaxfair.privacy.statement import covered
 from jaxfair.run import checkpoint
 from jaxfair.run.folder import RunFolder
 from jaxfair.run.log import Board, MetricsLog, progress_bar
@@ -126,23 +128,18 @@ class Trainer:
     def statement(self) -> dict[str, Any]:
         """Returns privacy.json as it stands now: what is promised, to whom, and by what."""
         people, private, source = self._population, self.plan.private, self._books.secret.source
-        grade = {"os": "private", "insecure_seed": "research"}[source] if private else "none"
-        own = {
-            "unit": people.unit,
-            "covered": COVERED.format(unit=people.unit),
-            "population": people.name,
-            "data": people.data,
-            "selection": people.selection,
+        own = people.facts | {
             "noise_source": source if private else None,
-            "grade": grade,
-            "seed": self._options.seed,
-            "config_digest": files.json_digest(json.loads(self.folder.config.read_text())),
+            "grade": {"os": "private", "insecure_seed": "research"}[source] if private else "none",
         }
-        told = self.plan.statement(self._books.ledger, self.step) | own
-        return dict(release.allowed("privacy.json", told))
+        told = self.plan.statement(self._books.ledger, self.step)
+        told |= {"population": people.name, "seed": self._options.seed}
+        told |= worst(own, told["earlier"])
+        told["covered"] = covered(units_of(own, told["earlier"]))
+        return dict(release.allowed("privacy.json", told | digests(self.folder.path)))
 
     def close(self) -> None:
-        """Ends the training: writes privacy.json, which says so, and forgets the secret.
+        """Ends the training: writes privacy.json, which says so, and forgets secret and times.
 
         A second call does nothing. After an interrupt inside a draw it leaves the folder as it
         is, for a resume.
@@ -150,6 +147,7 @@ class Trainer:
         if not (self._closed or self._torn) and is_first_host():
             files.write_json(self.folder.privacy, self.statement())
             self.folder.forget_secret()
+            self.folder.level_times()
         self._leave()
 
     def _leave(self) -> None:

@@ -7,6 +7,7 @@ from .catalog import Metric as Metric
 from .compare import private_against_plain as private_against_plain
 from .compare import two_source as two_source
 from .delong import auroc_estimate as auroc_estimate
+from .delong import difference_interval as difference_interval
 from .frame import GroupFrame as GroupFrame
 from .gaps import Gap as Gap
 from .gaps import max_min_gap as max_min_gap
@@ -15,7 +16,8 @@ from .groups import group_labels as group_labels
 from .multiplicity import holm as holm
 from .multiplicity import romano_wolf as romano_wolf
 from .predictions import checked as checked
-from .predictions import read_predictions as read_predictions
+from .rates import rate_estimate as rate_estimate
+from .reading import read_predictions as read_predictions
 from .selection import minimax as minimax
 from .selection import pareto as pareto
 from .table import fairness_table as fairness_table

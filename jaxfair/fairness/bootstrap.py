@@ -1,7 +1,8 @@
 """Bootstrap over patients: whole patients are drawn, with all of their images.
 
-`TableBootstrap` computes the metrics of many groups at once from one draw, fast enough for
-200,000 images where a metric follows from counts; any other function is called on the rows drawn.
+`TableBootstrap` computes average precision of many groups at once from one draw, fast enough for
+200,000 images; any other function is called on the rows drawn. Rates need no draws (rates.py), but
+for the thresholds, which it fits again and again.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from jaxfair.fairness import metrics, thresholds
+from jaxfair.fairness import thresholds
 from jaxfair.fairness.catalog import Metric
+from jaxfair.fairness.values import checked_pair
 
 __all__ = ["Replicate", "TableBootstrap", "patient_weights", "percentile_interval"]
 
@@ -28,13 +30,15 @@ def percentile_interval(replicates: Array, level: float = 0.95) -> tuple[float, 
     """Returns the central quantiles of the defined replicates.
 
     NaN if fewer than 90 % of the resamples define the statistic, since the remaining ones are
-    a selected set, and NaN if the quantiles are one number: 3 of 3 found is no proof of 100 %.
+    a selected set, and NaN if the quantiles are one number but for rounding: 3 of 3
+    found is no proof of 100 %.
     """
     defined = replicates[np.isfinite(replicates)]
     if len(defined) < 0.9 * len(replicates) or not len(defined):
         return float("nan"), float("nan")
     low, high = np.quantile(defined, [0.5 - level / 2, 0.5 + level / 2])
-    return (float(low), float(high)) if low < high else (float("nan"), float("nan"))
+    apart = high - low > 1e-12 * max(abs(low), abs(high))
+    return (float(low), float(high)) if apart else (float("nan"), float("nan"))
 
 
 class Replicate(NamedTuple):
@@ -42,17 +46,15 @@ class Replicate(NamedTuple):
 
     Attributes:
       precision: (groups,) average precision.
-      counts: arrays (rules + 1, groups); the last row calls everyone positive.
       others: name -> (groups,), of the metrics that are called as they are.
     """
 
     precision: Array
-    counts: metrics.Counts
     others: dict[str, Array]
 
 
 class TableBootstrap:
-    """Replicates of average precision, of all rates and of further metrics, for many groups.
+    """Replicates of average precision and of further metrics, for many groups.
 
     Validation patients are drawn too, and the thresholds fitted again on each draw
     (protocol S6), unless there are none: then the `fixed` thresholds hold throughout.
@@ -78,6 +80,7 @@ class TableBootstrap:
         fixed: Sequence[float],
         others: Mapping[str, Metric] | None = None,
     ) -> None:
+        y_true, y_score = checked_pair(y_true, y_score)
         order = np.argsort(y_score, kind="stable")
         self._y, self._score, self._codes = y_true[order], y_score[order], patients[order]
         self._rules, self._fixed = tuple(rules), list(fixed)
@@ -85,28 +88,31 @@ class TableBootstrap:
         self._others = dict(others or {})
         self._groups = codes = [partition[order] for partition in partitions]
         self.sizes = [int(code.max()) + 1 for code in codes]
-        cells, members = np.unique(np.stack(codes), axis=1, return_inverse=True)
-        self._cells = cells
-        self._base = members.astype(np.int64) * 2 + self._y.astype(np.int64)
         self._precisions = [_Precision(self._y, self._score, code) for code in codes]
         self._validation = None if validation is None else _Validation(*validation)
+
+    @property
+    def refits(self) -> bool:
+        """True if every draw fits the thresholds again."""
+        return self._validation is not None
 
     def point(self) -> list[Replicate]:
         """Returns the values of the data as they are, one Replicate for each partition."""
         return self._all(np.ones(len(self._y), dtype=np.int64), self._fixed)
 
-    def replicates(self, n_bootstrap: int, seed: int) -> Iterator[list[Replicate]]:
-        """Yields what `point` returns, for redrawn patients."""
+    def replicates(
+        self, n_bootstrap: int, seed: int
+    ) -> Iterator[tuple[list[Replicate], Sequence[float]]]:
+        """Yields what `point` returns, for redrawn patients, and the thresholds of each draw."""
         rng = np.random.default_rng(seed)
         for _ in range(n_bootstrap):
             fitted = self._refitted(rng)
-            yield self._all(patient_weights(self.n_patients, rng)[self._codes], fitted)
+            yield self._all(patient_weights(self.n_patients, rng)[self._codes], fitted), fitted
 
     def _all(self, weights: Ints, fitted: Sequence[float]) -> list[Replicate]:
         precisions = [p(weights) for p in self._precisions]
-        counts = self._counts(weights, fitted)
         others = [self._called(weights, fitted, i) for i in range(len(self.sizes))]
-        return [Replicate(*parts) for parts in zip(precisions, counts, others, strict=True)]
+        return [Replicate(*parts) for parts in zip(precisions, others, strict=True)]
 
     def _called(self, weights: Ints, fitted: Sequence[float], partition: int) -> dict[str, Array]:
         """The further metrics of every group, each called on the rows as often as they count."""
@@ -126,31 +132,6 @@ class TableBootstrap:
         if self._validation is None:
             return self._fixed
         return self._validation.fit(self._rules, rng)
-
-    def _counts(self, weights: Ints, stored: Sequence[float]) -> list[metrics.Counts]:
-        """Counts at each rule, by partition: one pass over the rows for all of them."""
-        fitted = np.array([*stored, -np.inf])
-        n_rules = len(fitted)
-        starts = np.searchsorted(self._score, fitted, side="left")
-        ranks = np.argsort(starts, kind="stable")
-        edges = [0, *starts[ranks].tolist(), len(self._score)]
-        n_cells = self._cells.shape[1]
-        above = np.zeros((n_rules + 1, n_cells * 2))
-        for step in range(n_rules + 1):
-            part = slice(edges[step], edges[step + 1])
-            above[step] = np.bincount(self._base[part], weights[part], minlength=n_cells * 2)
-        total = above.sum(axis=0)
-        called = np.empty((n_rules, n_cells, 2))
-        called[ranks] = (total - np.cumsum(above, axis=0)[:-1]).reshape(n_rules, n_cells, 2)
-        missed = total.reshape(n_cells, 2) - called
-        called[np.isnan(fitted)] = missed[np.isnan(fitted)] = np.nan
-        return [self._merge(called, missed, i) for i in range(len(self.sizes))]
-
-    def _merge(self, called: Array, missed: Array, partition: int) -> metrics.Counts:
-        matrix = np.zeros((self._cells.shape[1], self.sizes[partition]))
-        matrix[np.arange(len(matrix)), self._cells[partition]] = 1
-        tp, fp = called[..., 1] @ matrix, called[..., 0] @ matrix
-        return metrics.Counts(tp, missed[..., 1] @ matrix, fp, missed[..., 0] @ matrix)
 
 
 class _Precision:

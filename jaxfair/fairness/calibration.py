@@ -11,6 +11,8 @@ import numpy.typing as npt
 import scipy.special
 import sklearn.metrics
 
+from jaxfair.fairness.values import checked_pair, checked_probabilities, checked_scores
+
 __all__ = [
     "Fit",
     "Platt",
@@ -42,7 +44,7 @@ def equal_mass_edges(probabilities: npt.ArrayLike, n_bins: int = N_BINS) -> Arra
 
     Ties may leave fewer than n_bins bins.
     """
-    p = np.asarray(probabilities, dtype=float)
+    p = checked_probabilities(probabilities)
     return np.unique(np.quantile(p, np.arange(1, n_bins) / n_bins))
 
 
@@ -62,7 +64,7 @@ def ece_null(
     probabilities: npt.ArrayLike, edges: npt.ArrayLike, *, seed: int, n_draws: int = 200
 ) -> float:
     """Returns the mean ECE if these probabilities were exactly right."""
-    p, rng = np.asarray(probabilities, dtype=float), np.random.default_rng(seed)
+    p, rng = checked_probabilities(probabilities), np.random.default_rng(seed)
     draws = [ece((rng.random(len(p)) < p).astype(float), p, edges) for _ in range(n_draws)]
     return float(np.mean(draws))
 
@@ -131,7 +133,7 @@ class Platt(NamedTuple):
 
     def __call__(self, scores: npt.ArrayLike) -> Array:
         """Returns (n,) probabilities of (n,) scores."""
-        x = (np.asarray(scores, dtype=float) - self.centre) / self.scale
+        x = (checked_scores(scores, "scores") - self.centre) / self.scale
         return np.asarray(scipy.special.expit(self.fit.intercept + self.fit.slope * x))
 
 
@@ -141,7 +143,7 @@ def platt(y_true: npt.ArrayLike, y_score: npt.ArrayLike) -> Platt:
     The labels (m + 1) / (m + 2) and 1 / (n + 2), for m positives and n negatives, keep the
     line finite where the classes separate. One class only gives NaN.
     """
-    y, s = np.asarray(y_true, dtype=float), np.asarray(y_score, dtype=float)
+    y, s = checked_pair(y_true, y_score)
     if not 0 < y.sum() < len(y):
         return Platt(Fit(np.nan, np.nan), 0.0, 1.0)
     m, n = y.sum(), (1 - y).sum()
@@ -189,12 +191,4 @@ def _logit(p: Array) -> Array:
 
 
 def _pair(y_true: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[Array, Array]:
-    y, p = np.asarray(y_true, dtype=float), np.asarray(probabilities, dtype=float)
-    if y.shape != p.shape or y.ndim != 1:
-        raise ValueError(f"y_true and probabilities are (n,), got {y.shape} and {p.shape}.")
-    if len(p) and not (p.min() >= 0 and p.max() <= 1):
-        raise ValueError(
-            f"Probabilities lie in [0, 1], got {p.min():.3g} to {p.max():.3g}; fit `platt` on"
-            " validation rows to turn scores into probabilities."
-        )
-    return y, p
+    return checked_pair(y_true, checked_probabilities(probabilities), "probabilities")

@@ -13,14 +13,19 @@ import pandas as pd
 import scipy.stats
 
 from jaxfair.errors import InputError
-from jaxfair.fairness.delong import Estimate, auroc_estimate, covariance, difference
+from jaxfair.fairness.agreement import check_runs
+from jaxfair.fairness.delong import auroc_estimate
 from jaxfair.fairness.groups import OVERALL, group_labels
+from jaxfair.fairness.influence import Estimate, covariance, difference
 from jaxfair.fairness.predictions import checked, patient_codes
 
 __all__ = ["MIN_SEEDS", "Law", "Loss", "fairness_law", "private_against_plain", "two_source"]
 
 MIN_SEEDS = 5
 """Seeds per arm below which the interval is not given (with 3 it covers 84 to 92 %)."""
+
+_NOTHING = 1e-20
+"""A variance below it is rounding, and no interval can be made of it."""
 
 Array = npt.NDArray[np.float64]
 
@@ -57,7 +62,7 @@ def two_source(plain: Sequence[Estimate], private: Sequence[Estimate]) -> Loss:
     parts = [gap.variance, spread[0] / sizes[0], spread[1] / sizes[1]]
     dfs = [gap.df, sizes[0] - 1, sizes[1] - 1]
     low = high = df = float("nan")
-    if min(sizes) >= MIN_SEEDS and np.isfinite(parts).all() and sum(parts) > 0:
+    if min(sizes) >= MIN_SEEDS and np.isfinite(parts).all() and sum(parts) > _NOTHING:
         df = sum(parts) ** 2 / sum(v**2 / d for v, d in zip(parts, dfs, strict=True))
         half = float(scipy.stats.t.ppf(0.975, df) * np.sqrt(sum(parts)))
         low, high = gap.value - half, gap.value + half
@@ -81,10 +86,13 @@ def private_against_plain(
       minus that of all other patients.
 
     Raises:
-      InputError: if the tables hold different test images, or more than one task.
+      InputError: if the tables hold different test images, more than one task, or contradict
+        each other; or if two are one and the same run (see `agreement.check_runs`).
     """
     tables = [_test_rows(table) for table in [*plain, *private]]
     _same_images(tables)
+    arms_of = [("plain", plain), ("private", private)]
+    check_runs(tables, [f"{arm} table {i + 1}" for arm, of in arms_of for i in range(len(of))])
     arms = tables[: len(plain)], tables[len(plain) :]
     labels = group_labels(tables[0], attribute)
     rows = []
@@ -151,7 +159,9 @@ def _averaged(arm: Sequence[Estimate]) -> Estimate:
     """The mean over seeds: its patients' parts are averaged, so its variance is theirs."""
     parts = np.mean([estimate.parts for estimate in arm], axis=0)
     value = float(np.mean([estimate.value for estimate in arm]))
-    mean = arm[0]._replace(value=value, parts=parts)
+    apart = float(np.mean([estimate.centre for estimate in arm]))
+    spread = np.mean([estimate.deviations for estimate in arm], axis=0)
+    mean = arm[0]._replace(value=value, parts=parts, spread=spread, apart=apart)
     return mean._replace(variance=covariance(mean, mean))
 
 

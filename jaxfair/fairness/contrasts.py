@@ -1,28 +1,27 @@
-"""Each group against the rest: signed, standardised to one view mix, corrected for their number.
+"""Each group against the rest, in all labels and statistics of a report: one family of tests.
 
-"Flagged" means worse than the rest, one-sided and corrected (protocol S2). Two-sided, clean
-groups would be flagged because the rest contains the bad one.
+"Flagged" means worse than the rest, one-sided and corrected (protocol S2): a lower AUROC, more
+of the ill missed, more of the healthy called ill, or a risk that is further off. Two-sided,
+clean groups would be flagged because the rest contains the bad one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import scipy.stats
 
-from jaxfair.fairness.delong import Estimate, auroc_estimate, difference, t_interval
-from jaxfair.fairness.frame import GroupFrame, enough_patients
-from jaxfair.fairness.groups import group_labels
-from jaxfair.fairness.multiplicity import bootstrap_sums, holm, romano_wolf
-from jaxfair.fairness.predictions import checked, patient_codes
+from jaxfair.fairness.multiplicity import balanced, romano_wolf
+from jaxfair.fairness.partition import CALIBRATION, Partition, Record, Task, Tested
+from jaxfair.fairness.predictions import checked
 
-__all__ = ["COLUMNS", "group_contrasts", "mix_weights"]
+__all__ = ["COLUMNS", "MIRRORED", "group_contrasts", "n_comparisons"]
 
+KEYS = ("task", "attribute", "group", "statistic")
 COLUMNS = (
-    "attribute",
-    "group",
-    "auroc",
+    *KEYS,
+    "value",
     "rest",
     "difference",
     "ci_low",
@@ -30,12 +29,20 @@ COLUMNS = (
     "p",
     "p_corrected",
     "flagged",
+    "why",
     "too_few",
     "standardised",
 )
+MIRRORED = "the same contrast as the other group's"
+"""Why the better of two groups has no contrast of its own."""
 
 Array = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
+Key = tuple[str, ...]
+
+_DRAWS = (999, 399, 199)
+"""Each gives exact levels of 5 % and exact tails of 2.5 %."""
+_WORK = 1.5e9
+"""Rows times groups times draws that take a good half of a minute."""
 
 
 def group_contrasts(
@@ -43,132 +50,112 @@ def group_contrasts(
     attributes: Sequence[str],
     *,
     seed: int,
+    thresholds: Mapping[str, float] | None = None,
+    probabilities: Mapping[str, Array] | None = None,
     control: str | None = "view",
     split: str = "test",
-    n_bootstrap: int = 2000,
+    n_draws: int | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Returns the AUROC of each group minus that of all other patients.
+    """Returns how each group does in each label and statistic, minus all other patients.
+
+    AUROC, sensitivity and specificity are compared by units that change groups among their
+    like (exchange.py), at the pooled mix of the control column; the mean of label minus
+    probability, as it is, by units that change groups freely (residuals.py). All comparisons of a
+    call are one family, corrected by Romano-Wolf's step-down (protocol S13).
 
     Args:
-      predictions: rows of one task (see `predictions.checked`).
-      attributes: all their groups together are one family of comparisons.
-      seed: of the bootstrap behind the correction.
+      predictions: rows of one or several tasks (see `predictions.checked`).
+      attributes: columns or intersections to form groups from.
+      seed: of the draws.
+      thresholds: {task: threshold}, scores from there on are called positive; tasks that lack
+        one, or have NaN, have no rates.
+      probabilities: {task: (n,)} of the task's rows of `split`, in their order; tasks that lack
+        them have no calibration.
       control: column to whose pooled mix, within each label, group and rest are weighted;
         None, or a column that is not there, compares as they are, and so do attributes that
         contain it.
       split: which rows.
-      n_bootstrap: resamples of patients.
+      n_draws: permutations; None takes 999, or 399 or 199 where rows are many.
       level: of the two-sided intervals, and 1 - level of the flag.
 
     Returns:
-      COLUMNS, one row per group; p is one-sided for "worse than the rest". Where the group or
-      the rest has too few patients there is a difference, but no p and no flag. Where two
-      groups are each other's rest (but for a tenth of the rows), there is one contrast, and it
-      stands in the row of the lower.
+      COLUMNS, one row per task, group and statistic. p is one-sided for worse (two-sided for
+      calibration). Who could not be compared has values and no p, and `why` says the reason.
+      p_corrected is at least twice a one-sided p, so that no flag contradicts its interval.
+      Where two groups are each other's rest (but for a tenth of the rows), there is one
+      contrast, and it stands in the row of the worse.
     """
     rows = checked(predictions)
     rows = rows[rows["split"] == split].reset_index(drop=True)
-    use = control if control in rows else None
-    as_is, alike = _Rows(rows, None), _Rows(rows, use)
-    records, found, tested, images = [], [], [], []
-    for attribute in attributes:
-        source = as_is if use in attribute.split(" x ") else alike
-        frame = GroupFrame(rows, attribute, split=None)
-        small = set(frame.too_few)
-        for group in frame.groups:
-            pair = source.sides(frame.labels == group)
-            gap = difference(*pair)
-            values = (pair[0].value, pair[1].value, gap.value, *t_interval(gap, level))
-            standardised = source.strata is not None
-            records.append((attribute, group, *values, group in small, standardised))
-            found.append(gap)
-            tested.append(group not in small and enough_patients(rows[frame.labels != group]))
-            images.append(int((frame.labels == group).sum()))
-    names = [*COLUMNS[:7], "too_few", "standardised"]
-    table = pd.DataFrame(records, columns=names)
-    table = _tested(table, found, np.array(tested), n_bootstrap, np.random.default_rng(seed))
-    table = table.assign(flagged=table["p_corrected"] <= 1 - level, images=images)
-    return _shown_once(table)[list(COLUMNS)]
+    at, risks = thresholds or {}, probabilities or {}
+    partitions = []
+    for number, (name, part) in enumerate(rows.groupby("task", sort=True)):
+        task = Task(str(name), part, control, at.get(str(name)), risks.get(str(name)))
+        partitions += [(number, Partition(task, attribute)) for attribute in attributes]
+    draws = n_draws or _affordable(sum(p.work for _, p in partitions))
+    records: list[Record] = []
+    tested: list[Tested] = []
+    for number, partition in partitions:
+        records += partition.records()
+        tested += partition.exchanged([seed, number], draws, level)
+        tested += partition.freely_exchanged([seed, number], draws, level)
+    outcomes = _corrected(tested, level)
+    found = [_row(record, outcomes.get(record.key)) for record in records]
+    return pd.DataFrame(_shown_once(found, records), columns=list(COLUMNS))
 
 
-class _Rows:
-    """The rows as arrays, coded once for many contrasts."""
-
-    def __init__(self, rows: pd.DataFrame, control: str | None) -> None:
-        self.y = rows["y_true"].to_numpy(dtype=float)
-        self.score = rows["y_score"].to_numpy(dtype=float)
-        self.patients, self.n_patients = patient_codes(rows)
-        self.strata = None
-        if control is not None:
-            self.strata = pd.factorize(group_labels(rows, control))[0].astype(np.int64)
-
-    def sides(self, inside: Bools) -> tuple[Estimate, Estimate]:
-        return self._side(inside, ~inside), self._side(~inside, inside)
-
-    def _side(self, chosen: Bools, other: Bools) -> Estimate:
-        y, s, patients = self.y[chosen], self.score[chosen], self.patients[chosen]
-        if self.strata is None:
-            return auroc_estimate(y, s, patients, n_patients=self.n_patients)
-        weights = mix_weights(self.y, self.strata, chosen, other)[chosen]
-        strata = self.strata[chosen]
-        return auroc_estimate(
-            y, s, patients, weights=weights, strata=strata, n_patients=self.n_patients
-        )
+def n_comparisons(table: pd.DataFrame) -> int:
+    """Returns how many contrasts of `group_contrasts` have been tested."""
+    return int(table["p"].notna().sum())
 
 
-def mix_weights(y: Array, strata: npt.NDArray[np.int64], chosen: Bools, other: Bools) -> Array:
-    """Returns (n,) weights that give the chosen rows the pooled mix of strata in each label.
-
-    Strata that either side lacks weigh 0.
-    """
-    weights = np.zeros(len(y))
-    n = int(strata.max()) + 1 if len(strata) else 0
-    for label in (0, 1):
-        here = y == label
-        pooled = np.bincount(strata[here], minlength=n).astype(float)
-        mine = np.bincount(strata[here & chosen], minlength=n).astype(float)
-        theirs = np.bincount(strata[here & other], minlength=n)
-        pooled[(mine == 0) | (theirs == 0)] = 0
-        factor = np.divide(pooled, mine, out=np.zeros(n), where=mine > 0)
-        weights[here & chosen] = factor[strata[here & chosen]]
-    return weights
+def _affordable(work: int) -> int:
+    return next((n for n in _DRAWS if n * work <= _WORK), _DRAWS[-1])
 
 
-def _tested(
-    table: pd.DataFrame,
-    found: Sequence[Estimate],
-    tested: Bools,
-    n_bootstrap: int,
-    rng: np.random.Generator,
-) -> pd.DataFrame:
-    """Adds p and p_corrected to the groups to be tested."""
-    errors = np.sqrt([estimate.variance for estimate in found])
-    usable = tested.astype(bool) & (errors > 0)
-    worse = np.full(len(table), np.nan)
-    worse[usable] = -table["difference"].to_numpy(dtype=float)[usable] / errors[usable]
-    p = np.full(len(table), np.nan)
-    df = np.array([estimate.df for estimate in found])
-    p[usable] = scipy.stats.t.sf(worse[usable], df[usable])
-    corrected = np.full(len(table), np.nan)
-    if usable.any():
-        influence = np.stack([e.influence for e, use in zip(found, usable) if use], axis=1)
-        moved, spread = bootstrap_sums(influence, n_bootstrap, rng)
-        if (spread > 0).all():
-            corrected[usable] = romano_wolf(worse[usable], -moved / spread)
-        else:
-            corrected[usable] = holm(p[usable])
-    return table.assign(p=p, p_corrected=corrected)
+class _Outcome(NamedTuple):
+    ci_low: float
+    ci_high: float
+    p: float
+    p_corrected: float
+    flagged: bool
 
 
-def _shown_once(table: pd.DataFrame) -> pd.DataFrame:
-    """Of two groups that are each other's rest, only the lower one keeps its contrast."""
-    table = table.copy()
-    for _, part in table.groupby("attribute"):
-        rows = part[part["p"].notna()]
-        if len(rows) == 2 and rows["images"].sum() >= 0.9 * part["images"].sum():
-            upper = rows["difference"].idxmax()
-            emptied = ["rest", "difference", "ci_low", "ci_high", "p", "p_corrected"]
-            table.loc[upper, emptied] = np.nan
-            table.loc[upper, "flagged"] = False
-    return table
+_NAN = float("nan")
+_UNTESTED = _Outcome(_NAN, _NAN, _NAN, _NAN, False)
+
+
+def _corrected(tested: Sequence[Tested], level: float) -> dict[Key, _Outcome]:
+    """Returns what came of each comparison, corrected for all of them."""
+    if not tested:
+        return {}
+    worse = np.array([one.worse for one in tested])
+    null = np.stack([one.null for one in tested], axis=1)
+    p = (1 + (null >= worse - 1e-9).sum(axis=0)) / (1 + len(null))
+    both = np.minimum(np.array([2 if one.tails == 1 else 1 for one in tested]) * p, 1)
+    corrected = np.maximum(romano_wolf(*balanced(worse, null, level)), both)
+    flagged = corrected <= 1 - level
+    return {
+        one.key: _Outcome(one.low, one.high, float(p[i]), float(corrected[i]), bool(flagged[i]))
+        for i, one in enumerate(tested)
+    }
+
+
+def _row(record: Record, outcome: _Outcome | None) -> dict[str, Any]:
+    return {**record._asdict(), **(outcome or _UNTESTED)._asdict()}
+
+
+def _shown_once(rows: list[dict[str, Any]], records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Of two groups that are each other's rest, only the worse one keeps its contrast."""
+    parts: dict[Key, list[dict[str, Any]]] = {}
+    for row, record in zip(rows, records, strict=True):
+        parts.setdefault((record.task, record.attribute, record.statistic), []).append(row)
+    for (_, _, statistic), part in parts.items():
+        two = [row for row in part if not np.isnan(row["p"])]
+        images = [sum(row["images"] for row in some) for some in (two, part)]
+        if len(two) == 2 and images[0] >= 0.9 * images[1]:
+            off = [-abs(r["value"]) if statistic == CALIBRATION else r["difference"] for r in two]
+            nothing = dict.fromkeys(("rest", "difference"), _NAN)
+            two[int(np.argmax(off))].update(nothing | _UNTESTED._asdict() | {"why": MIRRORED})
+    return rows

@@ -14,7 +14,7 @@ from jaxfair.fairness.groups import OVERALL, group_labels
 from jaxfair.fairness.predictions import checked
 from jaxfair.schema import UNKNOWN
 
-__all__ = ["MIN_LABEL", "MIN_PATIENTS", "GroupFrame", "MetricFn", "enough_patients", "too_few"]
+__all__ = ["MIN_LABEL", "MIN_PATIENTS", "GroupFrame", "MetricFn", "enough", "too_few"]
 
 MIN_PATIENTS = 50
 MIN_LABEL = 10
@@ -68,6 +68,22 @@ class GroupFrame:
         """The groups that are shown, but left out of comparisons."""
         table = self.counts()
         return list(table.index[table["too_few"]])
+
+    @functools.cached_property
+    def hidden(self) -> list[str]:
+        """The groups whose values a report hides: too few, or all others together are too few.
+
+        Whoever sees everybody and one of two groups sees the other. Counts stay visible, and of
+        three groups or more each is hidden for itself: this is caution about small numbers, and
+        no protection of patients (see protocol P18).
+        """
+        return [
+            group for group in self.groups if group in self.too_few or self._rest_is_small(group)
+        ]
+
+    def _rest_is_small(self, group: str) -> bool:
+        rest = self.rows[self.labels != group]
+        return len(rest) > 0 and too_few(pd.DataFrame([_counts(rest)])).item()
 
     def part(self, group: str) -> pd.DataFrame:
         """Returns the rows of one group."""
@@ -138,9 +154,14 @@ def too_few(counts: pd.DataFrame) -> pd.Series:
     return (counts["patients"] < MIN_PATIENTS) | (labels < MIN_LABEL)
 
 
-def enough_patients(rows: pd.DataFrame) -> bool:
-    """Returns True if these rows are not 'too few'."""
-    return not too_few(pd.DataFrame([_counts(rows)])).item()
+def enough(y_true: npt.NDArray[np.float64], patients: npt.NDArray[np.int64]) -> bool:
+    """Returns True if rows with these labels and patient codes are not 'too few'."""
+    labels = [_distinct(patients[y_true == label]) for label in (0, 1)]
+    return min(labels) >= MIN_LABEL and _distinct(patients) >= MIN_PATIENTS
+
+
+def _distinct(codes: npt.NDArray[np.int64]) -> int:
+    return int((np.bincount(codes) > 0).sum())
 
 
 def _counts(rows: pd.DataFrame) -> dict[str, int]:

@@ -13,7 +13,13 @@ import numpy.typing as npt
 
 from jaxfair.fairness.delong import auroc_estimate
 from jaxfair.fairness.multiplicity import bootstrap_sums
-from jaxfair.fairness.permutation import own_groups, patient_strata, permuted_groups
+from jaxfair.fairness.permutation import (
+    can_change,
+    own_groups,
+    patient_strata,
+    permuted_groups,
+)
+from jaxfair.fairness.values import checked_pair
 
 __all__ = ["Gap", "max_min_gap"]
 
@@ -31,7 +37,8 @@ class Gap(NamedTuple):
       statistic: largest |difference| / standard error over pairs of groups.
       null_mean, null_95: mean and 95th percentile of `value` where no gap exists.
       p_value: share of null statistics at or above the observed one, that one counted in.
-      method: 'permutation', or 'bootstrap' where a patient is in several groups.
+      method: 'permutation', or 'bootstrap' where a patient is in several groups; 'undefined'
+        where nothing could be compared: no null and no p, and the value alone where there is one.
     """
 
     value: float
@@ -68,13 +75,16 @@ def max_min_gap(
 
     Returns:
       A Gap; undefined (NaN) with fewer than two groups, or if a group lacks a label in at
-      least two patients.
+      least two patients. Constant scores, and groups most of whose patients find nobody alike
+      to change places with, have a value and nothing to compare it with.
     """
-    y, s = np.asarray(y_true, dtype=float), np.asarray(y_score, dtype=float)
+    y, s = checked_pair(y_true, y_score)
     codes = np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
     people = np.arange(len(y)) if patients is None else _dense(patients)
     if len(y) == 0 or codes.max() == 0 or not _enough(y, codes, people):
         return _UNDEFINED
+    if np.ptp(s) == 0:
+        return _UNDEFINED._replace(value=0.0)
     within = None if control is None else _dense(control)
     own = own_groups(codes, people)
     if own is None:
@@ -89,7 +99,9 @@ def _by_permutation(
     strata = patient_strata(y, people, control)
     rng = np.random.default_rng(seed)
     size = max(1, min(32_000 // blocks.n_groups, _CHUNK // len(y)))
-    value, statistic = (part[0] for part in blocks.gaps(own[None]))
+    value, statistic = (float(part[0]) for part in blocks.gaps(own[None]))
+    if not _exchangeable(y, own, people, strata):
+        return _UNDEFINED._replace(value=value)
     parts = [
         blocks.gaps(permuted_groups(own, strata, min(size, n_replicates - start), rng))
         for start in range(0, n_replicates, size)
@@ -228,6 +240,17 @@ def _ratio(above: Array, below: Array) -> Array:
 def _spread(block: Ints, values: Array, counts: Ints, means: Array) -> Array:
     squares = np.bincount(block, values**2, minlength=len(counts))
     return np.asarray((squares - counts * means**2) / (counts * (counts - 1)))
+
+
+def _exchangeable(y: Array, own: Ints, people: Ints, strata: Ints) -> bool:
+    """True if every group's patients of either label find their like in other groups."""
+    for label in (0, 1):
+        has = np.bincount(people[y == label], minlength=len(own)) > 0
+        for g in range(int(own.max()) + 1):
+            inside = own == g
+            if not can_change(strata[has & inside], strata[has & ~inside]):
+                return False
+    return True
 
 
 def _enough(y: Array, codes: Ints, people: Ints) -> bool:

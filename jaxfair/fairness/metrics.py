@@ -3,7 +3,8 @@
 A new metric is a function here and a line in catalog.py, which fairness.csv, GroupFrame and the
 report follow.
 
-`y_true` is (n,) of 0 and 1, `y_score` is (n,) finite, higher means more abnormal. A score
+`y_true` is (n,) of 0 and 1, `y_score` is (n,) finite, higher means more abnormal; anything else
+raises InputError (values.py). A score
 at the threshold counts as positive (`y_score >= threshold`, scikit-learn's convention).
 Groups are sliced elsewhere (frame.py).
 """
@@ -15,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.stats
 import sklearn.metrics
+
+from jaxfair.fairness.values import checked_pair
 
 __all__ = [
     "RATES",
@@ -48,7 +51,7 @@ def auroc(y_true: npt.ArrayLike, y_score: npt.ArrayLike) -> float:
     >>> auroc([0, 0, 1, 1], [0.1, 0.4, 0.4, 0.8])
     0.875
     """
-    y, s = _pair(y_true, y_score)
+    y, s = checked_pair(y_true, y_score)
     return _mann_whitney(s[y == 1], s[y == 0])
 
 
@@ -66,7 +69,7 @@ def sauroc(y_true: npt.ArrayLike, y_score: npt.ArrayLike, in_group: npt.ArrayLik
     >>> sauroc([0, 0, 1, 1], [0.1, 0.9, 0.4, 0.8], [True, False, True, False])
     1.0
     """
-    y, s = _pair(y_true, y_score)
+    y, s = checked_pair(y_true, y_score)
     inside = np.asarray(in_group, dtype=bool)
     return _mann_whitney(s[y == 1], s[(y == 0) & inside])
 
@@ -77,7 +80,7 @@ def bpsn(y_true: npt.ArrayLike, y_score: npt.ArrayLike, in_group: npt.ArrayLike)
     With pi the group's share of all positives,
     `sauroc = pi * auroc_of_group + (1 - pi) * bpsn`.
     """
-    y, s = _pair(y_true, y_score)
+    y, s = checked_pair(y_true, y_score)
     inside = np.asarray(in_group, dtype=bool)
     return _mann_whitney(s[(y == 1) & ~inside], s[(y == 0) & inside])
 
@@ -87,7 +90,7 @@ def average_precision(y_true: npt.ArrayLike, y_score: npt.ArrayLike) -> float:
 
     Read it beside the prevalence, which is its value at chance.
     """
-    y, s = _pair(y_true, y_score)
+    y, s = checked_pair(y_true, y_score)
     if not 0 < y.sum() < len(y):
         return float("nan")
     return float(sklearn.metrics.average_precision_score(y, s))
@@ -108,7 +111,7 @@ def confusion(y_true: npt.ArrayLike, y_score: npt.ArrayLike, threshold: float) -
     >>> confusion([0, 0, 1, 1], [0.1, 0.5, 0.5, 0.2], 0.5)
     Counts(tp=1.0, fn=1.0, fp=1.0, tn=1.0)
     """
-    y, s = _pair(y_true, y_score)
+    y, s = checked_pair(y_true, y_score)
     positive = s >= threshold
     tp, fp = float((positive & (y == 1)).sum()), float((positive & (y == 0)).sum())
     return Counts(tp, float((y == 1).sum()) - tp, fp, float((y == 0).sum()) - fp)
@@ -171,7 +174,7 @@ def missed_per_1000(y_true: npt.ArrayLike, y_score: npt.ArrayLike, threshold: fl
 
 def prevalence(y_true: npt.ArrayLike, y_score: npt.ArrayLike) -> float:
     """Returns the share of positives; NaN without rows."""
-    y, _ = _pair(y_true, y_score)
+    y, _ = checked_pair(y_true, y_score)
     return float(y.mean()) if len(y) else float("nan")
 
 
@@ -199,9 +202,8 @@ def rate_from_counts(name: str, counts: Counts) -> Array:
 
 
 def _rate(name: str, y_true: npt.ArrayLike, y_score: npt.ArrayLike, threshold: float) -> float:
-    if np.isnan(threshold):
-        return float("nan")
-    return float(rate_from_counts(name, confusion(y_true, y_score, threshold)))
+    counts = confusion(y_true, y_score, threshold)
+    return float("nan") if np.isnan(threshold) else float(rate_from_counts(name, counts))
 
 
 def _mann_whitney(positives: Array, negatives: Array) -> float:
@@ -210,14 +212,3 @@ def _mann_whitney(positives: Array, negatives: Array) -> float:
     ranks = scipy.stats.rankdata(np.concatenate([positives, negatives]))
     wins = ranks[: len(positives)].sum() - len(positives) * (len(positives) + 1) / 2
     return float(wins / len(positives) / len(negatives))
-
-
-def _pair(y_true: npt.ArrayLike, y_score: npt.ArrayLike) -> tuple[Array, Array]:
-    y, s = np.asarray(y_true, dtype=float), np.asarray(y_score, dtype=float)
-    if y.ndim != 1 or y.shape != s.shape:
-        raise ValueError(
-            f"y_true and y_score are two (n,) arrays of one length, got {y.shape} and {s.shape}."
-        )
-    if not np.isin(y, (0, 1)).all() or not np.isfinite(s).all():
-        raise ValueError("y_true is 0 or 1 and y_score finite; drop or mend other rows first.")
-    return y, s

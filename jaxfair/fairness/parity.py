@@ -192,6 +192,8 @@ def _pearson(
         return float("nan"), float("nan"), float("nan"), len(x)
     found = scipy.stats.pearsonr(x, y)
     low, high = found.confidence_interval()
+    if high - low < 1e-9:  # Points on one line: r is 1, and nothing says how surely.
+        low = high = float("nan")
     return float(found.statistic), float(low), float(high), len(x)
 
 

@@ -7,7 +7,9 @@ difference in prevalence stays a difference in prevalence (protocol S1).
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["own_groups", "patient_strata", "permuted_groups"]
+from jaxfair.fairness.values import checked_classes
+
+__all__ = ["can_change", "own_groups", "patient_strata", "permuted_groups"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -31,11 +33,31 @@ def patient_strata(
 
     A patient with images of both labels, or both views, is alike only with another such.
     """
-    n = int(patients.max()) + 1
+    n, y_true = int(patients.max()) + 1, checked_classes(y_true)
     marks = [np.bincount(patients[y_true == label], minlength=n) > 0 for label in (0, 1)]
     for value in [] if control is None else np.unique(control):
         marks.append(np.bincount(patients[control == value], minlength=n) > 0)
     return np.unique(np.stack(marks), axis=1, return_inverse=True)[1].astype(np.int64)
+
+
+def can_change(one: Ints, other: Ints, share: float = 0.1) -> bool:
+    """Returns True if a permutation moves at least this share of the smaller side to the other.
+
+    Where (almost) nobody finds his like on the other side, a permutation changes nothing, and
+    its p value of 1 would say "no difference" of what cannot be compared (protocol S12). Of a
+    and b patients in a stratum, a b / (a + b) of either side are expected to change.
+
+    Args:
+      one, other: strata of the patients on either side, see `patient_strata`.
+      share: one half where both sides are equally large and all alike.
+    """
+    small, large = sorted((one, other), key=len)
+    if not len(small):
+        return False
+    size = int(max(small.max(), large.max())) + 1
+    a, b = (np.bincount(side, minlength=size).astype(float) for side in (small, large))
+    moved = (a * b / np.maximum(a + b, 1)).sum()
+    return bool(moved >= share * len(small))
 
 
 def permuted_groups(

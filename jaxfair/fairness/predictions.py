@@ -1,50 +1,38 @@
-"""The table of predictions: reading it, checking it, filling what may be left out."""
+"""The table of predictions: checking it, and filling what may be left out."""
 
-import os
-import pathlib
+import textwrap
 
 import numpy as np
 import pandas as pd
 
 from jaxfair.errors import InputError, nearest
+from jaxfair.fairness.agreement import check_images
 from jaxfair.schema import ATTRIBUTES as COLUMNS_OF_GROUPS
-from jaxfair.schema import CROSSED, SPLITS, age_groups
+from jaxfair.schema import CROSSED, SPLITS, UNKNOWN, age_groups
+from jaxfair.tables.ages import years
+from jaxfair.tables.values import look_alikes, names, numbers, refusal, texts
 
-__all__ = ["ATTRIBUTES", "REQUIRED", "checked", "patient_codes", "read_predictions"]
+__all__ = ["ATTRIBUTES", "REQUIRED", "checked", "patient_codes"]
 
 REQUIRED = ("y_true", "y_score")
 ATTRIBUTES = (*COLUMNS_OF_GROUPS, CROSSED)
 """The attributes of every run's table."""
 
-
-def read_predictions(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Reads a .parquet or .csv file of predictions and checks it (see `checked`).
-
-    Both labels must be present among the test rows of every task.
-
-    Raises:
-      InputError: if the file is missing, is not a table, or the table is refused.
-    """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise InputError(f"There is no file {path}; give a .csv or .parquet file of predictions.")
-    if path.suffix not in (".csv", ".parquet"):
-        raise InputError(f"Predictions are read from .csv or .parquet, got {path.name}.")
-    try:
-        if path.suffix == ".csv":
-            table = pd.read_csv(path, dtype={"patient_id": str, "image_id": str})
-        else:
-            table = pd.read_parquet(path)
-    except (ValueError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path} cannot be read as a table ({reason}).") from error
-    table = checked(table)
-    _check_classes(table)
-    return table
+_LABELS = {"true": "1", "false": "0"}
+_SPLITS = {name: name for name in SPLITS} | {
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "testing": "test",
+}
+_NOT_GROUPS = (*REQUIRED, "image_id", "patient_id", "task", "split", "age")
 
 
-def checked(table: pd.DataFrame) -> pd.DataFrame:
+def checked(table: pd.DataFrame, *, where: str = "") -> pd.DataFrame:
     """Returns a copy of `table` with every column that the tables need, or refuses it.
+
+    Cells are text first (jaxfair/tables): a CSV, a parquet file and a table in memory give the
+    same result.
 
     Columns:
       y_true: 0 or 1; an empty cell is an unlabelled row, which is left out.
@@ -53,20 +41,33 @@ def checked(table: pd.DataFrame) -> pd.DataFrame:
       patient_id: the cluster of all intervals; if left out each image is its own patient.
       task: several labels in one file; 'score' if left out.
       split: train, validation or test; 'test' if left out.
-      age_group: made from age if left out. Any other column may form groups.
+      age: years, "045Y" or "89+"; what is no age is missing.
+      age_group: made from age if left out. Any other column may form groups; an empty cell of it
+        is the group 'unknown'.
+
+    Args:
+      table: the rows.
+      where: the file that they came from, for a refusal; the index then tells the rows apart.
 
     Raises:
-      InputError: one sentence with the value, the rule and the cure.
+      InputError: one sentence with the value, the rule and the cure. Rows that contradict each
+        other are refused too (see `agreement.check_images`).
     """
-    _need_columns(table)
-    table = table.copy().reset_index(drop=True)
+    table = table.copy() if where else table.reset_index(drop=True)
+    table.columns = pd.Index([str(name).strip() for name in table.columns])
+    _check_columns(table)
     _fill(table)
-    _check_labels(table)
-    table = table[table["y_true"].notna()].reset_index(drop=True)
-    table["y_true"] = table["y_true"].astype(float)
-    _check_scores(table)
+    table["split"] = _splits(table["split"], where)
+    table["y_true"] = _labels(table["y_true"], where)
+    table = table[table["y_true"].notna()].copy()
+    table["y_score"] = _scores(table, where)
+    _check_patients(table["patient_id"])
+    for name in ("image_id", "patient_id", "task"):
+        table[name] = _named(table[name])
     _check_ids(table)
-    return table
+    _fill_groups(table)
+    check_images([table])
+    return table.reset_index(drop=True)
 
 
 def patient_codes(table: pd.DataFrame) -> tuple[np.ndarray, int]:
@@ -75,61 +76,97 @@ def patient_codes(table: pd.DataFrame) -> tuple[np.ndarray, int]:
     return codes.astype(np.int64), len(ids)
 
 
-def _need_columns(table: pd.DataFrame) -> None:
-    columns = [str(name) for name in table.columns]
+def _check_columns(table: pd.DataFrame) -> None:
+    columns = list(table.columns)
+    known = textwrap.shorten(", ".join(columns), 400) or "none"
     for name in REQUIRED:
         if name not in columns:
             raise InputError(
                 f"The predictions have no column {name!r}; they need at least y_true (0 or 1) and"
-                f" y_score (a number), and have {', '.join(columns) or 'none'}."
+                f" y_score (a number), and have {known}."
                 f"{nearest(name, columns)}"
             )
+    twice = table.columns[table.columns.duplicated()]
+    if len(twice):
+        raise InputError(f"The predictions have the column {twice[0]!r} twice; rename one of them.")
     if table.empty:
         raise InputError("The predictions have no rows; give at least one image of each label.")
 
 
 def _fill(table: pd.DataFrame) -> None:
     if "image_id" not in table:
-        table["image_id"] = [f"row {i}" for i in range(len(table))]
+        table["image_id"] = [f"row {i}" for i in table.index]
     if "patient_id" not in table:
-        table["patient_id"] = table["image_id"].astype(str)
+        table["patient_id"] = table["image_id"]
     if "task" not in table:
         table["task"] = "score"
     if "split" not in table:
         table["split"] = "test"
-    if "age_group" not in table and "age" in table:
-        ages = pd.to_numeric(table["age"], errors="coerce")
-        table["age_group"] = age_groups(ages.to_numpy(dtype=float))
-    bad = sorted(set(table["split"].astype(str)) - set(SPLITS))
-    if bad:
-        raise InputError(
-            f"Column split holds {bad[0]!r}; use train, validation or test, or leave it out."
-        )
 
 
-def _check_labels(table: pd.DataFrame) -> None:
-    labels = pd.to_numeric(table["y_true"], errors="coerce")
-    wrong = (labels.isna() & table["y_true"].notna()) | (labels.notna() & ~labels.isin([0, 1]))
+def _fill_groups(table: pd.DataFrame) -> None:
+    """Ages become years, and every column that may form groups becomes names."""
+    if "age" in table:
+        table["age"] = years(table["age"])
+        if "age_group" not in table:
+            table["age_group"] = age_groups(table["age"].to_numpy(dtype=float))
+    for name in table.columns.difference(list(_NOT_GROUPS)):
+        cells = names(table[name])
+        table[name] = cells.mask((cells == "") | (cells.str.lower() == UNKNOWN), UNKNOWN)
+
+
+def _splits(column: pd.Series, where: str) -> pd.Series:
+    cells = texts(column)
+    found = cells.map({cell: _SPLITS.get(cell.lower()) for cell in cells.unique().tolist()})
+    if found.isna().any():
+        rule = "use train, validation or test, or leave the column out"
+        raise refusal(cells, found.isna(), "is no split", where, rule)
+    return found.astype(str)
+
+
+def _labels(column: pd.Series, where: str) -> pd.Series:
+    rule = "labels are 0 (normal) or 1 (abnormal), or an empty cell for an unlabelled image"
+    if not pd.api.types.is_numeric_dtype(column):
+        column = texts(column)
+        column = column.str.lower().map(_LABELS).fillna(column).rename("y_true")
+    labels = numbers(column, where=where, rule=rule)
+    wrong = labels.notna() & ~labels.isin([0, 1])
     if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        value = table["y_true"].iloc[row]
-        raise InputError(
-            f"Column y_true holds {str(value)!r} in row {row + 1}; labels are 0 (normal) or 1"
-            " (abnormal), or an empty cell for an unlabelled image."
-        )
-    table["y_true"] = labels
+        raise refusal(column, wrong, "is no label", where, rule)
+    return labels
 
 
-def _check_scores(table: pd.DataFrame) -> None:
-    scores = pd.to_numeric(table["y_score"], errors="coerce").to_numpy(dtype=float)
-    bad = np.flatnonzero(~np.isfinite(scores))
-    if len(bad):
+def _scores(table: pd.DataFrame, where: str) -> pd.Series:
+    rule = "score these images again or drop the rows"
+    scores = numbers(table["y_score"], where=where, rule=rule)
+    if scores.isna().any():
+        first = texts(table.loc[scores.isna(), "image_id"]).iloc[0]
         raise InputError(
-            f"Column y_score is missing or not a finite number in {len(bad)} of {len(table)} rows"
-            f" (first: image {table['image_id'].iloc[bad[0]]!r}); score these images again or"
-            " drop the rows."
+            f"Column y_score is missing or not a finite number in {int(scores.isna().sum())} of"
+            f" {len(table)} rows (first: image {first!r}); {rule}."
         )
-    table["y_score"] = scores
+    return scores
+
+
+def _named(column: pd.Series) -> pd.Series:
+    """Ids and tasks as names; an empty one is refused."""
+    found = names(column)
+    if (found == "").any():
+        raise InputError(
+            f"Column {column.name} is empty in {int((found == '').sum())} rows; fill it, or leave"
+            " the column out (then every image is its own patient, and all rows are one task)."
+        )
+    return found
+
+
+def _check_patients(column: pd.Series) -> None:
+    alike = look_alikes(column)
+    if alike:
+        one, other = alike[0]
+        raise InputError(
+            f"Column patient_id has {one!r} and {other!r}, which may be one patient ({len(alike)}"
+            " such pairs); write each patient in one way."
+        )
 
 
 def _check_ids(table: pd.DataFrame) -> None:
@@ -140,22 +177,3 @@ def _check_ids(table: pd.DataFrame) -> None:
             f"Image {first!r} has more than one row for one task ({int(twice.sum())} such rows);"
             " give each image one row per task."
         )
-    if table["patient_id"].isna().any():
-        count = int(table["patient_id"].isna().sum())
-        raise InputError(
-            f"Column patient_id is empty in {count} rows; fill it, or leave the column out to"
-            " count every image as its own patient."
-        )
-
-
-def _check_classes(table: pd.DataFrame) -> None:
-    test = table[table["split"] == "test"]
-    if test.empty:
-        raise InputError("No row has split 'test'; mark the rows to report on as test.")
-    for task, rows in test.groupby("task"):
-        if rows["y_true"].nunique() < 2:
-            only = int(rows["y_true"].iloc[0])
-            raise InputError(
-                f"All {len(rows)} test rows of task {task!r} have y_true {only}; both labels are"
-                " needed to tell normal from abnormal."
-            )

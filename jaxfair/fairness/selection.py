@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 
 from jaxfair.fairness import metrics
+from jaxfair.fairness.agreement import check_images
 from jaxfair.fairness.frame import GroupFrame
+from jaxfair.fairness.predictions import checked
 
 __all__ = ["candidates", "distance_to_ideal", "minimax", "pareto"]
 
@@ -26,7 +28,11 @@ def candidates(
 
     Returns:
       Index model; columns overall, worst, worst_group, epsilon (infinite without DP).
+
+    Raises:
+      InputError: if two models' rows contradict each other.
     """
+    check_images([checked(rows) for rows, _ in models.values()], list(models))
     rows = {}
     for name, (predictions, epsilon) in models.items():
         frame = GroupFrame(predictions, attribute, split="validation")

@@ -14,6 +14,8 @@ import pandas as pd
 from jaxfair.errors import InputError
 from jaxfair.fairness.catalog import METRICS
 from jaxfair.fairness.groups import OVERALL, group_labels
+from jaxfair.fairness.predictions import checked
+from jaxfair.fairness.values import checked_pair
 
 __all__ = ["MIN_CASES", "RULES", "Sorted", "fit_threshold", "fit_thresholds", "group_thresholds"]
 
@@ -35,7 +37,7 @@ class Sorted:
     """
 
     def __init__(self, y_true: npt.ArrayLike, y_score: npt.ArrayLike) -> None:
-        y, s = np.asarray(y_true, dtype=float), np.asarray(y_score, dtype=float)
+        y, s = checked_pair(y_true, y_score)
         self.order = np.argsort(s, kind="stable")
         self.y, self.score = y[self.order], s[self.order]
         self._first = np.flatnonzero(np.diff(self.score, prepend=-np.inf) > 0)
@@ -107,7 +109,7 @@ def fit_thresholds(
     """Returns the pooled thresholds of every task, from the validation rows alone.
 
     Args:
-      predictions: columns task, split, y_true, y_score (docs/contracts.md).
+      predictions: rows as in docs/contracts.md (see `predictions.checked`).
       rules: see `fit_threshold`.
 
     Returns:
@@ -115,8 +117,8 @@ def fit_thresholds(
       thresholds.json; None where the validation rows cannot define the rule.
     """
     fitted = {}
-    for task, rows in predictions.groupby("task", sort=True):
-        rows = rows[(rows["split"] == "validation") & rows["y_true"].notna()]
+    for task, rows in checked(predictions).groupby("task", sort=True):
+        rows = rows[rows["split"] == "validation"]
         values = Sorted(rows["y_true"], rows["y_score"]).fit_many(rules)
         positives = int(rows["y_true"].sum())
         fitted[str(task)] = {

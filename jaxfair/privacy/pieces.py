@@ -30,7 +30,7 @@ def clipped_sum(
 
     Arguments and guarantees as of `sums.clipping.clipped_sum`; the result is that of
     `clipped_sum_vmap` to 1e-5 of its size. Without `units` the batch is taken for the whole draw;
-    who adds several sums gives `plan.largest_draw`, and adds them in float64 or as
+    who adds several sums gives `plan.max_draw`, and adds them in float64 or as
     `jaxfair.privacy.sums.twofloat` does.
 
     Raises InputError for a loss whose equations could carry one example into another's gradient.

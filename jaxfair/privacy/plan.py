@@ -7,7 +7,7 @@ from typing import Any
 from jaxfair.errors import InputError
 from jaxfair.privacy import accounting
 from jaxfair.privacy.config import PrivacyConfig
-from jaxfair.privacy.ledger import Entry
+from jaxfair.privacy.descent import Earlier, check_protected
 from jaxfair.privacy.promise import PrivacyPlan
 from jaxfair.privacy.public import check_sizes, chosen_delta, delta_from_public_size, whole
 from jaxfair.privacy.queries import Query, gradient_multiplier
@@ -21,7 +21,7 @@ def make_plan(
     steps: int,
     expected_batch_size: int,
     public_size: int | None,
-    prior: tuple[Entry, ...] = (),
+    earlier: Earlier | None = None,
     queries: tuple[Query, ...] = (),
     group_probs: tuple[float, ...] = (),
 ) -> PrivacyPlan:
@@ -32,14 +32,15 @@ def make_plan(
       expected_batch_size: mean size of a draw if the population had `public_size` units.
       public_size: declared in the config (protocol P3); how many units there really are is
         private and enters nowhere.
-      prior: ledger of the run that this one starts from; the budget covers both.
+      earlier: the run that this one starts from (`descent.read_earlier`); the budget covers both,
+        and delta is the smaller of both.
       queries: what else each draw releases; the gradient's noise is found so that all queries
         of a draw together keep the budget.
       group_probs: sampling probability by group code, where groups are drawn at rates of their
         own; the budget holds for the group that is drawn most often.
 
-    Raises InputError for a batch above the public size, a delta too large for it, and side
-    queries that alone exceed the budget.
+    Raises InputError for a beginning where patients are not protected, a batch above the public
+    size, a delta too large for it, and side queries that alone exceed the budget.
 
     The pieces joined by hand, for one's own loop with optax: pay, draw, clip, add noise, divide
     by the expected batch size (never by the realised one), update.
@@ -66,7 +67,7 @@ def make_plan(
     ...     mask = jnp.arange(32) < len(drawn)  # padding counts for nothing
     ...     batch = jax.tree.map(lambda a: jnp.asarray(a[rows]), data)
     ...     keys = jax.random.split(jax.random.key(step), 32)  # this loss draws nothing from them
-    ...     clip = {"l2_clip_norm": plan.l2_clip_norm, "units": plan.largest_draw}
+    ...     clip = {"l2_clip_norm": plan.l2_clip_norm, "units": plan.max_draw}
     ...     total = clipped_sum(loss_fn, params, batch, keys, mask, **clip)
     ...     words = noise_key_data(secret, step, num_leaves=1)
     ...     noise = gaussian_like(total, words, plan.noise_stddev())
@@ -85,7 +86,7 @@ def make_plan(
     public_size = whole("data.public_size", public_size)
     steps = whole("train.steps", steps)
     expected_batch_size = whole("train.expected_batch_size", expected_batch_size)
-    delta = chosen_delta(config.delta, public_size)
+    delta = _delta(config, public_size, earlier)
     shared: dict[str, Any] = {
         "sampling_prob": expected_batch_size / public_size,
         "expected_batch_size": expected_batch_size,
@@ -93,8 +94,10 @@ def make_plan(
         "steps": steps,
         "delta": delta,
         "tuning_runs": config.tuning_runs,
+        "padded_draws": config.padded_draws,
         "queries": tuple(queries),
         "group_probs": tuple(group_probs),
+        "earlier": earlier,
     }
     plain = PrivacyPlan(
         private=False, l2_clip_norm=math.inf, noise_multiplier=0.0, epsilon=math.inf,
@@ -102,7 +105,9 @@ def make_plan(
     )  # fmt: skip
     if not config.enabled:
         return plain
-    spent, prob = tuple(entry.event for entry in prior), plain.priced_prob
+    check_protected(earlier)
+    spent = tuple(entry.event for entry in earlier.entries) if earlier else ()
+    prob = plain.priced_prob
     try:
         sigma = accounting.noise_multiplier_from_epsilon(config.epsilon, delta, prob, steps, spent)
     except ValueError as error:
@@ -114,7 +119,6 @@ def make_plan(
         noise_multiplier=gradient_multiplier(sigma, plain.queries),
         budget=config.epsilon,
         clipping="fast" if config.clipping == "auto" else config.clipping,
-        prior=prior,
     )
     events = [*spent, plan.event(steps)]
     return dataclasses.replace(
@@ -122,3 +126,16 @@ def make_plan(
         epsilon=accounting.epsilon(events, delta),
         epsilon_rdp=accounting.epsilon_rdp(events, delta),
     )
+
+
+def _delta(config: PrivacyConfig, public_size: int, earlier: Earlier | None) -> float:
+    """The delta of a claim about all stages: no larger than that of any of them."""
+    delta, before = chosen_delta(config.delta, public_size), earlier.delta if earlier else None
+    if before is None or delta <= before or not config.enabled:
+        return delta
+    if config.delta is not None:
+        raise InputError(
+            f"dp.delta is {delta}, above the {before} of the run in {earlier and earlier.folder} "
+            "that this one starts from, and the claim is about both: leave dp.delta out."
+        )
+    return before

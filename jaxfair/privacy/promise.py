@@ -13,26 +13,13 @@ import numpy as np
 
 from jaxfair.errors import InputError
 from jaxfair.privacy import accounting, release, sampling, wiring
+from jaxfair.privacy import statement as words
 from jaxfair.privacy.accounting import Event
+from jaxfair.privacy.descent import Earlier, uncovered
 from jaxfair.privacy.ledger import Entry, Ledger
-from jaxfair.privacy.public import largest_draw
-from jaxfair.privacy.queries import (
-    GRADIENT_SUM,
-    Query,
-    check_names,
-    joint,
-    listed,
-)
+from jaxfair.privacy.queries import GRADIENT_SUM, Query, check_names, joint, listed
 from jaxfair.privacy.secret import Secret, create_secret, insecure_secret, load_secret
-from jaxfair.privacy.statement import (
-    RELEASED,
-    events_of,
-    group_costs,
-    stages_of,
-    tuning_cost,
-)
 from jaxfair.privacy.sums import clipping, fast
-from jaxfair.schema import NOT_COVERED
 
 __all__ = ["PrivacyPlan"]
 
@@ -57,11 +44,13 @@ class PrivacyPlan:
       relation: the neighbouring relation of the guarantee.
       clipping: the way the sum is computed.
       tuning_runs: see PrivacyConfig.
-      prior: ledger of the run whose parameters this one starts from; priced together.
+      earlier: the run whose parameters this one starts from; priced together, and no word of the
+        claim is better than its own.
       queries: what else each draw releases, beside the gradient sum; one event with it.
       group_probs: sampling probability of the units of group 0, 1, ...; empty for one rate.
         All is priced at the largest. Public constants, and a unit's group has to follow from
         its own data alone (protocol P9).
+      padded_draws: whether each step of a private run works on `max_draw` rows or more.
 
     Raises InputError for two queries of one name and for a group's rate outside (0, 1].
     """
@@ -80,9 +69,10 @@ class PrivacyPlan:
     relation: str = "add_or_remove_one"
     clipping: str = "vmap"
     tuning_runs: int = 1
-    prior: tuple[Entry, ...] = ()
+    earlier: Earlier | None = None
     queries: tuple[Query, ...] = ()
     group_probs: tuple[float, ...] = ()
+    padded_draws: bool = True
 
     def __post_init__(self) -> None:
         check_names(self.queries)
@@ -96,21 +86,18 @@ class PrivacyPlan:
                 f"relation is {self.relation!r}, but plans are priced for 'add_or_remove_one'."
             )
 
+    @property
+    def prior(self) -> tuple[Entry, ...]:
+        """The ledger of all earlier stages; a plain run pays nothing and has none."""
+        return self.earlier.entries if self.private and self.earlier else ()
+
     def sensitivity(self) -> float:
         """Returns how far adding or removing one unit moves the clipped sum, in l2 norm.
 
         That is the float32 sum which is released: units are clipped below C by the margin that
-        `sums.rounding` derives from `largest_draw`.
+        `sums.rounding` derives from `max_draw`.
         """
         return self.l2_clip_norm
-
-    @property
-    def largest_draw(self) -> int:
-        """A bound on the units of a draw, exceeded with probability below 2^-40.
-
-        Of public constants alone: it holds for a population of at most `public_size` units.
-        """
-        return largest_draw(self.priced_prob * self.public_size)
 
     def noise_stddev(self) -> float:
         """Returns the standard deviation of the noise on every entry of the sum."""
@@ -133,6 +120,24 @@ class PrivacyPlan:
     def priced_prob(self) -> float:
         """The largest sampling probability that any unit may have, at which all is priced."""
         return max((self.sampling_prob, *self.group_probs))
+
+    @property
+    def max_draw(self) -> int:
+        """Units that a draw exceeds with a chance below 2^-40, by public constants alone.
+
+        It holds for a population of up to `public_size` units, in any mix of groups
+        (`sampling.draw_bound`). A draw that is larger all the same is not cut.
+        """
+        return sampling.draw_bound(self.public_size, self.priced_prob)
+
+    @property
+    def padded_to(self) -> int | None:
+        """Rows that the work of each step is filled up to; None where it follows the draw."""
+        return self.max_draw if self.private and self.padded_draws else None
+
+    def least_chunks(self, chunk_size: int) -> int:
+        """Returns how many chunks of this size each step has, whoever was drawn."""
+        return max(1, -(-(self.padded_to or 1) // chunk_size))
 
     def event(self, steps: int) -> Event:
         """Returns the accounting event of `steps` steps of this plan."""
@@ -170,7 +175,7 @@ class PrivacyPlan:
         if not self.private:
             return clipping.summed_grads(loss_fn, params, batch, keys, mask)
         way = fast.clipped_sum if self.clipping == "fast" else clipping.clipped_sum
-        clip: dict[str, Any] = {"l2_clip_norm": self.l2_clip_norm, "units": self.largest_draw}
+        clip: dict[str, Any] = {"l2_clip_norm": self.l2_clip_norm, "units": self.max_draw}
         return way(loss_fn, params, batch, keys, mask, **clip)
 
     def open_ledger(self, path: pathlib.Path, *, writes: bool = True) -> Ledger:
@@ -246,6 +251,8 @@ class PrivacyPlan:
         privacy, never Infinity. Raises InputError where the ledger is of another plan, or has
         not paid for all of the `steps` draws.
         """
+        earlier = self.earlier.told() if self.earlier else {}
+        tuning = words.tuning_of((), earlier.get("chain", ()), self.tuning_runs, self.delta)
         statement = {
             "relation": self.relation,
             "accountant": accounting.ACCOUNTANT | {"version": accounting.library_version()},
@@ -254,13 +261,17 @@ class PrivacyPlan:
             "public_size": self.public_size,
             "sampler": "poisson",
             "steps": steps,
-            "events": events_of(ledger.entries),
+            "events": words.events_of(ledger.entries),
             "inherited": len(self.prior),
-            "stages": stages_of(ledger.entries, self.delta),
-            "tuning": {"runs": self.tuning_runs, "epsilon": None},
+            "stages": words.stages_of(ledger.entries, self.delta),
+            "tuning": tuning | {"epsilon": None},
+            "earlier": earlier,
             "ledger_head": ledger.head,
-            "released": RELEASED,
-            "not_covered": NOT_COVERED,
+            "released": words.RELEASED,
+            "padded_to": self.padded_to,
+            "not_covered": uncovered(
+                words.not_covered(watched=self.private and not self.padded_draws), earlier
+            ),
             "queries": [],
             "group_sampling": [],
             **dict.fromkeys(release.CLAIMS),
@@ -273,12 +284,12 @@ class PrivacyPlan:
             return {}
         wiring.check_paid(self._own_entries(ledger), self.event(steps), steps)
         rates = sampling.rate_by_group(self.group_probs, self.sampling_prob)
-        costs = group_costs(ledger.entries, len(self.prior), rates, self.delta)
-        events = [entry.event for entry in ledger.entries]
+        costs = words.group_costs(ledger.entries, len(self.prior), rates, self.delta)
+        chain = self.earlier.told()["chain"] if self.earlier else ()
         return {name: getattr(self, name) for name in release.CLAIMS} | {
             "epsilon": ledger.epsilon(),
             "epsilon_rdp": ledger.epsilon(accountant="rdp"),
             "queries": listed(self.all_queries),
             "group_sampling": costs if self.group_probs else [],
-            "tuning": tuning_cost(events, self.delta, self.tuning_runs),
+            "tuning": words.tuning_of(ledger.entries, chain, self.tuning_runs, self.delta),
         }

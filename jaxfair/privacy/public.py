@@ -1,14 +1,10 @@
 """What follows from the declared size of the population, and what that size refuses."""
 
-import math
 import operator
 
 from jaxfair.errors import InputError
 
-__all__ = ["check_sizes", "chosen_delta", "delta_from_public_size", "largest_draw", "whole"]
-
-OVERFLOW = 2.0**-40
-"""Probability, at most, with which a draw has more units than `largest_draw`."""
+__all__ = ["check_sizes", "chosen_delta", "delta_from_public_size", "whole"]
 
 
 def whole(name: str, value: object) -> int:
@@ -57,18 +53,3 @@ def chosen_delta(delta: float | None, public_size: int) -> float:
             f"{delta_from_public_size(public_size):.2g}."
         )
     return delta
-
-
-def largest_draw(mean: float) -> int:
-    """Returns m with P(a draw has more than m units) below 2^-40, where it has `mean` on average.
-
-    Units are drawn independently, so the Chernoff bound
-    P(more than m) <= exp(m - mean - m ln(m / mean)) holds whatever their rates are.
-
-    >>> largest_draw(512)
-    690
-    """
-    units = math.ceil(mean)
-    while units - mean - units * math.log(units / mean) > math.log(OVERFLOW):
-        units += 1
-    return units

@@ -14,7 +14,17 @@ from typing import Any
 from jaxfair.errors import InputError
 from jaxfair.schema import COUPLED, INDEPENDENT, PHANTOM, REAL, UNITS
 
-__all__ = ["CHANNELS", "CLAIMS", "SCHEMA", "Line", "ReleaseError", "allowed", "fits_schema", "line"]
+__all__ = [
+    "ADDED",
+    "CHANNELS",
+    "CLAIMS",
+    "SCHEMA",
+    "Line",
+    "ReleaseError",
+    "allowed",
+    "fits_schema",
+    "line",
+]
 
 METRICS = {
     "epsilon": "what the ledger has paid, from public constants alone",
@@ -33,6 +43,7 @@ CHECKPOINT = {
     "ledger_length": "lines of the ledger",
     "opt_state": "a function of the noisy means",
     "params": "a function of the noisy means",
+    "parameters_digest": "a function of both",
     "step": METRICS["step"],
 }
 
@@ -44,6 +55,7 @@ SCHEMA: dict[str, Any] = {
     "covered": _TEXT,
     "data": (PHANTOM, REAL),
     "delta": _NUMBER,
+    "earlier": dict,
     "epsilon": _NUMBER,
     "epsilon_rdp": _NUMBER,
     "events": list,
@@ -56,7 +68,10 @@ SCHEMA: dict[str, Any] = {
     "ledger_head": _TEXT,
     "noise_multiplier": _NUMBER,
     "noise_source": ("os", "insecure_seed", None),
+    "metrics_digest": _TEXT,
     "not_covered": list,
+    "padded_to": (int, type(None)),
+    "parameters_digest": _TEXT,
     "population": _TEXT,
     "public_size": _COUNT,
     "queries": list,
@@ -71,7 +86,14 @@ SCHEMA: dict[str, Any] = {
     "tuning": dict,
     "unit": UNITS,
 }
-"""Keys of privacy.json: a type, or the values that are allowed. Claims are null without privacy."""
+"""Keys of privacy.json: a type, or the values that are allowed. Claims are null without privacy.
+The digests are of what is released anyway: parameters with their optimiser, and metrics.jsonl."""
+
+ADDED = (
+    ("earlier", "metrics_digest", "padded_to", "parameters_digest"),
+    ("group_sampling", "joint_noise_multiplier", "queries"),
+)
+"""Keys that came together, the newest first: a run that is older lacks all of a line."""
 
 CLAIMS = (
     "budget",

@@ -1,15 +1,19 @@
 """Which units take part in a step: Poisson draws, cut into chunks of one fixed shape."""
 
+import bisect
 from collections.abc import Sequence
 
 import numpy as np
+import scipy.special
 
 from jaxfair.privacy.secret import Secret
 
 __all__ = [
+    "OVERFLOW",
     "PADDING",
     "UNKNOWN",
     "chunks_from_draw",
+    "draw_bound",
     "draw_images",
     "grouped_draw",
     "poisson_draw",
@@ -21,6 +25,9 @@ PADDING = -1
 
 UNKNOWN = -1
 """Code of a unit whose group is not known."""
+
+OVERFLOW = 2.0**-40
+"""Chance of one draw to be larger than `draw_bound`."""
 
 
 def poisson_draw(secret: Secret, step: int, *, num_units: int, sampling_prob: float) -> np.ndarray:
@@ -86,6 +93,25 @@ def rate_by_group(group_probs: Sequence[float], sampling_prob: float) -> dict[in
     return {UNKNOWN: sampling_prob, **dict(enumerate(group_probs))}
 
 
+def draw_bound(num_units: int, prob: float) -> int:
+    """Returns the least n that a Poisson draw exceeds with a chance below `OVERFLOW`.
+
+    Guarantees: P(draw > n) < 2^-40 for up to `num_units` units that are each drawn with
+    probability `prob` or less, independently. Units that are fewer, or drawn more rarely (as in
+    groups with rates of their own), give a draw that is stochastically smaller, since each coin
+    can be coupled with one of `prob`; so the binomial tail is a bound for all of them.
+
+    Args:
+      num_units: declared, a public constant.
+      prob: the largest sampling probability.
+
+    >>> draw_bound(6000, 512 / 6000), draw_bound(600, 32 / 600), draw_bound(40, 1.0)
+    (671, 77, 40)
+    """
+    small = lambda n: bool(scipy.special.bdtrc(n, num_units, prob) < OVERFLOW)
+    return bisect.bisect_left(range(num_units), True, key=small)
+
+
 def draw_images(
     secret: Secret, step: int, draw: np.ndarray, rows_by_unit: list[np.ndarray], ids: np.ndarray
 ) -> np.ndarray:
@@ -101,18 +127,20 @@ def draw_images(
     return np.fromiter(rows, dtype=np.int64, count=len(draw))
 
 
-def chunks_from_draw(draw: np.ndarray, size: int) -> list[np.ndarray]:
-    """Cuts a draw into chunks of exactly `size` entries, the last one filled with PADDING.
+def chunks_from_draw(draw: np.ndarray, size: int, least: int = 1) -> list[np.ndarray]:
+    """Cuts a draw into chunks of exactly `size` entries, filled up with PADDING.
 
-    Nothing is dropped and no shape depends on the draw: a large draw gives more chunks, an
-    empty one gives a single chunk of padding.
+    Nothing is dropped and no shape depends on the draw. There are `least` chunks, whoever was
+    drawn; a draw that overflows them gives more.
 
     >>> [chunk.tolist() for chunk in chunks_from_draw(np.array([4, 7, 9]), 2)]
     [[4, 7], [9, -1]]
     >>> [chunk.tolist() for chunk in chunks_from_draw(np.array([], int), 2)]
     [[-1, -1]]
+    >>> [chunk.tolist() for chunk in chunks_from_draw(np.array([4, 7, 9]), 2, least=3)]
+    [[4, 7], [9, -1], [-1, -1]]
     """
-    count = max(1, -(-len(draw) // size))
+    count = max(least, -(-len(draw) // size))
     padded = np.full(count * size, PADDING, dtype=np.int64)
     padded[: len(draw)] = draw
     return list(padded.reshape(count, size))

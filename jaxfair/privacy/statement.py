@@ -1,6 +1,7 @@
 """The words and numbers of privacy.json that do not depend on the plan's arithmetic."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -8,11 +9,32 @@ from typing import Any
 from jaxfair.privacy import accounting
 from jaxfair.privacy.accounting import Event
 from jaxfair.privacy.ledger import Entry
+from jaxfair.schema import NOT_COVERED
 
-__all__ = ["COVERED", "RELEASED", "events_of", "group_costs", "stages_of", "tuning_cost"]
+__all__ = [
+    "COVERED",
+    "RELEASED",
+    "covered",
+    "events_of",
+    "group_costs",
+    "not_covered",
+    "stages_of",
+    "tuning_cost",
+    "tuning_of",
+]
 
 COVERED = "each {unit} of the training population, neighbours by adding or removing one"
+COVERED_ALONE = (
+    "each {unit} of the training population that is {owners} only one, neighbours by adding or "
+    "removing one"
+)
+WATCHED = "the sizes of draws, for who watches the clock of a run with dp.padded_draws=False"
 RELEASED = ["parameters after every step", "functions of the noisy mean in metrics.jsonl"]
+
+
+def not_covered(*, watched: bool) -> list[str]:
+    """Returns what the guarantee does not cover; `watched` where draws are not padded."""
+    return [*NOT_COVERED, *([WATCHED] if watched else [])]
 
 
 def events_of(entries: Iterable[Entry]) -> list[dict[str, Any]]:
@@ -60,13 +82,61 @@ def group_costs(
     return costs
 
 
-def tuning_cost(events: Sequence[Event], delta: float, runs: int) -> dict[str, Any]:
-    """Returns what it costs that `runs` runs like this one were compared on the same data.
+def covered(units: Sequence[str]) -> str:
+    """Returns whom a claim covers, as it stands in privacy.json.
 
-    Releasing all of them is `runs` times the events in one composition, and the best of
-    them is a function of all; epsilon is null where there was only this run.
+    Where stages protect different units, an image that somebody adds or removes is a whole unit
+    in one stage and changes one in another; both are an addition or a removal only where the image
+    is all that its patient has, and so the claim is about those.
+
+    Args:
+      units: of all stages, from the better to the worse, as `descent.units_of`.
     """
-    if runs == 1:
-        return {"runs": 1, "epsilon": None}
-    repeated = [Event(e.sampling_prob, e.noise_multiplier, e.steps * runs) for e in events]
-    return {"runs": runs, "epsilon": accounting.epsilon(repeated, delta)}
+    *better, least = units
+    if not better:
+        return COVERED.format(unit=least)
+    owners = " and ".join(f"its {unit}'s" for unit in better)
+    return COVERED_ALONE.format(unit=least, owners=owners)
+
+
+def tuning_cost(
+    runs: Sequence[Sequence[Event]], delta: float, *, stages: int = 1
+) -> dict[str, Any]:
+    """Returns what it costs that these runs on the same people were compared or published.
+
+    Releasing all of them is one composition of all their events, and the best of them is a
+    function of all. Runs may differ in rates, noise and steps. What folds save is told by
+    `study.joint_cost`, which knows who trains in which run.
+
+    Args:
+      runs: the events of each; a run that was tried fifty times stands here fifty times.
+      stages: how many of the runs belong to the claim itself; with no more than these nothing was
+        compared, and epsilon is null.
+
+    >>> tuning_cost([[Event(0.1, 4.0, 10)]], 1e-5)
+    {'runs': 1, 'epsilon': None}
+    """
+    if len(runs) <= stages:
+        return {"runs": len(runs), "epsilon": None}
+    steps = Counter[tuple[float, float]]()
+    for event in (event for events in runs for event in events):
+        steps[event.sampling_prob, event.noise_multiplier] += event.steps
+    together = [Event(*rates, count) for rates, count in steps.items()]
+    return {"runs": len(runs), "epsilon": accounting.epsilon(together, delta)}
+
+
+def tuning_of(
+    entries: Sequence[Entry], chain: Sequence[Mapping[str, Any]], runs: int, delta: float
+) -> dict[str, Any]:
+    """Returns `tuning` of a claim: the runs that were compared for any of its stages, added up.
+
+    Args:
+      entries: of the ledger, those of earlier stages first.
+      chain: of the earlier stages, as `descent.Earlier.told` gives it.
+      runs: how many were compared for the last stage, itself included.
+    """
+    events, compared = [entry.event for entry in entries], []
+    for link in chain:
+        compared += [events[: link["lines"]]] * link["tuning_runs"]
+        events = events[link["lines"] :]
+    return tuning_cost([*compared, *[events] * runs], delta, stages=len(chain) + 1)

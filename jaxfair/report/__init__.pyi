@@ -1,6 +1,6 @@
 from .__main__ import main as main
+from .loading import load_run as load_run
+from .loading import run_from_predictions as run_from_predictions
 from .single import Run as Run
-from .single import load_run as load_run
-from .single import run_from_predictions as run_from_predictions
 from .write import run as run
 from .write import tables as tables

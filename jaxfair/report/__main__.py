@@ -25,7 +25,12 @@ COMMAND = Command(
     words="RUN",
     flags=(
         Flag("out", str, None, "folder to write the report to"),
-        Flag("predictions", str, None, "a .csv or .parquet table instead of runs"),
+        Flag(
+            "predictions",
+            str,
+            None,
+            "a table of predictions instead of runs (CSV, Excel or parquet)",
+        ),
         Flag("groups", list, None, "columns of that table to form groups from"),
         Flag("with-images", bool, False, "show images of patients"),
         Flag("seed", int, 0, "seed of the bootstrap, for a table"),
@@ -48,7 +53,7 @@ def _act(line: Line) -> int:
 
 
 def _runs(line: Line) -> list[Any]:
-    from jaxfair.report.single import load_run, run_from_predictions
+    from jaxfair.report.loading import load_run, run_from_predictions
 
     predictions = line.flags["predictions"]
     if line.flags["out"] is None:

@@ -8,7 +8,9 @@ import pandas as pd
 from jaxfair.errors import InputError
 from jaxfair.fairness import selection
 from jaxfair.fairness.compare import MIN_SEEDS, private_against_plain
+from jaxfair.fairness.frame import GroupFrame
 from jaxfair.fairness.groups import OVERALL
+from jaxfair.files import slug
 from jaxfair.report import plots
 from jaxfair.report.cells import cells, name, number
 from jaxfair.report.content import Block, Plot, Section, Table, Text
@@ -29,17 +31,21 @@ def comparison(views: Sequence[TaskView]) -> list[Section]:
 
 def _task(task: str, views: Sequence[TaskView]) -> Section:
     blocks: list[Block] = [
-        Table(f"comparison_{task}", _side_by_side(views), "AUROC by group and run."),
-        Table(f"comparison_{task}_gaps", _gaps(views), "Max-min gaps of the AUROC by run."),
+        Table(f"_comparison.{slug(task)}.auroc", _side_by_side(views), "AUROC by group and run."),
+        Table(f"_comparison.{slug(task)}.gaps", _gaps(views), "Max-min gaps of the AUROC by run."),
     ]
     if len({view.run.epsilon for view in views}) > 1:
         words = "AUROC against epsilon by group, bands: 95 %"
         blocks.append(
-            Plot(f"comparison_{task}_utility", plots.against_epsilon(_utility(views)), words)
+            Plot(f"_comparison.{slug(task)}.utility", plots.against_epsilon(_utility(views)), words)
         )
         words = "Max-min gap against epsilon by attribute, dashed: 95 % of chance alone"
         blocks.append(
-            Plot(f"comparison_{task}_gap", plots.gap_against_epsilon(_gap_points(views)), words)
+            Plot(
+                f"_comparison.{slug(task)}.gap",
+                plots.gap_against_epsilon(_gap_points(views)),
+                words,
+            )
         )
     blocks.extend(_losses(task, views))
     blocks.extend(_choice(task, views))
@@ -48,16 +54,24 @@ def _task(task: str, views: Sequence[TaskView]) -> Section:
 
 def _label(view: TaskView) -> str:
     epsilon = view.run.epsilon
-    return f"{view.run.name} ({'no DP' if epsilon is None else f'epsilon {epsilon:g}'})"
+    return f"{view.run.name} ({'no DP' if epsilon is None else f'epsilon {_short(epsilon)}'})"
+
+
+def _short(epsilon: float) -> str:
+    """8 and not 8.0; all digits where a short form would be another number."""
+    text = f"{epsilon:g}"
+    return text if float(text) == epsilon else repr(epsilon)
 
 
 def _side_by_side(views: Sequence[TaskView]) -> pd.DataFrame:
     columns = {}
     for view in views:
         table = view.headline
-        names = [name(a, g) for a, g in table[["attribute", "group"]].to_numpy()]
-        columns[_label(view)] = dict(zip(names, cells(table, "auroc", interval=True), strict=True))
-    return pd.DataFrame(columns).fillna("").rename_axis("group").reset_index()
+        keys = table[["attribute", "group"]].itertuples(index=False, name=None)
+        columns[_label(view)] = dict(zip(keys, cells(table, "auroc", interval=True), strict=True))
+    shown = pd.DataFrame(columns).fillna("")
+    shown.insert(0, "group", [name(a, g) for a, g in shown.index])
+    return shown.reset_index(drop=True)
 
 
 def _gaps(views: Sequence[TaskView]) -> pd.DataFrame:
@@ -134,7 +148,14 @@ def _loss(
             f" Below {MIN_SEEDS} seeds in each arm there is no interval: one training seed may be"
             " lucky, and test patients cannot tell."
         )
-    return [Table(f"comparison_{task}_loss_{epsilon:g}", _shown_loss(table), words, data=table)]
+    return [
+        Table(
+            f"_comparison.{slug(task)}.loss_{_short(epsilon)}",
+            _shown_loss(table),
+            words,
+            data=table,
+        )
+    ]
 
 
 def _shown_loss(table: pd.DataFrame) -> pd.DataFrame:
@@ -153,6 +174,11 @@ def _shown_loss(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def _all_hidden(rows: pd.DataFrame, attribute: str) -> bool:
+    frame = GroupFrame(rows, attribute, split="validation")
+    return set(frame.groups) == set(frame.hidden)
+
+
 def _choice(task: str, views: Sequence[TaskView]) -> list[Block]:
     """Worst groups on validation, the Pareto front and the distance to the ideal."""
     attributes = [a for a in views[0].frames if " x " not in a]
@@ -162,9 +188,9 @@ def _choice(task: str, views: Sequence[TaskView]) -> list[Block]:
         for view in views:
             rows = view.run.predictions
             models[view.run.name] = (rows[rows["task"] == task], view.run.epsilon)
-        table = selection.candidates(models, attribute)
-        if table["worst"].isna().all():
+        if any(_all_hidden(rows, attribute) for rows, _ in models.values()):
             continue
+        table = selection.candidates(models, attribute)
         front = selection.pareto(table)
         shown = pd.DataFrame(
             {
@@ -185,5 +211,5 @@ def _choice(task: str, views: Sequence[TaskView]) -> list[Block]:
             f" {selection.minimax(table)}. Choosing by validation patients is not covered by the"
             " guarantee."
         )
-        blocks.append(Table(f"choice_{task}_{attribute}", shown, words))
+        blocks.append(Table(f"_choice.{slug(task, attribute)}", shown, words))
     return blocks

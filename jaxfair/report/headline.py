@@ -7,6 +7,7 @@ import pandas as pd
 
 from jaxfair.fairness.catalog import METRICS
 from jaxfair.report.cells import cells, name, p_text
+from jaxfair.report.verdict import TITLES, harm
 
 __all__ = ["SHOWN", "headline_table", "shown_headline"]
 
@@ -15,8 +16,8 @@ SHOWN = {
     "auroc": True,
     "sensitivity": True,
     "specificity": True,
-    "missed_per_1000": False,
-    "ppv": False,
+    "missed_per_1000": True,
+    "ppv": True,
 }
 """The metrics that readers see first, and whether with their interval; the file has them all."""
 
@@ -43,14 +44,17 @@ def headline_table(
     ends = {"value": "", "ci_low": "_low", "ci_high": "_high"}
     wide = wide.set_axis([f"{key[1]}{ends[key[0]]}" for key in wide.columns.tolist()], axis=1)
     table = counts.join(wide).reset_index()
-    kept = contrasts[[*_KEYS, "difference", "p_corrected", "flagged"]]
-    bounds = contrasts[["ci_low", "ci_high"]].add_prefix("difference_")
+    ranked = contrasts[contrasts["statistic"] == "auroc"]
+    kept = ranked[[*_KEYS, "difference", "p_corrected"]]
+    bounds = ranked[["ci_low", "ci_high"]].add_prefix("difference_")
     table = table.merge(kept.join(bounds), on=_KEYS, how="left")
+    table = table.merge(_harms(contrasts), on=_KEYS, how="left")
     table = table.merge(calibration[[*_KEYS, "ece"]], on=_KEYS, how="left")
     hidden = [group in small.get(attribute, ()) for attribute, group in table[_KEYS].to_numpy()]
-    values = [c for c in table.columns if c not in (*_KEYS, *_COUNTS, "flagged")]
+    values = [c for c in table.columns if c not in (*_KEYS, *_COUNTS, "flagged", "worse")]
     table.loc[hidden, values] = np.nan
-    return table.assign(flagged=table["flagged"].eq(True), too_few=hidden)
+    worse = table["worse"].fillna("")
+    return table.assign(flagged=worse != "", worse=worse, too_few=hidden)
 
 
 def shown_headline(table: pd.DataFrame) -> pd.DataFrame:
@@ -78,6 +82,16 @@ def _title(key: str) -> str:
     return f"{METRICS[key].title} [95 %]" if key == "auroc" else METRICS[key].title
 
 
+def _harms(contrasts: pd.DataFrame) -> pd.DataFrame:
+    """Columns attribute, group, worse: what is worse for the group, in the order of harm."""
+    order = list(TITLES)
+    rows = contrasts[contrasts["flagged"].astype(bool)]
+    rows = rows.sort_values("statistic", key=lambda names: names.map(order.index), kind="stable")
+    words = [harm(row) for _, row in rows.iterrows()]
+    rows = rows[_KEYS].assign(worse=np.array(words, dtype=object))
+    return rows.groupby(_KEYS)["worse"].agg(", ".join).reset_index()
+
+
 def _notes(table: pd.DataFrame) -> list[str]:
-    rows = zip(table["too_few"], table["flagged"], strict=True)
-    return ["too few" if small else "worse" if bad else "" for small, bad in rows]
+    rows = zip(table["too_few"], table["worse"], strict=True)
+    return ["too few" if small else words for small, words in rows]

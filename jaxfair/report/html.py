@@ -93,7 +93,9 @@ def _block(block: Block) -> str:
     alt = html.escape(block.alt)
     if isinstance(block, Plot):
         svg = plots.as_svg(block.figure, block.name)
-        picture = svg.replace("<svg", f'<svg role="img" aria-label="{alt}" id="{block.name}"', 1)
+        picture = svg.replace(
+            "<svg", f'<svg role="img" aria-label="{alt}" id="{html.escape(block.name)}"', 1
+        )
     else:
         data = base64.b64encode(block.png).decode()
         picture = f'<img alt="{alt}" src="data:image/png;base64,{data}">'

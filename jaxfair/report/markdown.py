@@ -1,6 +1,7 @@
 """Sections as Markdown, with tables as CSV and figures as PNG beside it."""
 
 import pathlib
+import re
 from collections.abc import Sequence
 
 import pandas as pd
@@ -19,26 +20,40 @@ def as_markdown(sections: Sequence[Section], out: pathlib.Path) -> str:
     """
     lines = []
     for level, section in enumerate(sections):
-        lines.append(f"{'#' if level == 0 else '##'} {section.title}")
+        lines.append(f"{'#' if level == 0 else '##'} {_words(section.title)}")
         lines.extend(_block(block, out) for block in section.blocks)
     return "\n\n".join(lines) + "\n"
 
 
 def markdown_table(table: pd.DataFrame) -> str:
-    """Returns a pipe table; pipes within cells are escaped."""
-    rows = [list(map(str, table.columns)), ["---"] * table.shape[1]]
-    rows += [[str(cell) for cell in row] for row in table.itertuples(index=False)]
-    return "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in rows)
+    """Returns a pipe table; what a cell says is no markup."""
+    rows = [list(map(_words, map(str, table.columns))), ["---"] * table.shape[1]]
+    rows += [[_words(str(cell)) for cell in row] for row in table.itertuples(index=False)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _block(block: Block, out: pathlib.Path) -> str:
     if isinstance(block, Text):
-        return f"**{block.text}**" if block.strong else block.text
+        text = _words(block.text)
+        return f"**{text}**" if block.strong else _START.sub(r"\1\\\2", text)
     if isinstance(block, Table):
         data = block.shown if block.data is None else block.data
         write_table(out / "tables" / f"{block.name}.csv", data)
-        caption = f"\n\n{block.caption}" if block.caption else ""
+        caption = f"\n\n{_words(block.caption)}" if block.caption else ""
         return markdown_table(block.shown) + caption
     png = plots.as_png(block.figure) if isinstance(block, Plot) else block.png
     write_bytes(out / "plots" / f"{block.name}.png", png)
-    return f"![{block.alt}](plots/{block.name}.png)"
+    alt = re.sub(r"([\[\]])", r"\\\1", _words(block.alt))
+    return f"![{alt}](plots/{block.name}.png)"
+
+
+_MARKUP = re.compile(r"[\\`*|]|~(?=~)|(?<!\w)_|_(?!\w)|(?<=\])\(|(?<=\])\[")
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
+_ENTITY = re.compile(r"&(?=#?\w+;)")
+_START = re.compile(r"^(\d*)([#>+.)=\[-])")
+
+
+def _words(text: str) -> str:
+    """Text from files as words: no emphasis, link, code, tag, cell or line of its own."""
+    text = _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
+    return _TAG.sub("&lt;", _ENTITY.sub("&amp;", text))

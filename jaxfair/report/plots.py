@@ -1,8 +1,10 @@
 """Figures of the report: matplotlib figures, and their bytes as PNG or inline SVG."""
 
+import contextlib
 import io
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import matplotlib
@@ -51,17 +53,19 @@ def roc_by_group(frame: GroupFrame) -> Figure:
     """
     figure, axes = _axes(3.6, 3.6)
     for i, group in enumerate(frame.groups):
-        part, small = frame.part(group), group in frame.too_few
+        part, small = frame.part(group), group in frame.hidden
         if small or part["y_true"].nunique() < 2:
             why = "too few" if small else "one label only"
-            axes.plot([], [], color=_colour(i), label=f"{group} ({why})")
+            axes.plot([], [], color=_colour(i), label=_plain(f"{group} ({why})"))
             continue
         value = metrics.auroc(part["y_true"], part["y_score"])
         fpr, tpr, _ = sklearn.metrics.roc_curve(part["y_true"], part["y_score"])
         fpr, tpr = _thinned(fpr, tpr)
-        axes.plot(fpr, tpr, color=_colour(i), linestyle=_dash(i), label=f"{group} {value:.3f}")
+        axes.plot(
+            fpr, tpr, color=_colour(i), linestyle=_dash(i), label=_plain(f"{group} {value:.3f}")
+        )
     axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.7)
-    title = f"ROC by {frame.attribute}"
+    title = _plain(f"ROC by {frame.attribute}")
     axes.set(xlabel="false-positive rate", ylabel="sensitivity", title=title)
     _legend(axes, len(frame.groups))
     return figure
@@ -69,7 +73,7 @@ def roc_by_group(frame: GroupFrame) -> Figure:
 
 def histogram_by_group(frame: GroupFrame, threshold: float = np.nan) -> Figure:
     """Returns score densities of normal (filled) and abnormal rows (line), a panel per group."""
-    shown = [group for group in frame.groups if group not in frame.too_few][:16]
+    shown = [group for group in frame.groups if group not in frame.hidden][:16]
     columns = max(1, min(4, len(shown)))
     lines = max(1, -(-len(shown) // columns))
     with matplotlib.rc_context(_STYLE):
@@ -79,7 +83,7 @@ def histogram_by_group(frame: GroupFrame, threshold: float = np.nan) -> Figure:
         for panel, group in zip(panels, shown, strict=False):
             part = frame.part(group)
             _densities(panel, part, edges)
-            panel.set_title(f"{group} (n {len(part)})", fontsize=8)
+            panel.set_title(_plain(f"{group} (n {len(part)})"), fontsize=8)
             if np.isfinite(threshold):
                 panel.axvline(threshold, color=_INK, linewidth=0.8, linestyle=":")
             panel.set_yticks([])
@@ -110,9 +114,9 @@ def heat_map(headline: pd.DataFrame, attribute: str) -> Figure:
         colour = _INK if not known else "white" if value < 0.75 else "black"
         text = f"{value:.2f}" if known else "-"
         axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=8)
-    axes.set_xticks(range(table.shape[1]), table.columns, fontsize=8)
-    axes.set_yticks(range(table.shape[0]), table.index, fontsize=8)
-    axes.set_title(f"AUROC by {attribute} (-: too few)", fontsize=9)
+    axes.set_xticks(range(table.shape[1]), list(map(_plain, table.columns)), fontsize=8)
+    axes.set_yticks(range(table.shape[0]), list(map(_plain, table.index)), fontsize=8)
+    axes.set_title(_plain(f"AUROC by {attribute} (-: too few)"), fontsize=9)
     return figure
 
 
@@ -121,7 +125,7 @@ def reliability(curves: Mapping[str, tuple[Any, Any, Any]]) -> Figure:
     figure, axes = _axes(3.6, 3.6)
     axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.7)
     for i, (label, (_, truth, mean)) in enumerate(curves.items()):
-        axes.plot(mean, truth, marker="o", markersize=3, color=_colour(i), label=label)
+        axes.plot(mean, truth, marker="o", markersize=3, color=_colour(i), label=_plain(label))
     axes.set(xlabel="probability", ylabel="observed share", title="Calibration")
     _legend(axes, len(curves))
     return figure
@@ -144,11 +148,16 @@ def against_epsilon(points: pd.DataFrame) -> Figure:
                 rows = rows.groupby("epsilon")[["value", "low", "high"]].mean()
                 x = [places[e] for e in rows.index]
                 panel.plot(
-                    x, rows["value"], marker="o", markersize=3, color=_colour(i), label=group
+                    x,
+                    rows["value"],
+                    marker="o",
+                    markersize=3,
+                    color=_colour(i),
+                    label=_plain(group),
                 )
                 panel.fill_between(x, rows["low"], rows["high"], color=_colour(i), alpha=0.15)
             _epsilon_axis(panel, places)
-            panel.set_title(attribute, fontsize=9)
+            panel.set_title(_plain(attribute), fontsize=9)
             panel.legend(fontsize=6, labelcolor=_INK, frameon=False)
         panels[0].set_ylabel("AUROC")
     return figure
@@ -165,7 +174,9 @@ def gap_against_epsilon(points: pd.DataFrame) -> Figure:
     for i, (attribute, rows) in enumerate(points.groupby("attribute", sort=False)):
         rows = rows.groupby("epsilon")[["value", "null_95"]].mean()
         x = [places[e] for e in rows.index]
-        axes.plot(x, rows["value"], marker="o", markersize=3, color=_colour(i), label=attribute)
+        axes.plot(
+            x, rows["value"], marker="o", markersize=3, color=_colour(i), label=_plain(attribute)
+        )
         axes.plot(x, rows["null_95"], linestyle="--", linewidth=0.8, color=_colour(i))
     _epsilon_axis(axes, places)
     axes.set(ylabel="max-min AUROC", title="Gap (dashed: 95 % of chance alone)")
@@ -176,7 +187,8 @@ def gap_against_epsilon(points: pd.DataFrame) -> Figure:
 def as_png(figure: Figure) -> bytes:
     """Returns the figure as PNG on white, 120 dots per inch."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=120, facecolor="white")
+    with _any_letters():
+        figure.savefig(stream, format="png", dpi=120, facecolor="white")
     figure.set_layout_engine("none")  # Its places are found; finding them again is slow.
     return stream.getvalue()
 
@@ -187,7 +199,7 @@ def as_svg(figure: Figure, name: str) -> str:
     `name` keeps the element ids of several figures in one page apart.
     """
     stream = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
+    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}), _any_letters():
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
     figure.set_layout_engine("none")
     text = stream.getvalue()
@@ -195,6 +207,20 @@ def as_svg(figure: Figure, name: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r' height="[^"]*pt"', "", text, count=1)
     return re.sub(r' width="([^"]*pt)"', r' style="width: \1"', text, count=1)
+
+
+@contextlib.contextmanager
+def _any_letters() -> Iterator[None]:
+    """Letters that the font lacks are boxes in a PNG and right in a browser: no warning."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
+
+
+def _plain(text: Any) -> str:
+    """A name as it is: "$" begins no formula, and a leading "_" hides nothing from a legend."""
+    text = str(text).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
 
 
 def _axes(width: float, height: float) -> tuple[Figure, matplotlib.axes.Axes]:

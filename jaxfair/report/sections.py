@@ -1,37 +1,46 @@
 """The report's sections, from runs: what is said, in which order."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from jaxfair.fairness import calibration, metrics
+from jaxfair.fairness import calibration
+from jaxfair.fairness.frame import MIN_LABEL, MIN_PATIENTS
+from jaxfair.fairness.groups import OVERALL, group_labels
+from jaxfair.files import slug
 from jaxfair.report import plots
-from jaxfair.report.cells import number
+from jaxfair.report.cells import cells, number
 from jaxfair.report.compare import comparison
 from jaxfair.report.content import Block, Image, Plot, Section, Table, Text
+from jaxfair.report.coverage import coverage_words
 from jaxfair.report.headline import shown_headline
 from jaxfair.report.single import Run
-from jaxfair.report.views import TaskView
+from jaxfair.report.views import TaskView, run_views
 from jaxfair.report.words import LIMITS, crosswalk
+from jaxfair.schema import UNKNOWN
 
 __all__ = ["sections"]
 
 _WORST = 10
 _DETAILED = 2
+_TOO_FEW = (
+    f"Too few: fewer than {MIN_PATIENTS} patients, or {MIN_LABEL} of either label, in the group or"
+    " in all others together, which would tell of it. Counts stay; values are left out."
+)
 
 
 def sections(
-    runs: Sequence[Run], *, with_images: bool = False, n_bootstrap: int = 2000
+    runs: Sequence[Run], *, with_images: bool = False, n_draws: int | None = None
 ) -> list[Section]:
     """Returns the report of one run, or of several side by side.
 
     The first section holds the headline and what the guarantee covers. Curves, calibration and
     worst cases are shown for up to two runs; of more runs each has them in its own report.
+    `n_draws` of each comparison: see contrasts.group_contrasts.
     """
-    views = [TaskView(run, task, n_bootstrap) for run in runs for task in run.tasks]
+    views = [view for run in runs for view in run_views(run, n_draws)]
     found = [_heading(runs)]
     found.extend(_headline(view) for view in views)
     if len(runs) > 1:
@@ -56,14 +65,18 @@ def _heading(runs: Sequence[Run]) -> Section:
 
 
 def _headline(view: TaskView) -> Section:
-    blocks: list[Block] = [Text(_verdict(view), strong=True)]
+    blocks: list[Block] = [Text(line, strong=i == 0) for i, line in enumerate(view.verdict())]
     words = (
         "Sensitivity, specificity, PPV and missed cases are at one threshold, fitted on validation"
         " (Youden) and applied to all. AUROC minus rest compares at the same mix of views; its p"
-        " value is one-sided for worse, and corrected for the number of groups."
+        " value is one-sided for worse, and corrected for all comparisons of the run. The note"
+        " says what is worse for a group, in any statistic that was compared."
     )
     shown = shown_headline(view.headline)
-    blocks.append(Table(f"{stem(view)}_headline", shown, words, data=view.headline))
+    blocks.append(Table(f"{stem(view)}.headline", shown, words, data=view.headline))
+    if any(view.small(attribute) for attribute in view.frames):
+        blocks.append(Text(_TOO_FEW))
+    blocks.append(Text(coverage_words(view.run.fairness.query("task == @view.task"))))
     if np.isnan(view.threshold):
         blocks.append(
             Text("There are no validation rows of both labels: no threshold, no rates at one.")
@@ -74,16 +87,8 @@ def _headline(view: TaskView) -> Section:
             " compare it with what chance alone gives. p: studentised, patients exchanged within"
             " label and view."
         )
-        blocks.append(Table(f"{stem(view)}_gaps", view.shown_gaps(), words, data=view.gaps))
+        blocks.append(Table(f"{stem(view)}.gaps", view.shown_gaps(), words, data=view.gaps))
     return Section(f"{view.run.title()}, {view.task}: results by group", blocks)
-
-
-def _verdict(view: TaskView) -> str:
-    small = sum(len(view.small(attribute)) for attribute in view.frames)
-    worse = ", ".join(view.flagged)
-    found = f"Worse than the rest: {worse}." if worse else "No group was found worse than the rest."
-    untested = f" {small} groups have too few patients to tell." if small else ""
-    return found + untested
 
 
 def _privacy(run: Run) -> Section:
@@ -92,7 +97,7 @@ def _privacy(run: Run) -> Section:
     table = pd.DataFrame(rows, columns=["item", "value"])
     return Section(
         f"{run.title()}: privacy statement",
-        [Table(f"{_slug(run.name)}_privacy", table, words=True)],
+        [Table(f"{slug(run.name)}.privacy", table, words=True)],
     )
 
 
@@ -102,11 +107,14 @@ def _population(run: Run) -> Section:
     counts = rows.groupby(keys).agg(images=("image_id", "size"), patients=("patient_id", "nunique"))
     table = counts.reset_index().rename(columns={"y_true": "label"})
     table["label"] = np.where(table["label"] == 1, "positive", "negative")
-    blocks: list[Block] = [Table(f"{_slug(run.name)}_flow", table, "Scored images and patients.")]
+    blocks: list[Block] = [Table(f"{slug(run.name)}.flow", table, "Scored images and patients.")]
+    blocks += [Text(line) for line in (*run.remarks, *_unknown(run))]
     for attribute in run.attributes:
         if " x " not in attribute and attribute in rows:
             shares = _by_split(rows, attribute)
-            blocks.append(Table(f"{_slug(run.name)}_{_slug(attribute)}_by_split", shares))
+            blocks.append(
+                Table(f"{slug(run.name, attribute)}.by_split", shares, f"By {attribute}.")
+            )
     blocks.extend(_card(run))
     return Section(f"{run.title()}: population and flow", blocks)
 
@@ -123,9 +131,24 @@ def _is_new(run: Run, earlier: Sequence[Run]) -> bool:
 
 
 def _by_split(rows: pd.DataFrame, attribute: str) -> pd.DataFrame:
-    labels = rows[attribute].astype(object).fillna("unknown").astype(str)
+    labels = pd.Series(group_labels(rows, attribute), rows.index, dtype=object)
     counts = rows.groupby([labels, rows["split"]])["patient_id"].nunique().unstack(fill_value=0)
-    return counts.add_prefix("patients, ").reset_index()
+    return counts.add_prefix("patients, ").rename_axis("group").reset_index()
+
+
+def _unknown(run: Run) -> list[str]:
+    """How many images have no group, for each attribute that is a column."""
+    images = run.predictions.drop_duplicates("image_id")
+    counts = {
+        name: int((group_labels(images, name) == UNKNOWN).sum())
+        for name in run.attributes
+        if " x " not in name
+    }
+    return [
+        f"{name} is {UNKNOWN} for {n} of {len(images)} images, which are a group of their own."
+        for name, n in counts.items()
+        if n
+    ]
 
 
 def _card(run: Run) -> list[Block]:
@@ -137,11 +160,12 @@ def _card(run: Run) -> list[Block]:
     rows += [(f"{what} unknown", n) for what, n in run.card.get("missing", {}).items()]
     head = [("images kept", run.card.get("images")), ("patients", run.card.get("patients"))]
     table = pd.DataFrame([*head, *rows], columns=["what", "count"])
-    return [Table(f"{_slug(run.name)}_card", table, "From the data card; not covered by privacy.")]
+    return [Table(f"{slug(run.name)}.card", table, "From the data card; not covered by privacy.")]
 
 
 def _details(view: TaskView) -> list[Section]:
-    found = [_attribute(view, attribute) for attribute in view.frames]
+    found = [_contrasts(view)] if len(view.contrasts) else []
+    found += [_attribute(view, attribute) for attribute in view.frames]
     if view.probabilities is not None:
         found.append(_calibration(view))
     found.append(_every_metric(view))
@@ -149,23 +173,34 @@ def _details(view: TaskView) -> list[Section]:
     return found
 
 
+def _contrasts(view: TaskView) -> Section:
+    words = (
+        "Each group minus all other patients: AUROC, sensitivity and specificity at the same mix of"
+        " views, by patients who change groups within label and view, on the logit; observed minus"
+        " stated risk (above 0: stated too low) as it is. p is one-sided for"
+        " worse, two-sided for the risk; of two groups the worse one holds the contrast."
+    )
+    table = Table(f"{stem(view)}.contrasts", view.shown_contrasts(), words, data=view.contrasts)
+    return Section(f"{view.run.title()}, {view.task}: each group against the rest", [table])
+
+
 def _attribute(view: TaskView, attribute: str) -> Section:
-    frame, name = view.frames[attribute], f"{stem(view)}_{_slug(attribute)}"
+    frame, name = view.frames[attribute], stem(view, *attribute.split(" x "))
     roc = plots.roc_by_group(frame)
     scores = plots.histogram_by_group(frame, view.threshold)
     blocks: list[Block] = [
-        Plot(f"{name}_roc", roc, f"ROC curves by {attribute}"),
-        Plot(f"{name}_scores", scores, f"Scores of normal and abnormal images by {attribute}"),
+        Plot(f"{name}.roc", roc, f"ROC curves by {attribute}"),
+        Plot(f"{name}.scores", scores, f"Scores of normal and abnormal images by {attribute}"),
     ]
     if " x " in attribute:
         figure = plots.heat_map(view.headline, attribute)
-        blocks.append(Plot(f"{name}_heat", figure, f"AUROC of each cell of {attribute}"))
+        blocks.append(Plot(f"{name}.heat", figure, f"AUROC of each cell of {attribute}"))
     within = view.stratified(attribute)
     if within is not None and len(within.columns) > 1:
-        blocks.append(Table(f"{name}_within_view", within, "AUROC within each view."))
+        blocks.append(Table(f"{name}.within_view", within, "AUROC within each view."))
     if not np.isnan(view.threshold):
         words = "Largest difference between groups with enough patients, at the one threshold."
-        blocks.append(Table(f"{name}_parity", view.parity(attribute), words))
+        blocks.append(Table(f"{name}.parity", view.parity(attribute), words))
     return Section(f"{view.run.title()}, {view.task}: by {attribute}", blocks)
 
 
@@ -182,15 +217,15 @@ def _calibration(view: TaskView) -> Section:
         f"{view.run.title()}, {view.task}: calibration",
         [
             Text(words),
-            Table(f"{stem(view)}_calibration", view.shown_calibration(), data=view.calibration),
-            Plot(f"{stem(view)}_calibration", plots.reliability(curves), "Calibration curves"),
+            Table(f"{stem(view)}.calibration", view.shown_calibration(), data=view.calibration),
+            Plot(f"{stem(view)}.calibration", plots.reliability(curves), "Calibration curves"),
         ],
     )
 
 
 def _every_metric(view: TaskView) -> Section:
     words = "Groups with too few patients take no part in the worst."
-    table = Table(f"{stem(view)}_metrics", view.shown_metrics(), words, words=True)
+    table = Table(f"{stem(view)}.metrics", view.shown_metrics(), words, words=True)
     return Section(f"{view.run.title()}, {view.task}: all metrics", [table])
 
 
@@ -201,11 +236,12 @@ def _worst_cases(view: TaskView) -> Section:
     missed = rows[rows["y_true"] == 1].nsmallest(_WORST, "y_score")[shown]
     alarms = rows[rows["y_true"] == 0].nlargest(_WORST, "y_score")[shown]
     blocks: list[Block] = [
-        Table(f"{stem(view)}_missed", _rounded(missed), "Abnormal images with the lowest scores."),
-        Table(f"{stem(view)}_alarms", _rounded(alarms), "Normal images with the highest scores."),
+        Table(f"{stem(view)}.missed", _rounded(missed), "Abnormal images with the lowest scores."),
+        Table(f"{stem(view)}.alarms", _rounded(alarms), "Normal images with the highest scores."),
     ]
     if np.isfinite(view.threshold):
-        text = number(metrics.underdiagnosis(rows["y_true"], rows["y_score"], view.threshold))
+        whole = view.headline[view.headline["attribute"] == OVERALL]
+        (text,) = cells(whole, "underdiagnosis", interval=True)
         blocks.insert(0, Text(f"At the threshold {text} of the abnormal images are missed."))
     return Section(f"{view.run.title()}, {view.task}: worst cases", blocks)
 
@@ -218,7 +254,7 @@ def _maps(run: Run, shown: Mapping[str, bytes]) -> Section:
     kind = "PHANTOM images" if run.phantom else "Images of patients: do not pass on"
     blocks: list[Block] = [Text(kind, strong=True), Text("Left the image, right its anomaly map.")]
     for name, png in shown.items():
-        blocks.append(Image(f"{_slug(run.name)}_{_slug(name)}", png, name))
+        blocks.append(Image(f"{slug(run.name)}._map.{slug(name)}", png, name))
     return Section(f"{run.title()}: anomaly maps", blocks)
 
 
@@ -231,16 +267,12 @@ def _limits() -> Section:
     )
 
 
-def stem(view: TaskView) -> str:
+def stem(view: TaskView, *columns: str) -> str:
     """The start of the names of a view's files."""
-    return f"{_slug(view.run.name)}_{_slug(view.task)}"
+    return slug(view.run.name, view.task, *columns)
 
 
 def _plain(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_plain(entry)}" for key, entry in value.items())
     return "none" if value is None else str(value)
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_")

@@ -1,23 +1,19 @@
-"""One run folder, read back: predictions, tables, and the statement that heads every report."""
+"""One run as a report sees it: predictions, tables, and the statement that heads every report."""
 
 import dataclasses
-import json
-import os
 import pathlib
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from jaxfair.errors import InputError
-from jaxfair.fairness import table as fairness
 from jaxfair.fairness.frame import GroupFrame, MetricFn
 from jaxfair.fairness.groups import OVERALL
-from jaxfair.fairness.predictions import ATTRIBUTES, checked, read_predictions
+from jaxfair.files import slug
 from jaxfair.report import plots
 from jaxfair.schema import NOT_COVERED_IN_SHORT, PHANTOM
 
-__all__ = ["Run", "load_run", "run_from_predictions"]
+__all__ = ["Run"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +28,7 @@ class Run:
       privacy: privacy.json; None only for predictions from elsewhere.
       config, env, card, model: the further JSON files, {} where absent.
       thresholds: thresholds.json, or fitted anew on the validation rows.
+      remarks: sentences about what was lost in reading the predictions, for the page.
     """
 
     name: str
@@ -44,6 +41,7 @@ class Run:
     card: dict[str, Any]
     thresholds: dict[str, dict[str, Any]]
     model: dict[str, Any] = dataclasses.field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @property
     def tasks(self) -> list[str]:
@@ -116,7 +114,9 @@ class Run:
         """
         if not (with_images or self.phantom):
             return {}
-        return {path.stem: path.read_bytes() for path in sorted((self.path / "maps").glob("*.png"))}
+        ids = {slug(image): image for image in self.predictions["image_id"].unique()}
+        paths = sorted((self.path / "maps").glob("*.png"))
+        return {ids.get(path.stem, path.stem): path.read_bytes() for path in paths}
 
     def title(self) -> str:
         """Returns one line: the name, and PHANTOM where the images are made up."""
@@ -144,66 +144,6 @@ class Run:
         return lines
 
 
-def load_run(path: str | os.PathLike[str]) -> Run:
-    """Reads a run folder.
-
-    Raises:
-      InputError: if the folder, privacy.json or predictions.parquet is missing: no header, no
-        table.
-    """
-    folder = pathlib.Path(path)
-    if not folder.is_dir():
-        raise InputError(f"There is no run folder {folder}; give the --workdir of a run.")
-    for name, maker in (("privacy.json", "train"), ("predictions.parquet", "evaluate")):
-        if not (folder / name).is_file():
-            raise InputError(
-                f"{folder} has no {name}, without which there is no report; run"
-                f" `python -m jaxfair.{maker}` on it first."
-            )
-    predictions = checked(pd.read_parquet(folder / "predictions.parquet"))
-    thresholds = _read(folder / "thresholds.json") or fairness.fit_thresholds(predictions)
-    stored = folder / "fairness.csv"
-    return Run(
-        name=folder.resolve().name,
-        path=folder,
-        predictions=predictions,
-        fairness=pd.read_csv(stored, dtype={"task": str, "group": str})
-        if stored.is_file()
-        else fairness.fairness_table(predictions, thresholds=thresholds),
-        privacy=_read(folder / "privacy.json"),
-        config=_read(folder / "config.json"),
-        env=_read(folder / "env.json"),
-        card=_read(folder / "data_card.json"),
-        thresholds=thresholds,
-        model=_read(folder / "model.json"),
-    )
-
-
-def run_from_predictions(
-    path: str | os.PathLike[str],
-    groups: list[str] | None = None,
-    *,
-    seed: int = 0,
-    n_bootstrap: int = 2000,
-) -> Run:
-    """Reads anyone's predictions (see `predictions.checked` for the columns) as a run.
-
-    Args:
-      path: a .csv or .parquet file.
-      groups: attributes to report on; None takes the usual ones that are there.
-      seed, n_bootstrap: of the intervals.
-    """
-    table = read_predictions(path)
-    if groups is None:
-        groups = [a for a in ATTRIBUTES if set(a.split(" x ")) <= set(table.columns)]
-    thresholds = fairness.fit_thresholds(table)
-    rows = fairness.fairness_table(
-        table, thresholds=thresholds, attributes=groups, seed=seed, n_bootstrap=n_bootstrap
-    )
-    where = pathlib.Path(path)
-    return Run(where.name, where, table, rows, None, {}, {}, {}, thresholds)
-
-
 def _guarantee(privacy: dict[str, Any]) -> str:
     unit = privacy.get("unit", "unit")
     if privacy.get("epsilon") is None:
@@ -228,27 +168,44 @@ def _phantom(privacy: dict[str, Any]) -> list[str]:
 
 
 def _caveats(privacy: dict[str, Any]) -> list[str]:
+    """What weakens the claim; the words are the worst of all stages that the run rests on."""
     lines = []
     if privacy.get("grade") == "research" or privacy.get("noise_source") == "insecure_seed":
         lines.append("Research grade, not private: the noise comes from a seed that is known.")
     if privacy.get("selection") == "coupled":
         lines.append("Guarantee for the selected table only: patients were counted to choose it.")
-    if privacy.get("unit") == "image" and privacy.get("epsilon") is not None:
+    private = privacy.get("epsilon") is not None
+    if privacy.get("unit") == "image" and private:
         lines.append("The unit is the image: a patient with several images is protected less.")
-    return lines
+    if private and len(set(privacy.get("earlier", {}).get("units", ())) | {privacy["unit"]}) > 1:
+        lines.append(f"Stages protect different units, so the claim is about {privacy['covered']}.")
+    return [*lines, *_stages(privacy), *_tuning(privacy)]
+
+
+def _stages(privacy: dict[str, Any]) -> list[str]:
+    """That the parameters come from other runs too, and what that means for the words above."""
+    before = len(privacy.get("earlier", {}).get("chain", ()))
+    if not before:
+        return []
+    stages = f"Trained in {before + 1} runs, one beginning with the parameters of another"
+    if privacy.get("epsilon") is None:
+        return [f"{stages}; this one without differential privacy."]
+    return [f"{stages}: epsilon covers all of them, and unit, grade, selection and data are the"
+            " worst of them."]  # fmt: skip
+
+
+def _tuning(privacy: dict[str, Any]) -> list[str]:
+    told = privacy.get("tuning") or {}
+    if told.get("epsilon") is None:
+        return []
+    return [
+        f"{told['runs']} runs on these people were compared to choose this one:"
+        f" all of them together cost epsilon {_number(told['epsilon'])}."
+    ]
 
 
 def _number(value: Any) -> str:
     return "none" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _read(path: pathlib.Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        return dict(json.loads(path.read_text()))
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON ({error}); write it again.") from error
 
 
 def _find(tree: Any, key: str, default: Any) -> Any:

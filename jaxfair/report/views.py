@@ -12,41 +12,78 @@ import pandas as pd
 
 from jaxfair.fairness import calibration, metrics, parity
 from jaxfair.fairness.catalog import METRICS
-from jaxfair.fairness.contrasts import group_contrasts
+from jaxfair.fairness.contrasts import MIRRORED
 from jaxfair.fairness.frame import GroupFrame
 from jaxfair.fairness.gaps import Gap, max_min_gap
 from jaxfair.fairness.groups import OVERALL, group_labels
 from jaxfair.fairness.predictions import patient_codes
 from jaxfair.report.cells import cells, name, number, p_text
+from jaxfair.report.family import (
+    CONTROL,
+    SEED,
+    Family,
+    Probabilities,
+    probabilities_of,
+    threshold_of,
+)
 from jaxfair.report.headline import headline_table
 from jaxfair.report.single import Run
+from jaxfair.report.verdict import TITLES, harm, verdict
 
-__all__ = ["TaskView"]
+__all__ = ["TaskView", "run_views"]
 
-_SEED = 0
-_CONTROL = "view"
+_ENDS = {"ci_low": "difference_low", "ci_high": "difference_high"}
 
 
 class TaskView:
     """One run and task with its slices, each computed once."""
 
-    def __init__(self, run: Run, task: str, n_bootstrap: int = 2000) -> None:
-        self.run, self.task, self.n_bootstrap = run, task, n_bootstrap
+    def __init__(self, run: Run, task: str, family: Family) -> None:
+        self.run, self.task, self.family = run, task, family
         self.rows = run.rows(task)
         self.frames = {name: GroupFrame(self.rows, name) for name in run.attributes}
-        self.threshold = _threshold(run, task)
+        self.threshold = threshold_of(run, task)
 
     @functools.cached_property
     def contrasts(self) -> pd.DataFrame:
-        """Each group against the rest (contrasts.py), one family for the whole task."""
-        n, names = self.n_bootstrap, list(self.frames)
-        return group_contrasts(self.rows, names, seed=_SEED, control=_CONTROL, n_bootstrap=n)
+        """Each group against the rest (contrasts.py), corrected for all labels of the run.
 
-    @functools.cached_property
-    def flagged(self) -> list[str]:
-        """Groups that are worse than the rest, 'attribute: group'."""
-        rows = self.contrasts[self.contrasts["flagged"]]
-        return [name(a, g) for a, g in zip(rows["attribute"], rows["group"], strict=True)]
+        Groups that are hidden (`small`) count as too few and have no values.
+        """
+        table = self.family.contrasts
+        table = table[table["task"] == self.task].reset_index(drop=True)
+        hidden = {name: self.small(name) for name in self.frames}
+        names = table[["attribute", "group"]].to_numpy()
+        table["too_few"] |= np.array([group in hidden[a] for a, group in names], dtype=bool)
+        table.loc[table["too_few"], ["value", "rest", "difference"]] = np.nan
+        return table
+
+    def verdict(self) -> list[str]:
+        """The sentences above the headline (verdict.py); the first is the strongest."""
+        table = self.headline[self.headline["attribute"] != OVERALL]
+        low = table[table["auroc"] < 0.5]
+        below = {
+            name(a, g): float(value)
+            for a, g, value in zip(low["attribute"], low["group"], low["auroc"], strict=True)
+        }
+        area = metrics.auroc(self.rows["y_true"], self.rows["y_score"])
+        return verdict(self.contrasts, area, below, self.family.size, self.family.labels)
+
+    def shown_contrasts(self) -> pd.DataFrame:
+        """Each group against the rest as text, without those that have too few patients."""
+        table = self.contrasts[~self.contrasts["too_few"] & (self.contrasts["why"] != MIRRORED)]
+        return pd.DataFrame(
+            {
+                "group": [name(a, g) for a, g in table[["attribute", "group"]].to_numpy()],
+                "statistic": [TITLES[s] for s in table["statistic"]],
+                "group's": cells(table, "value"),
+                "rest's": cells(table, "rest"),
+                "difference": cells(table.rename(columns=_ENDS), "difference", interval=True),
+                "p": [p_text(p) for p in table["p"]],
+                "p, corrected": [p_text(p) for p in table["p_corrected"]],
+                "note": [harm(row) or row["why"] for _, row in table.iterrows()],
+            }
+        )
 
     @functools.cached_property
     def headline(self) -> pd.DataFrame:
@@ -56,13 +93,13 @@ class TaskView:
         return headline_table(rows, self.contrasts, self.calibration, small)
 
     def small(self, attribute: str) -> list[str]:
-        """Groups of an attribute with too few patients."""
-        return [] if attribute == OVERALL else self.frames[attribute].too_few
+        """Groups of an attribute whose values are hidden: they or their rest are too few."""
+        return [] if attribute == OVERALL else self.frames[attribute].hidden
 
     def enough(self, attribute: str) -> list[str]:
-        """Groups of an attribute with enough patients, in order."""
+        """Groups of an attribute with enough patients in them and in the rest, in order."""
         frame = self.frames[attribute]
-        return [group for group in frame.groups if group not in frame.too_few]
+        return [group for group in frame.groups if group not in frame.hidden]
 
     @functools.cached_property
     def gaps(self) -> pd.DataFrame:
@@ -83,7 +120,7 @@ class TaskView:
                 "max-min AUROC": [number(v) for v in table["value"]],
                 "by chance alone: mean": [number(v) for v in table["null_mean"]],
                 "95 % below": [number(v) for v in table["null_95"]],
-                "p": [p_text(p) for p in table["p_value"]],
+                "p": [p_text(p) or "undefined" for p in table["p_value"]],
             }
         )
 
@@ -92,36 +129,22 @@ class TaskView:
         use = np.isin(frame.labels.astype(str), self.enough(attribute))
         rows = frame.rows[use]
         control = None
-        if _CONTROL in rows and _CONTROL not in attribute.split(" x "):
-            control = group_labels(rows, _CONTROL).astype(str)
+        if CONTROL in rows and CONTROL not in attribute.split(" x "):
+            control = group_labels(rows, CONTROL).astype(str)
         return max_min_gap(
             rows["y_true"],
             rows["y_score"],
             frame.labels[use].astype(str),
             patient_codes(rows)[0],
-            seed=_SEED,
+            seed=SEED,
             control=control,
             n_replicates=int(np.clip(4e7 / max(len(rows), 1), 199, 999)),
         )
 
     @functools.cached_property
-    def probabilities(self) -> tuple[np.ndarray, np.ndarray, str] | None:
+    def probabilities(self) -> Probabilities | None:
         """Probabilities of the test rows, bin edges from validation, and how they were made."""
-        validation = self.run.rows(self.task, "validation")
-        if validation["y_true"].nunique() < 2:
-            return None
-        scores, own = self.rows["y_score"].to_numpy(), validation["y_score"].to_numpy()
-        both = np.concatenate([scores, own])
-        if self.task != "anomaly" and both.min() >= 0 and both.max() <= 1:
-            return scores, calibration.equal_mass_edges(own), "Scores are taken as probabilities."
-        line = calibration.platt(validation["y_true"], own)
-        if not np.isfinite(line.fit).all():
-            return None
-        words = (
-            "Scores are no probabilities; a logistic line (Platt) fitted on validation rows makes"
-            " them so, and what is shown is the calibration of its result."
-        )
-        return line(scores), calibration.equal_mass_edges(line(own)), words
+        return probabilities_of(self.run, self.task)
 
     @functools.cached_property
     def calibration(self) -> pd.DataFrame:
@@ -144,7 +167,7 @@ class TaskView:
             calibration.debiased_squared_error(y, p, edges),
             calibration.brier(y, p),
             calibration.ece(y, p, edges),
-            calibration.ece_null(p, edges, seed=_SEED, n_draws=n_draws),
+            calibration.ece_null(p, edges, seed=SEED, n_draws=n_draws),
         )
 
     def _slices(self) -> list[tuple[str, str, np.ndarray]]:
@@ -207,21 +230,22 @@ class TaskView:
 
     def stratified(self, attribute: str) -> pd.DataFrame | None:
         """AUROC by group within each view, as text; None where it makes no sense."""
-        if _CONTROL not in self.rows or _CONTROL in attribute.split(" x "):
+        if CONTROL not in self.rows or CONTROL in attribute.split(" x "):
             return None
         large = self.enough(attribute)
         if not large:
             return None
         rows = []
         for group in large:
-            within = GroupFrame(self.frames[attribute].part(group), _CONTROL)
+            within = GroupFrame(self.frames[attribute].part(group), CONTROL)
             values = within.by_group(metrics.auroc)
-            small = within.too_few
+            small = within.hidden
             rows.append({g: "too few" if g in small else number(v) for g, v in values.items()})
         groups = pd.Series(large, name="group", dtype=object)
         return pd.concat([groups, pd.DataFrame(rows).fillna("none")], axis=1)
 
 
-def _threshold(run: Run, task: str) -> float:
-    value = run.thresholds.get(task, {}).get("youden")
-    return float("nan") if value is None else float(value)
+def run_views(run: Run, n_draws: int | None = None) -> list[TaskView]:
+    """Returns the views of all labels of a run, whose comparisons are one family."""
+    family = Family(run, n_draws)
+    return [TaskView(run, task, family) for task in run.tasks]

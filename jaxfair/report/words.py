@@ -15,8 +15,8 @@ LIMITS = (
     " are wrong too.",
     "Sex and age groups are what the files say. 'unknown' is a group of its own; it is neither"
     " guessed nor dropped.",
-    "'Worse than the rest' compares AUROC at the same mix of views. Other causes that differ"
-    " between groups (scanner, severity, referral) are not taken out.",
+    "Groups are compared with the rest at the same mix of views (risks as they are). Other causes"
+    " that differ between groups (scanner, severity, referral) are not taken out.",
     "Intervals cover the chance of drawing these test patients. They do not cover another"
     " training seed or another split, unless a table says so.",
     "Tables, thresholds and plots are computed from validation and test patients without noise:"

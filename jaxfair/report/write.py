@@ -1,5 +1,6 @@
 """Writes the report of run folders, or of anyone's table."""
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Sequence
@@ -7,12 +8,14 @@ from collections.abc import Sequence
 import pandas as pd
 
 from jaxfair.errors import InputError
+from jaxfair.fairness.agreement import check_runs
 from jaxfair.files import write_text
 from jaxfair.report.content import Table
 from jaxfair.report.html import as_html
+from jaxfair.report.loading import load_run
 from jaxfair.report.markdown import as_markdown
 from jaxfair.report.sections import sections
-from jaxfair.report.single import Run, load_run
+from jaxfair.report.single import Run
 
 __all__ = ["run", "tables", "write_report"]
 
@@ -43,10 +46,32 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
 
 
 def write_report(runs: Sequence[Run], out: pathlib.Path, with_images: bool) -> pathlib.Path:
-    """Writes report.html, report.md, tables and plots of `runs` into `out` and returns `out`."""
+    """Writes report.html, report.md, tables and plots of `runs` into `out` and returns `out`.
+
+    Raises:
+      InputError: `out` is a file, or runs contradict each other or are one and the same (see
+        `agreement.check_runs`).
+    """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; --out names the folder for the report.")
+    runs = _told_apart(runs)
+    check_runs([run.predictions for run in runs], [run.name for run in runs])
     content = sections(runs, with_images=with_images)
     write_text(out / "report.html", as_html(content))
     write_text(out / "report.md", as_markdown(content, out))
     return out
+
+
+def _told_apart(runs: Sequence[Run]) -> list[Run]:
+    """Runs in folders of one name get as much of their paths as tells them apart."""
+    names = [run.name for run in runs]
+    found = []
+    for run in runs:
+        parts = run.path.resolve().parts
+        others = [r.path.resolve().parts for r in runs if r is not run and r.name == run.name]
+        n = 1
+        while any(parts[-n:] == other[-n:] for other in others) and n < len(parts):
+            n += 1
+        name = run.name if names.count(run.name) == 1 else "/".join(parts[-n:])
+        found.append(dataclasses.replace(run, name=name))
+    return found

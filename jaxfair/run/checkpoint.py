@@ -3,28 +3,37 @@
 A checkpoint is trusted only if it is whole, is this run's, and if the ledger on disk is a
 continuation of the one it was saved with; otherwise the one before it is tried. A resume
 that forgot what was spent would be a privacy bug, so the ledger decides and not the checkpoint.
+
+A checkpoint holds no times (protocol P16). Orbax writes when it began and ended into its metadata,
+where they are set to zero before the seal; and the format OCDBT, which keeps the time of each
+commit among its arrays, is not used.
 """
 
+import contextlib
 import hashlib
 import json
+import logging
 import os
 import pathlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from jaxfair.errors import InputError
 from jaxfair.files import write_json
-from jaxfair.privacy import release
+from jaxfair.privacy import release, seals
 from jaxfair.privacy.ledger import Ledger
 
-__all__ = ["Checkpoint", "restore", "save"]
+__all__ = ["Checkpoint", "digest_of", "restore", "save"]
 
 PyTree = Any
 _KEPT = 2
+_METADATA = "_CHECKPOINT_METADATA"
+_TIMES = ("init_timestamp_nsecs", "commit_timestamp_nsecs")
 
 
 class Checkpoint(NamedTuple):
@@ -48,23 +57,47 @@ def save(folder: str | os.PathLike[str], checkpoint: Checkpoint, ledger: Ledger)
     folder = pathlib.Path(folder)
     parts = {"params": checkpoint.params, "opt_state": checkpoint.opt_state}
     parts = _with_leaves(release.allowed("checkpoint", parts))
-    with _checkpointer(folder) as checkpointer:
+    with _plain_arrays(), _checkpointer(folder) as checkpointer:
         if jax.process_index() == 0:
-            _seal_path(folder, checkpoint.step).unlink(missing_ok=True)
+            seals.seal_path(folder, checkpoint.step).unlink(missing_ok=True)
         checkpointer.save_checkpointables(checkpoint.step, parts, overwrite=True)
         kept = {found.step for found in checkpointer.checkpoints}
     if jax.process_index() == 0:
-        _seal(folder, checkpoint.step, kept, ledger)
+        _forget_times(folder / str(checkpoint.step) / _METADATA)
+        _seal(folder, checkpoint, kept, ledger)
 
 
-def _seal(folder: pathlib.Path, step: int, kept: set[int], ledger: Ledger) -> None:
-    seal = {"ledger_length": len(ledger), "ledger_head": ledger.head}
+def _forget_times(path: pathlib.Path) -> None:
+    write_json(path, json.loads(path.read_text()) | dict.fromkeys(_TIMES, 0))
+
+
+@contextlib.contextmanager
+def _plain_arrays() -> Iterator[None]:
+    """Arrays are written as files of zarr, which hold no times."""
+    context, absl = ocp.Context(), logging.getLogger("absl")
+    context.array.saving.use_ocdbt = False
+    absl.addFilter(_is_news)
+    try:
+        with context:
+            yield
+    finally:
+        absl.removeFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Orbax warns at each save that there is no OCDBT to merge."""
+    return "Skipping merge of OCDBT" not in str(record.msg)
+
+
+def _seal(folder: pathlib.Path, checkpoint: Checkpoint, kept: set[int], ledger: Ledger) -> None:
+    seal: dict[str, Any] = {"ledger_length": len(ledger), "ledger_head": ledger.head}
+    seal["parameters_digest"] = digest_of(checkpoint)
     seal = release.allowed("checkpoint", seal)
-    seal["files"] = _file_hashes(folder / str(step))
-    write_json(_seal_path(folder, step), seal)
-    for old in _sealed_steps(folder):
+    seal["files"] = seals.file_hashes(folder / str(checkpoint.step))
+    write_json(seals.seal_path(folder, checkpoint.step), seal)
+    for old in seals.sealed_steps(folder):
         if old not in kept:
-            _seal_path(folder, old).unlink()
+            seals.seal_path(folder, old).unlink()
 
 
 def restore(folder: str | os.PathLike[str], like: Checkpoint, ledger: Ledger) -> Checkpoint | None:
@@ -79,9 +112,9 @@ def restore(folder: str | os.PathLike[str], like: Checkpoint, ledger: Ledger) ->
     InputError if there are checkpoints and none of them is good.
     """
     folder = pathlib.Path(folder)
-    steps = sorted(_sealed_steps(folder), reverse=True)
+    steps = seals.sealed_steps(folder)[::-1]
     for step in steps:
-        fault = _fault(folder, step, ledger)
+        fault = seals.fault(folder, step, ledger)
         if fault is None:
             return _load(folder, step, like)
         print(f"Checkpoint {step} is passed over: {fault}.", file=sys.stderr)
@@ -105,33 +138,23 @@ def _with_leaves(trees: Mapping[str, PyTree]) -> dict[str, PyTree]:
     return {name: tree for name, tree in trees.items() if jax.tree.leaves(tree)}
 
 
-def _fault(folder: pathlib.Path, step: int, ledger: Ledger) -> str | None:
-    try:
-        seal = json.loads(_seal_path(folder, step).read_text())
-        length, head, hashes = seal["ledger_length"], seal["ledger_head"], seal["files"]
-    except (ValueError, KeyError, TypeError):
-        return "its seal cannot be read"
-    if not ledger.holds(length, head):
-        return "the ledger is not the one that it was saved with"
-    if _file_hashes(folder / str(step)) != hashes:
-        return "its files are not the ones that were saved"
-    return None
+def digest_of(checkpoint: Checkpoint) -> str:
+    """Returns the SHA-256, in hex, of what a checkpoint releases, by content.
 
-
-def _seal_path(folder: pathlib.Path, step: int) -> pathlib.Path:
-    return folder / f"seal-{step}.json"
-
-
-def _sealed_steps(folder: pathlib.Path) -> list[int]:
-    return [int(path.stem.removeprefix("seal-")) for path in folder.glob("seal-*.json")]
-
-
-def _file_hashes(folder: pathlib.Path) -> dict[str, str]:
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in paths
+    It covers name, dtype, shape and bytes of every leaf of the parameters and of the optimiser's
+    state (which holds their average), in the order of their names. Two
+    checkpoints have one digest only if they hold the same network, bit by bit.
+    """
+    trees = {"params": checkpoint.params, "opt_state": checkpoint.opt_state}
+    leaves = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(trees)
     }
+    digest = hashlib.sha256()
+    for name, leaf in sorted(leaves.items()):
+        array = np.ascontiguousarray(jax.device_get(leaf))
+        digest.update(f"{name} {array.dtype} {array.shape}\0".encode() + array.tobytes())
+    return digest.hexdigest()
 
 
 def _checkpointer(folder: pathlib.Path) -> ocp.training.Checkpointer:

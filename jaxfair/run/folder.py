@@ -3,7 +3,9 @@
 import contextlib
 import fcntl
 import json
+import os
 import pathlib
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -85,20 +87,38 @@ class RunFolder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Holds the folder for one writer; the lock of a process that died is gone with it.
+        """Holds the folder, which is there, for one writer.
 
-        Raises InputError if another process trains here.
+        The lock of a process that died is gone with it, whatever it left behind.
+
+        Raises InputError if another process, or another Trainer of this one, is at work here,
+        and where the file system gives no locks.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         with open(self.lock, "w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InputError(
+                    f"Another process is training or evaluating in {self.path}; wait for it, "
+                    "stop it, or choose another --workdir."
+                ) from error
             except OSError as error:
                 raise InputError(
-                    f"Another process is training in {self.path}; wait for it, stop it, or "
-                    "choose another --workdir."
+                    f"{self.path} lies on a file system without locks ({error.strerror}), where "
+                    "two processes could spoil one run; choose another --workdir."
                 ) from error
             yield
+
+    def level_times(self) -> None:
+        """Gives everything in the folder one time, that of this call.
+
+        When each file was written tells how fast a run was, and so, in part, of how many; a copy
+        with its times (`cp -p`, an archive) would carry that out.
+        """
+        now = time.time()
+        for path in [*self.path.rglob("*"), self.path]:
+            with contextlib.suppress(OSError):  # somebody else's file
+                os.utime(path, (now, now), follow_symlinks=False)
 
     def forget_secret(self) -> None:
         """Removes the secret and the fingerprint that it made.

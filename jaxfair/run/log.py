@@ -145,16 +145,32 @@ def _released(text: str) -> str:
 
 
 def progress_bar(
-    total: int, *, what: str, initial: int = 0, unit: str = "step", hidden: bool = False
+    total: int,
+    *,
+    what: str,
+    initial: int = 0,
+    unit: str = "step",
+    counted: bool = True,
+    hidden: bool = False,
 ) -> tqdm.tqdm:
     """Returns a progress bar with rate and time left, on standard error.
+
+    Args:
+      total: what 100 % are.
+      what: the text before the bar.
+      initial: where it begins.
+      unit: what is counted.
+      counted: False shows neither total nor rate, only the share and the time left.
+      hidden: show nothing.
 
     It is for the person at the machine and stands in no file. What is shown behind it has to
     come from `release.line`, else it raises ReleaseError.
     """
+    form = None if counted else "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
     return _Bar(
-        total=total, initial=initial, desc=what, unit=unit, dynamic_ncols=True, disable=hidden
-    )
+        total=total, initial=initial, desc=what, unit=unit, dynamic_ncols=True, disable=hidden,
+        bar_format=form,
+    )  # fmt: skip
 
 
 def environment(devices: list[str]) -> dict[str, Any]:

@@ -19,6 +19,11 @@ _BELOW = re.compile(r"<\s*(\d{1,3})y?")
 
 def years(column: pd.Series, edges: Sequence[int] = AGE_EDGES) -> pd.Series:
     """Returns ages in years, NaN where one is missing or not understood (see `years_of`)."""
+    if pd.api.types.is_numeric_dtype(column):
+        ages = pd.Series(
+            column.to_numpy(dtype=float, na_value=math.nan), column.index, name=column.name
+        )
+        return ages.where((ages >= edges[0]) & (ages < edges[-1]))
     found = [years_of(cell, edges) for cell in column.tolist()]
     return pd.Series(found, column.index, dtype=float, name=column.name)
 

@@ -9,6 +9,7 @@ import io
 import itertools
 import os
 import pathlib
+import textwrap
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -32,6 +33,8 @@ _MARKS = {
     b"\xfe\xff": "utf-16",
 }
 _BETWEEN = ",;\t|"
+_FIRST = 50
+"""Rows that are looked at to find out what parts the cells."""
 
 
 def read_table(
@@ -137,14 +140,16 @@ def _parsed(text: str, between: str) -> Any:
 
 
 def _delimiter(text: str, choices: str, required: Sequence[str]) -> str:
-    """The one that finds the columns, or else the most columns, in the first line."""
+    """The one that finds the columns, or else parts the first rows alike, or else the header."""
 
-    def worth(between: str) -> tuple[bool, int]:
+    def worth(between: str) -> tuple[bool, int, int]:
         try:
-            header = [text_of(cell) for cell in next(filter(any, _parsed(text, between)), [])]
+            rows = list(itertools.islice(filter(any, _parsed(text, between)), _FIRST))
         except csv.Error:
-            return False, 0
-        return set(required) <= set(header), len(header)
+            return False, 0, 0
+        header = [text_of(cell) for cell in rows[0]] if rows else []
+        alike = sum(len(row) == len(header) > 1 for row in rows)
+        return set(required) <= set(header), alike, len(header)
 
     return max(choices, key=worth)
 
@@ -241,7 +246,7 @@ def _places(
     """Where the columns stand that are wanted; one without a name is nobody's."""
     for name in required:
         if name not in header:
-            known = ", ".join(filter(None, header)) or "none"
+            known = textwrap.shorten(", ".join(filter(None, header)) or "none", 400)
             raise InputError(
                 f"{path} lacks the column {name}; it has {known}.{nearest(name, header)}"
             )

@@ -56,7 +56,26 @@ def text_of(value: Any) -> str:
 
 def texts(column: pd.Series) -> pd.Series:
     """Returns every cell as `text_of` says; the index stays."""
-    return pd.Series(list(map(text_of, column.tolist())), column.index, dtype=str, name=column.name)
+    cells = column.tolist()
+    if not _are_texts(cells):
+        cells = list(map(text_of, cells))
+    return pd.Series(cells, column.index, dtype=str, name=column.name)
+
+
+_ODD = re.compile(
+    rf"\s\0|\0\s|\0(?:{'|'.join(map(re.escape, sorted(MISSING, reverse=True)))})(?=\0)",
+    re.IGNORECASE,
+)
+
+
+def _are_texts(cells: list[Any]) -> bool:
+    """True if every cell is as `text_of` leaves it; seen all at once, since most tables are."""
+    try:
+        whole = "".join(cells)
+    except TypeError:
+        return False
+    found = whole.isascii() and whole.isprintable()
+    return found and _ODD.search("\0" + "\0".join(cells) + "\0") is None
 
 
 def names(column: pd.Series) -> pd.Series:
@@ -84,9 +103,7 @@ def bare(text: str) -> str:
     >>> bare("P 1"), bare("001"), bare("1.0")
     ('p1', '1', '1')
     """
-    key = re.sub(r"\s+", "", unicodedata.normalize("NFKC", text)).casefold()
-    key = _WHOLE.sub(r"\1", key) if _WHOLE.fullmatch(key) else key
-    return key.lstrip("0") or "0" if key.isdigit() else key
+    return _likeness([text])[0]
 
 
 def look_alikes(column: pd.Series) -> list[tuple[str, str]]:
@@ -97,15 +114,22 @@ def look_alikes(column: pd.Series) -> list[tuple[str, str]]:
     >>> look_alikes(pd.Series(["1", "1.0", "p 1", "P1", "2", None]))
     [('1', '1.0'), ('P1', 'p 1')]
     """
-    seen: dict[str, str] = {}
-    pairs = []
-    for text in sorted(set(texts(column)) - {""}):
-        key = bare(text)
-        if key in seen:
-            pairs.append((seen[key], text))
-        else:
-            seen[key] = text
-    return pairs
+    found = sorted(set(texts(column).unique().tolist()) - {""})
+    keys = _likeness(found)
+    if len(set(keys)) == len(found):
+        return []
+    first: dict[str, str] = {}
+    pairs = [(first.setdefault(key, text), text) for key, text in zip(keys, found, strict=True)]
+    return [pair for pair in pairs if pair[0] != pair[1]]
+
+
+def _likeness(cells: list[str]) -> list[str]:
+    """What is left of texts without spaces, capitals, leading zeros and ".0"; all at once."""
+    whole = "\0".join(["", *cells, ""])
+    whole = whole if whole.isascii() else unicodedata.normalize("NFKC", whole)
+    whole = re.sub(r"\s+", "", whole).casefold()
+    whole = re.sub(r"(?<=\d)\.0*(?=\0)", "", whole)
+    return re.sub(r"(?<=\0)0+(?=\d+\0)", "", whole).split("\0")[1:-1]
 
 
 def numbers(column: pd.Series, *, where: str = "", rule: str = "write a number") -> pd.Series:

@@ -76,3 +76,27 @@ def write_tables(root, findings):
     pd.DataFrame({"patientId": ids, "x": "", "Target": targets}).to_csv(
         root / rsna.LABELS, index=False
     )
+
+
+@pytest.fixture
+def series(tmp_path, write_dicom):
+    """series(name, heights) writes a folder of slices, files in no order of height."""
+
+    def make(name="series", heights=range(5), **header):
+        folder = tmp_path / name
+        folder.mkdir()
+        for i, height in enumerate(reversed(list(heights))):
+            pixels = (np.arange(42).reshape(6, 7) + 50 * height).astype(np.uint16)
+            elements = {
+                "ImagePositionPatient": [0, 0, 2.5 * height],
+                "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+                "PixelSpacing": [0.8, 0.7],
+                "RescaleSlope": 2,
+                "RescaleIntercept": -1024,
+                "SeriesInstanceUID": "1.2.9",
+                "PatientSex": "M",
+            }
+            write_dicom(folder / f"{i}.dcm", pixels, age="043Y", **elements | header)
+        return folder
+
+    return make

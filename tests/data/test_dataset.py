@@ -188,13 +188,13 @@ def test_bad_files_are_set_aside_with_the_reason_and_the_rest_goes_on(
     (images / "gone.dcm").unlink()
     (images / "good.dcm").write_bytes((images / "copy.dcm").read_bytes())
     made = opened(root, tmp_path)
-    assert made.manifest["image_id"].tolist() == ["copy", "ill"]
+    assert made.manifest["image_id"].tolist() == ["copy", "good", "ill"]
     rejected = pd.read_csv(made.folder / "rejected.csv").set_index("image_id")["reason"]
-    assert "cannot be decoded" in rejected["cut"] and "no DICOM file" in rejected["empty"]
-    assert "no DICOM file" in rejected["text"] and "pixels are equal" in rejected["flat"]
+    assert "cannot be decoded" in rejected["cut"] and "is no image (DICOM" in rejected["empty"]
+    assert "is no image (DICOM" in rejected["text"] and "pixels are equal" in rejected["flat"]
     assert rejected["gone"] == "row without a file" and "2 frames" in rejected["frames"]
-    assert rejected["good"] == "same pixels as copy"
-    assert made.card["rejected"]["total"] == 7 == sum(made.card["rejected"]["by_reason"].values())
+    assert made.card["copies"]["of_two_units"] == [["copy", "good"]]
+    assert made.card["rejected"]["total"] == 6 == sum(made.card["rejected"]["by_reason"].values())
 
 
 def test_headers_are_normalised_and_counted(rsna_root, tmp_path):
@@ -222,20 +222,10 @@ def test_without_the_mapping_the_unit_patient_is_refused(rsna_root, tmp_path):
         made.units("person")
 
 
-def test_copies_under_two_patients_both_stay_and_are_named(rsna_root, tmp_path):
-    root = rsna_root(FOUR, mapping=MAPPING)
-    images = root / rsna.IMAGES
-    (images / "d.dcm").write_bytes((images / "a.dcm").read_bytes())  # another patient's
-    (images / "b.dcm").write_bytes((images / "a.dcm").read_bytes())  # the same patient's
-    made = opened(root, tmp_path)
-    assert made.manifest["image_id"].tolist() == ["a", "c", "d"]
-    assert made.card["copies_under_two_patients"] == [["a", "d"]]
-
-
 def test_no_film_that_can_be_decoded_is_one_sentence(rsna_root, tmp_path):
     root = rsna_root({"a": rsna.NORMAL})
     (root / rsna.IMAGES / "a.dcm").write_text("x")
-    with pytest.raises(InputError, match=r"No image could be prepared; the first .* no DICOM file"):
+    with pytest.raises(InputError, match=r"No image could be prepared; the first .* is no image"):
         opened(root, tmp_path)
     assert not (tmp_path / "set").exists()
 
@@ -310,6 +300,6 @@ def test_as_a_classification_every_patient_of_rsna_may_train(made, small_phantom
 
 def test_the_marker_of_rsna_names_no_option_that_has_its_default(made):
     assert set(json.loads((made.folder / "prepared.json").read_text())) == {
-        "data", "fingerprint", "format", "image_size", "images", "licence", "patient_ids_known",
-        "phantom", "pixels_sha256", "population", "source", "title",
+        "data", "decoder", "fingerprint", "format", "image_size", "images", "licence", "phantom",
+        "patient_ids_known", "pixels_sha256", "population", "source", "title",
     }  # fmt: skip

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.pixels import apply_modality_lut, apply_windowing
 
-from jaxfair.data import decode, pixels
+from jaxfair.data import decode, greys, pixels
 from jaxfair.data.stored import Stored
 from jaxfair.errors import InputError
 
@@ -67,6 +67,14 @@ def test_the_same_pixels_in_seven_transfer_syntaxes_become_the_same_picture():
 
 
 @needs_zoo
+def test_a_real_scan_is_as_bright_in_lossy_as_in_lossless_compression():
+    """Lossy compression rings below 0, which is no reason to put black at -256."""
+    lossless, lossy = (decode.decode(ZOO / name)[0] for name in ("JPEG-LL.dcm", "JPEG2000.dcm"))
+    assert abs(lossless.mean() - lossy.mean()) < 0.002
+    assert np.abs(lossless - lossy).mean() < 0.02
+
+
+@needs_zoo
 def test_a_real_monochrome1_film_is_inverted():
     dataset = decode.read_dicom(ZOO / "RG3_J2KR.dcm")
     raw = decode.raw_pixels(dataset).astype(float)
@@ -82,7 +90,7 @@ def test_our_window_agrees_with_pydicom_on_real_files():
         bits, slope = dataset.BitsStored, float(dataset.get("RescaleSlope", 1))
         low = -(2 ** (bits - 1)) if dataset.PixelRepresentation else 0
         low = low * slope + float(dataset.get("RescaleIntercept", 0))
-        ours = decode.grey(decode.raw_pixels(dataset), dataset)
+        ours, _ = greys.grey(decode.raw_pixels(dataset), dataset)
         np.testing.assert_allclose(ours, (theirs - low) / (2**bits - 1) / slope, atol=2e-6)
 
 
@@ -93,17 +101,66 @@ def test_every_window_function_agrees_with_pydicom(function):
     dataset.PhotometricInterpretation, dataset.BitsStored = "MONOCHROME2", 12
     dataset.PixelRepresentation, dataset.VOILUTFunction = 0, function
     dataset.WindowCenter, dataset.WindowWidth = 1800, 900
-    ours = decode.windowed(values, 1800, 900, function)
+    ours = greys.windowed(values, 1800, 900, function)
     np.testing.assert_allclose(ours, apply_windowing(values, dataset) / 4095, atol=2e-6)
 
 
 def test_a_window_of_width_one_is_a_single_step():
-    assert decode.windowed([9.5, 9.6, 10], 10, 1).tolist() == [0, 1, 1]
+    assert greys.windowed([9.5, 9.6, 10], 10, 1).tolist() == [0, 1, 1]
 
 
 def test_a_window_too_narrow_for_the_standard_is_refused_with_its_width():
     with pytest.raises(InputError, match="window width 0 is too small for LINEAR"):
-        decode.windowed(np.zeros(2), 10, 0)
+        greys.windowed(np.zeros(2), 10, 0)
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR DS")
+@pytest.mark.parametrize("wrong", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize(
+    "name", ["RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth"]
+)
+def test_a_number_of_the_header_that_is_not_finite_is_refused(tmp_path, write_dicom, name, wrong):
+    header = {"WindowCenter": "100", "WindowWidth": "200"} | {name: wrong}
+    path = write_dicom(tmp_path / "a.dcm", np.arange(64, dtype=np.uint8).reshape(8, 8), **header)
+    with pytest.raises(InputError, match=f"its {name} is {wrong}, and numbers are wanted"):
+        decode.decode(path)
+
+
+@pytest.mark.parametrize("center, width", [(np.nan, 100), (100, np.nan), (100, np.inf)])
+def test_a_window_that_is_not_finite_is_refused(center, width):
+    with pytest.raises(InputError, match="window"):
+        greys.windowed(np.zeros(2), center, width)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("window", [{}, {"WindowCenter": "0.5", "WindowWidth": "2"}])
+def test_floating_point_pixels_that_are_not_finite_are_refused(
+    tmp_path, write_dicom, wrong, window
+):
+    values = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    picture, _ = decode.decode(write_float(write_dicom, tmp_path / "a.dcm", values))
+    np.testing.assert_allclose(picture, values, atol=1e-6)
+    values[3, 3] = wrong
+    with pytest.raises(InputError, match="pixels that are not finite"):
+        decode.decode(write_float(write_dicom, tmp_path / "a.dcm", values, **window))
+
+
+def write_float(write_dicom, path, values, **elements):
+    """Writes Float Pixel Data, which has no Pixel Data beside it."""
+    write_dicom(path, values, FloatPixelData=values.tobytes(), **elements)
+    dataset = pydicom.dcmread(path)
+    del dataset.PixelData
+    dataset.save_as(path)
+    return path
+
+
+def test_one_wild_floating_point_pixel_does_not_darken_the_others(tmp_path, write_dicom):
+    values = np.linspace(0, 1, 4096, dtype=np.float32).reshape(64, 64)
+    spoilt = values.copy()
+    spoilt[9, 9] = 1e6
+    plain, _ = decode.decode(write_float(write_dicom, tmp_path / "a.dcm", values))
+    other, _ = decode.decode(write_float(write_dicom, tmp_path / "b.dcm", spoilt))
+    assert other[9, 9] == 1 and np.abs(other - plain).max() == np.abs(other - plain)[9, 9]
 
 
 def test_monochrome1_is_the_mirror_image_of_monochrome2(tmp_path, write_dicom):

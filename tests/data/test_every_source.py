@@ -68,7 +68,7 @@ def test_disease_plays_no_role_in_the_random_split(made):
 
 def test_the_card_and_the_list_of_rejections_have_one_form(made):
     assert {"images", "patients", "counts", "missing", "rejected", "headers", "found", "dataset",
-            "copies_under_two_patients", "split_rule"} <= set(made.card)  # fmt: skip
+            "copies", "split_rule"} <= set(made.card)  # fmt: skip
     assert sum(cell["images"] for cell in made.card["counts"]) == len(made)
     rejected = pd.read_csv(made.folder / "rejected.csv")
     assert list(rejected.columns) == ["image_id", "file", "reason"]

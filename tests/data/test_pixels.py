@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 from skimage import exposure
 
-from jaxfair.data import dataset, pixels
+from jaxfair.data import dataset, greys, pixels
 from jaxfair.data.config import make_data_config
 from jaxfair.data.stored import Stored
 from jaxfair.errors import InputError
@@ -61,6 +61,14 @@ def test_both_options_are_another_prepared_set_and_folder(tmp_path, rsna_root):
                                prepared=str(plain)), progress=False)  # fmt: skip
 
 
+def test_a_set_prepared_by_another_rule_for_pixels_is_refused(rsna_root, monkeypatch):
+    config = make_data_config(root=str(rsna_root({"a": "Normal", "b": "Normal"})), image_size=16)
+    dataset.prepare(config, progress=False)
+    monkeypatch.setattr(greys, "RULE", greys.RULE + 1)
+    with pytest.raises(InputError, match=r"prepared with decoder 2, and 3 is asked for; delete"):
+        dataset.prepare(config, progress=False)
+
+
 @pytest.mark.parametrize(
     "dtype, top, expected", [(np.uint8, 255, 1.0), (np.uint16, 4095, 1.0), (np.uint16, 5000, 0.61)]
 )
@@ -86,6 +94,9 @@ def test_a_photograph_is_turned_as_its_exif_says(tmp_path):
     "array, sentence",
     [
         (np.linspace(0, 2, 16).reshape(4, 4), "floating-point values that are not all in"),
+        (np.array([[0, np.nan], [0.5, 1]]), "floating-point values that are not all in"),
+        (np.array([[0, np.inf], [0.5, 1]]), "floating-point values that are not all in"),
+        (np.zeros((0, 4)), "holds no pixels"),
         (np.zeros((2, 3, 4, 5), np.uint8), r"shape \(2, 3, 4, 5\); an image is"),
         (np.array([["a"]]), "values of the type <U1"),
     ],
@@ -96,14 +107,38 @@ def test_arrays_that_are_no_image_are_refused(tmp_path, array, sentence):
         pixels.read_picture(tmp_path / "a.npy")
 
 
+@pytest.mark.parametrize("flipped", [0x14, 0x80])
+def test_an_archive_with_a_flipped_byte_is_read_or_set_aside(tmp_path, flipped):
+    np.savez_compressed(tmp_path / "a.npz", np.arange(64, dtype=np.uint8).reshape(8, 8))
+    content, refused = (tmp_path / "a.npz").read_bytes(), 0
+    for place in range(0, len(content), 2):
+        broken = bytearray(content)
+        broken[place] ^= flipped
+        (tmp_path / f"{place}.npz").write_bytes(broken)
+        image, header = pixels.read_square(
+            pixels.Job(str(tmp_path / f"{place}.npz"), Stored(image_size=8))
+        )
+        assert image is not None or f"{place}.npz " in header["reason"]
+        refused += image is None
+    assert refused > 50
+
+
 def test_several_arrays_in_one_file_are_not_guessed_among(tmp_path):
     np.savez(tmp_path / "a.npz", one=np.zeros((4, 4)), two=np.zeros((4, 4)))
     with pytest.raises(InputError, match=r"holds the arrays one, two; exactly one may have images"):
         pixels.read_picture(tmp_path / "a.npz")
 
 
-def test_an_unknown_suffix_and_a_colour_dicom_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"has the suffix '.bmp'; images are .dcm"):
-        pixels.read_picture(tmp_path / "a.bmp")
+def test_what_begins_like_no_image_is_refused_whatever_its_name(tmp_path):
+    for name, content in (("a.png", b"BM no image"), ("b.dcm", b""), ("._c.png", b"\0\x05\x16\7")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=r"no image \(DICOM, PNG, JPEG, npy or npz"):
+            pixels.read_picture(tmp_path / name)
+    with pytest.raises(InputError, match=r"cannot be read \(No such file"):
+        pixels.read_picture(tmp_path / "gone.png")
+
+
+def test_colour_is_not_asked_of_dicom(tmp_path, write_dicom):
+    path = write_dicom(tmp_path / "a.dcm", np.arange(64, dtype=np.uint8).reshape(8, 8))
     with pytest.raises(InputError, match=r"DICOM, which is read as grey"):
-        pixels.read_picture(tmp_path / "a.dcm", channels=3)
+        pixels.read_picture(path, channels=3)

@@ -70,14 +70,14 @@ def test_folds_cover_everybody_once_and_an_eighth_of_the_rest_validates():
         assert (rest == "validation").mean() == pytest.approx(1 / 8, abs=0.04)
 
 
-def test_a_published_split_keeps_its_words_and_gets_a_validation_set_if_it_has_none():
+def test_a_published_split_keeps_its_words_and_gets_a_validation_set_where_it_is_asked_for():
     names = [str(i) for i in range(800)]
     given = ["train"] * 600 + ["test"] * 199 + [""]
-    split = splits.split_as_published(names, given, salt="s")
+    split = splits.split_as_published(names, given, salt="s", carve=True)
     assert (split[600:799] == "test").all() and split[799] == ""
     assert (split[:600] == "validation").mean() == pytest.approx(1 / 8, abs=0.05)
     whole = ["train", "validation", "test"]
-    assert splits.split_as_published("abc", whole, salt="s").tolist() == whole
+    assert splits.split_as_published("abc", whole, salt="s", carve=False).tolist() == whole
 
 
 def people(n=900, seed=0):

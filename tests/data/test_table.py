@@ -135,11 +135,12 @@ def test_lost_broken_and_nobodys_rows_are_set_aside_with_the_reason(folder):
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(root / "films/5.png")
     made = opened(root)
     rejected = pd.read_csv(made.folder / "rejected.csv").set_index("file")["reason"]
-    assert rejected["1.png"] == "row without a file" and "is no PNG or JPEG" in rejected["2.png"]
+    assert rejected["1.png"] == "row without a file" and "is no image" in rejected["2.png"]
     assert rejected["3.png"] == "row without a patient" and "cannot be decod" in rejected["4.png"]
     assert "all its pixels are equal" in rejected["5.png"]
     assert made.card["rejected"]["total"] == 5 == sum(made.card["rejected"]["by_reason"].values())
-    assert made.card["rejected"]["by_reason"]["is no PNG or JPEG file; replace it."] == 1
+    reason = "is no image (DICOM, PNG, JPEG, npy or npz, whatever its name); replace it."
+    assert made.card["rejected"]["by_reason"][reason] == 1
     assert len(made) == 7
 
 

@@ -209,3 +209,26 @@ def test_coupling_in_any_part_is_refused(tmp_path, part):
     told = refusal(tmp_path / "run", method=method)
     assert "talks to other examples" in told or "has a batch_loss" in told
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("options", [{}, {"recharge": True}])
+def test_a_second_writer_is_told_and_takes_nothing(tmp_path, options):
+    with open_toy(tmp_path / "run") as trainer:
+        next(trainer.steps())
+        before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+        assert "Another process" in refusal(tmp_path / "run", **options)
+        assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()} == before
+        for _ in trainer.steps():
+            pass
+    assert verify_run(tmp_path / "run") == []
+
+
+def test_who_waited_for_the_end_of_a_run_does_not_begin_it_again(tmp_path, monkeypatch):
+    """It ends after the second writer looked, and before it has the lock."""
+    told = iter([False])
+    monkeypatch.setattr(RunFolder, "trained", lambda self: next(told, self.privacy.exists()))
+    with open_toy(tmp_path / "run"):
+        pass
+    told = iter([False])
+    assert "finished run" in refusal(tmp_path / "run", recharge=True)
+    assert not (tmp_path / "run" / "secret").exists()

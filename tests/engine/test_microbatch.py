@@ -20,14 +20,14 @@ from tests.privacy.toy import Bench
 SPEC = {"image": jax.ShapeDtypeStruct((4, 4, 1), np.float32)}
 
 
-def search(monkeypatch, seconds, expected=1000):
+def search(monkeypatch, seconds, expected=1000, padded_to=None):
     """Runs the search with made-up timings: {size: seconds, or an exception}."""
     tried = []
 
     class Made:
         """An assembly of which only the microbatch is known."""
 
-        plan = SimpleNamespace(expected_batch_size=expected)
+        plan = SimpleNamespace(expected_batch_size=expected, padded_to=padded_to)
         mesh = make_mesh(1)
 
         def with_microbatch(self, size):
@@ -45,6 +45,13 @@ def search(monkeypatch, seconds, expected=1000):
 def test_the_size_with_the_most_examples_a_second_wins(monkeypatch):
     found, tried = search(monkeypatch, {8: 1.0, 16: 1.5, 32: 2.5, 64: 6.0, 128: 9.0})
     assert (found, tried) == (32, [8, 16, 32, 64])
+
+
+def test_rows_of_padding_count_as_work(monkeypatch):
+    """49 rows are 64 in chunks of 32 and 56 in chunks of 8."""
+    seconds = {8: 1.0, 16: 1.95, 32: 3.7, 64: 9.0}
+    assert search(monkeypatch, seconds, expected=64)[0] == 32
+    assert search(monkeypatch, seconds, expected=64, padded_to=49)[0] == 8
 
 
 def test_a_size_that_does_not_fit_ends_the_search(monkeypatch):

@@ -92,6 +92,7 @@ def test_an_average_changes_no_step():
         ),
         ({"average": "last"}, "optim.average is 'last'; known are none, ema, late"),
         ({"learning_rate": 0}, "optim.learning_rate is 0; it must be positive."),
+        ({"learning_rate": float("inf")}, "optim.learning_rate is inf; it must be positive."),
         ({"decay_steps": -1}, "optim.decay_steps is -1; it must be 0 or more."),
         ({"momentum": 1.0}, r"optim.momentum is 1.0; it must be in \[0, 1\)."),
         ({"average_from": -1}, "optim.average_from is -1; it must be 0 or more."),

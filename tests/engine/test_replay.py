@@ -4,6 +4,7 @@ import shutil
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
@@ -116,3 +117,64 @@ def test_checkpoints_without_payment_are_no_beginning(tmp_path):
     for name in ("config.json", "privacy.json", "population.json"):
         (tmp_path / "run" / name).unlink(missing_ok=True)
     assert "not paid" in refusal(tmp_path / "run")
+
+
+def from_file(path, part):
+    """A Method whose first variables, or whose `prepare`, come from a file."""
+    read = lambda: jnp.asarray(np.load(path))
+    if part == "prepare":
+        return METHOD._replace(prepare=lambda frozen, raw: {"x": raw["x"] * read()})
+
+    def init(key, spec):
+        params = {"w": read() if part == "parameters" else jnp.zeros(3)}
+        return params, ({"scale": read()} if part == "frozen" else {})
+
+    return METHOD._replace(init=init)
+
+
+@pytest.mark.parametrize("part", ["parameters", "frozen", "prepare"])
+def test_a_file_that_was_overwritten_is_another_input(tmp_path, part):
+    """As those behind extractor.weights, method.weights and train.start_from: names stay."""
+    path = tmp_path / "weights.npy"
+    np.save(path, np.ones(3, np.float32))
+    started(tmp_path / "run", method=from_file(path, part))
+    np.save(path, np.full(3, 2, np.float32))
+    assert "changed since it began" in refusal(tmp_path / "run", method=from_file(path, part))
+    np.save(path, np.ones(3, np.float32))
+    open_toy(tmp_path / "run", method=from_file(path, part))
+
+
+@pytest.mark.parametrize("changes", [{"data": X + 1}, {}])
+def test_a_lost_fingerprint_beside_a_ledger_is_refused(tmp_path, changes):
+    started(tmp_path / "run")
+    (tmp_path / "run" / "fingerprint.json").unlink()
+    assert "fingerprint.json is gone" in refusal(tmp_path / "run", **changes)
+
+
+@pytest.mark.parametrize("name", ["XLA_FLAGS", "NVIDIA_TF32_OVERRIDE"])
+def test_another_environment_is_another_arithmetic(tmp_path, monkeypatch, name):
+    started(tmp_path / "run")
+    monkeypatch.setenv(name, "--xla_cpu_enable_fast_math=true")
+    assert "changed since it began: environment" in refusal(tmp_path / "run")
+
+
+def test_another_precision_of_products_is_another_arithmetic(tmp_path):
+    started(tmp_path / "run")
+    with jax.default_matmul_precision("bfloat16"):
+        assert "changed since it began" in refusal(tmp_path / "run")
+
+
+def test_what_a_callback_computes_is_never_replayed(tmp_path):
+    """No equation holds it; it is paid for again, whatever it computes now."""
+
+    def calling(params, frozen, example, key):
+        x = jax.lax.stop_gradient(example["x"])
+        struct = jax.ShapeDtypeStruct((3,), np.float32)
+        seen = jax.pure_callback(lambda x: x, struct, x, vmap_method="sequential")
+        return jnp.sum((params["w"] - seen) ** 2), {}
+
+    method = METHOD._replace(loss=calling)
+    started(tmp_path / "run", method=method)
+    assert "what its callback on the host computes" in refusal(tmp_path / "run", method=method)
+    with open_toy(tmp_path / "run", method=method, recharge=True) as trainer:
+        next(trainer.steps())

@@ -94,6 +94,17 @@ def test_the_way_is_chosen_by_backend_and_by_what_is_cached(monkeypatch):
     assert scan.make_delivery(bench.step, feed, bench.frozen).update is bench.step.update
 
 
+def test_one_patient_more_does_not_change_the_way(monkeypatch):
+    """On a device another way may round otherwise, and everybody's sum with it."""
+    bench, ways = bench_of(), []
+    monkeypatch.setattr(scan, "SCANNED", ("cpu",))
+    monkeypatch.setattr(scan, "STORE_BYTES", 40 * 37 * 4)  # 40 units of 37 numbers
+    for count in (40, 41):
+        feed = cached(bench.feed(examples_of(np.ones(count))))
+        ways.append(scan.make_delivery(bench.step, feed, bench.frozen).update is bench.step.update)
+    assert ways[0] == ways[1]
+
+
 def test_skipped_chunks_cost_no_training():
     bench = bench_of()
     feed = cached(bench.feed(POPULATION))

@@ -4,9 +4,9 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxfair.fairness import metrics
 from jaxfair.fairness.bootstrap import TableBootstrap, patient_weights, percentile_interval
 from jaxfair.fairness.catalog import Metric
+from jaxfair.fairness.thresholds import fit_threshold
 
 
 def _engine(n=120, images=3, *, fixed=(0.4,), validation=None, others=None, seed=0):
@@ -55,17 +55,6 @@ def test_a_wider_level_gives_a_wider_interval():
     assert wide[0] < narrow[0] < narrow[1] < wide[1]
 
 
-def test_the_intervals_of_a_share_agree_with_its_binomial_error():
-    """One image per patient: the bootstrap's spread of a rate is sqrt(p (1 - p) / n)."""
-    engine, y, s, _, _ = _engine(n=600, images=1)
-    seen = []
-    for ((_, counts, _),) in engine.replicates(400, seed=1):
-        seen.append(counts.tp[0].sum() / (counts.tp[0] + counts.fn[0]).sum())
-    p = metrics.sensitivity(y, s, 0.4)
-    assert np.mean(seen) == pytest.approx(p, abs=0.01)
-    assert np.std(seen) == pytest.approx(np.sqrt(p * (1 - p) / y.sum()), rel=0.12)
-
-
 def test_copies_of_an_image_within_a_patient_add_no_certainty():
     once, y, s, group, patients = _engine(n=90, images=1)
     many = TableBootstrap(
@@ -75,9 +64,8 @@ def test_copies_of_an_image_within_a_patient_add_no_certainty():
         fixed=(0.4,),
         validation=None,
     )
-    for ((p1, c1, _),), ((p4, c4, _),) in zip(once.replicates(10, 0), many.replicates(10, 0)):
-        np.testing.assert_allclose(np.array(c4), 4 * np.array(c1))
-        np.testing.assert_allclose(p4, p1)
+    for ((one,), _), ((four,), _) in zip(once.replicates(10, 0), many.replicates(10, 0)):
+        np.testing.assert_allclose(four.precision, one.precision)
 
 
 def test_any_other_metric_is_called_on_the_rows_as_often_as_their_patient_was_drawn():
@@ -85,15 +73,14 @@ def test_any_other_metric_is_called_on_the_rows_as_often_as_their_patient_was_dr
     called = Metric(lambda y, s, t: float((s >= t).mean()), "decisions", "called", "")
     engine, y, s, group, patients = _engine(others={"gap": mean_gap, "called": called})
     rng = np.random.default_rng(5)
-    for ((_, counts, others),) in engine.replicates(5, seed=5):
+    for ((_, others),), _ in engine.replicates(5, seed=5):
         rows = np.repeat(np.arange(len(y)), patient_weights(40, rng)[patients])
         for g in range(3):
             part = rows[group[rows] == g]
             ill = y[part] == 1
             expected = s[part][ill].mean() - s[part][~ill].mean()
             assert others["gap"][g] == pytest.approx(expected)
-            everyone = sum(c[0, g] for c in counts)
-            assert others["called"][g] == pytest.approx((counts.tp + counts.fp)[0, g] / everyone)
+            assert others["called"][g] == pytest.approx((s[part] >= 0.4).mean())
 
 
 def test_thresholds_are_fitted_again_on_redrawn_validation_patients_and_only_there():
@@ -101,20 +88,14 @@ def test_thresholds_are_fitted_again_on_redrawn_validation_patients_and_only_the
     v = (rng.random(80) < 0.5).astype(float)
     rows = (v, rng.normal(size=80) + v, np.arange(80) // 2)
     fitted, fixed = _engine(validation=rows)[0], _engine()[0]
-    moved = [r[0].counts.tp[0] + r[0].counts.fp[0] for r in fitted.replicates(30, seed=0)]
-    assert len({tuple(m) for m in moved}) > 5
-    # The data as they are keep the stored threshold, whatever validation holds.
-    np.testing.assert_array_equal(
-        np.array(fitted.point()[0].counts), np.array(fixed.point()[0].counts)
-    )
-
-
-def test_no_threshold_leaves_the_rates_undefined_and_the_last_row_counts_everyone():
-    engine, y, _, group, _ = _engine(fixed=(np.nan,))
-    counts = engine.point()[0].counts
-    assert np.isnan(counts.tp[0]).all() and np.isnan(counts.tn[0]).all()
-    assert counts.tp[1].tolist() == [y[group == g].sum() for g in range(3)]
-    assert (counts.fn[1] == 0).all() and (counts.tn[1] == 0).all()
+    assert fitted.refits and not fixed.refits
+    rng = np.random.default_rng(0)
+    for _, (threshold,) in fitted.replicates(30, seed=0):
+        drawn = np.repeat(np.arange(80), patient_weights(40, rng)[rows[2]])
+        own = fit_threshold(v[drawn], rows[1][drawn], "youden")
+        assert ((rows[1][drawn] >= threshold) == (rows[1][drawn] >= own)).all()
+        patient_weights(40, rng)
+    assert {tuple(at) for _, at in fixed.replicates(5, seed=0)} == {(0.4,)}
 
 
 def test_the_percentile_interval_of_a_mean_is_close_to_scipys():

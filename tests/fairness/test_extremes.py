@@ -8,11 +8,12 @@ import scipy.stats
 import sklearn.linear_model
 
 from jaxfair.fairness import calibration, delong, metrics, parity, selection, thresholds
+from jaxfair.fairness.comparable import mix_weights
 from jaxfair.fairness.compare import MIN_SEEDS, fairness_law, two_source
-from jaxfair.fairness.contrasts import group_contrasts, mix_weights
-from jaxfair.fairness.delong import Estimate
+from jaxfair.fairness.contrasts import group_contrasts
 from jaxfair.fairness.frame import GroupFrame
 from jaxfair.fairness.gaps import max_min_gap
+from jaxfair.fairness.influence import Estimate
 from jaxfair.fairness.multiplicity import bootstrap_sums, holm
 from jaxfair.fairness.table import fairness_table
 from tests.fairness.conftest import make_predictions
@@ -51,14 +52,36 @@ def test_one_patient_with_a_thousand_images_is_one_patient():
 
 
 @pytest.mark.parametrize("area", [0.0, 1.0])
-def test_perfect_and_inverted_scores_have_a_value_and_no_interval_anywhere(area):
+def test_perfect_and_inverted_scores_have_a_bound_and_every_rate_an_exact_interval(area):
     y = np.tile([0.0, 1.0], 120)
     rows = make_predictions(240, images_per_patient=1).assign(y_true=y, y_score=y if area else -y)
     table = fairness_table(rows, attributes=("sex",), n_bootstrap=20)
     auroc = table[table["metric"] == "auroc"]
-    assert (auroc["value"] == area).all() and auroc["ci_low"].isna().all()
-    contrast = group_contrasts(rows, ["sex"], seed=0, n_bootstrap=20)
+    assert (auroc["value"] == area).all()
+    far = auroc["ci_low"] if area else 1 - auroc["ci_high"]
+    k = np.minimum(auroc["n_positive"], auroc["n"] - auroc["n_positive"])
+    assert far.tolist() == pytest.approx((0.025 ** (1 / k)).tolist())
+    contrast = group_contrasts(rows, ["sex"], seed=0, n_draws=19)
     assert not contrast["flagged"].any()
+
+
+@pytest.mark.parametrize("scores", ["perfect", "inverted", "constant", "random"])
+def test_no_interval_of_any_table_is_without_width(scores):
+    y = np.tile([0.0, 1.0], 300)
+    s = {"perfect": y, "inverted": -y, "constant": 0 * y}.get(scores)
+    rows = make_predictions(600, images_per_patient=1).assign(y_true=y)
+    rows = rows if s is None else rows.assign(y_score=s)
+    tables = [
+        fairness_table(rows, attributes=("sex",), n_bootstrap=30),
+        group_contrasts(rows, ["sex"], seed=0, n_draws=39),
+    ]
+    for table in tables:
+        width = (table["ci_high"] - table["ci_low"]).dropna()
+        assert (width > 1e-9).all()
+    rates = tables[0][tables[0]["metric"].isin(["sensitivity", "specificity", "accuracy"])]
+    assert rates[["value", "ci_low", "ci_high"]].notna().all(axis=None)
+    ranked = tables[0][tables[0]["metric"].isin(["auroc", "sauroc", "bpsn"])]
+    assert ranked[["value", "ci_low"]].isna().all(axis=None) == (scores == "constant")
 
 
 def test_constant_scores_are_chance_everywhere():
@@ -70,7 +93,7 @@ def test_constant_scores_are_chance_everywhere():
         metrics.prevalence(test["y_true"], test["y_score"])
     )
     found = max_min_gap(test["y_true"], test["y_score"], test["sex"], seed=0, n_replicates=49)
-    assert found.value == 0 and found.p_value == 1
+    assert found.value == 0 and found.method == "undefined" and np.isnan(found.p_value)
 
 
 def test_one_positive_in_ten_thousand_is_ranked_and_has_no_interval():
@@ -87,9 +110,9 @@ def test_a_group_of_one_among_thousands_is_counted_and_compared_with_nobody():
     rows.loc[rows.index[-1], "split"] = "test"
     frame = GroupFrame(rows, "sex")
     assert frame.too_few == ["X"] and np.isnan(frame.by_group("auroc")["X"])
-    contrast = group_contrasts(rows, ["sex"], seed=0, n_bootstrap=20).set_index("group")
-    assert contrast.loc["X", "too_few"] and np.isnan(contrast.loc["X", "auroc"])
-    assert np.isfinite(contrast.loc[["F", "M"], "auroc"]).all()
+    contrast = group_contrasts(rows, ["sex"], seed=0, n_draws=19).set_index("group")
+    assert contrast.loc["X", "too_few"] and np.isnan(contrast.loc["X", "value"])
+    assert np.isfinite(contrast.loc[["F", "M"], "value"]).all()
     table = parity.parity_table(frame, 0.5, n_permutations=9)
     assert (table["too_few"] == "X").all() and np.isfinite(table["difference"]).all()
 

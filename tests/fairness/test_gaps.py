@@ -120,3 +120,22 @@ def test_contrasts_find_the_planted_group_and_no_other(study):
     assert share["no_group_worse"].max() <= 0.1
     assert share["women_worse", "F flagged"] > 0.7
     assert share["women_worse", "any other flagged"] <= 0.1
+
+
+def test_a_gap_between_groups_that_share_no_view_has_no_p_value():
+    rng = np.random.default_rng(0)
+    sex = rng.integers(0, 2, 800)
+    y = (rng.random(800) < 0.4).astype(float)
+    s = rng.normal(size=800) + y * np.where(sex == 1, 0.2, 2.5)
+    found = max_min_gap(y, s, sex, seed=0, control=sex, n_replicates=99)
+    assert found.value > 0.3 and found.method == "undefined" and np.isnan(found.p_value)
+    few = np.where(np.arange(800) % 50 == 0, 1 - sex, sex)
+    found = max_min_gap(y, s, sex, seed=0, control=few, n_replicates=99)
+    assert found.method == "undefined" and np.isnan(found.p_value)
+
+
+def test_constant_scores_have_no_gap_and_no_p_value_in_overlapping_groups_either():
+    y, _, _, patients = _case(2, 4)
+    view = np.random.default_rng(0).choice(["AP", "PA"], len(y))
+    found = max_min_gap(y, np.ones(len(y)), view, patients, seed=0, n_replicates=50)
+    assert found.value == 0 and found.method == "undefined" and np.isnan(found.p_value)

@@ -91,9 +91,9 @@ def test_no_rows_are_undefined(metric):
 
 
 def test_rows_of_other_shapes_or_labels_are_refused():
-    with pytest.raises(ValueError, match="one length, got \\(2,\\) and \\(3,\\)"):
+    with pytest.raises(ValueError, match="y_true has 2 rows and y_score has 3"):
         metrics.auroc([0, 1], [1, 2, 3])
-    with pytest.raises(ValueError, match="0 or 1"):
+    with pytest.raises(ValueError, match="labels are 0 "):
         metrics.auroc([0, 2], [1, 2])
     with pytest.raises(ValueError, match="finite"):
         metrics.auroc([0, 1], [1, float("nan")])

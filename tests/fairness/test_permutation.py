@@ -1,6 +1,6 @@
 import numpy as np
 
-from jaxfair.fairness.permutation import own_groups, patient_strata, permuted_groups
+from jaxfair.fairness.permutation import can_change, own_groups, patient_strata, permuted_groups
 
 
 def _patients(n: int = 60):
@@ -43,3 +43,12 @@ def test_groups_do_change_places():
 def test_a_patient_in_two_groups_has_no_own_group():
     assert own_groups(np.array([0, 1, 1]), np.array([0, 0, 1])) is None
     assert own_groups(np.array([0, 0, 1]), np.array([0, 0, 1])).tolist() == [0, 1]
+
+
+def test_sides_that_hardly_share_a_stratum_cannot_change_places():
+    one, other = np.repeat([0, 1], [98, 2]), np.repeat([0, 1], [2, 98])
+    assert not can_change(one, other)
+    assert can_change(np.repeat([0, 1], [90, 10]), np.repeat([0, 1], [10, 90]))
+    assert can_change(np.zeros(5, int), np.zeros(2000, int))
+    assert not can_change(np.zeros(5, int), np.ones(2000, int))
+    assert not can_change(np.zeros(0, int), np.ones(9, int))

@@ -160,23 +160,31 @@ def test_rates_equal_scikit_learn(table, threshold):
 
 @often
 @given(tables())
-def test_the_variance_is_obuchowskis_sum_over_patients_and_never_negative(table):
+def test_the_variance_is_what_deleting_patients_does_and_never_negative(table):
     y, s, patients = table
     found = delong.auroc_estimate(y, s, patients)
     n = int(patients.max()) + 1
     above = lambda a, b: (a > b) + 0.5 * (a == b)
     wins = above(s[y == 1][:, None], s[y == 0][None, :])
-    up, low, area = np.zeros(n), np.zeros(n), wins.mean()
-    np.add.at(up, patients[y == 1], (wins.mean(1) - area) / len(wins))
-    np.add.at(low, patients[y == 0], (wins.mean(0) - area) / wins.shape[1])
-    np.testing.assert_allclose(found.parts, [up, low], atol=1e-12)
-    m, k = len(set(patients[y == 1])), len(set(patients[y == 0]))
-    if min(m, k) < 2:
+    pos, neg = patients[y == 1], patients[y == 0]
+    apart = pos[:, None] != neg[None, :]
+    assert found.value == pytest.approx(wins.mean())
+    if not apart.any():
         assert np.isnan(found.variance)
         return
-    cross = 2 * (up * low).sum() * n / max(n - 1, 1)
-    expected = (up**2).sum() * m / (m - 1) + (low**2).sum() * k / (k - 1) + cross
-    assert found.variance == pytest.approx(max(expected, 0), abs=1e-12)
+    area = wins[apart].mean()
+    up, low = np.zeros(n), np.zeros(n)
+    np.add.at(up, pos, ((wins - area) * apart).sum(axis=1) / apart.sum())
+    np.add.at(low, neg, ((wins - area) * apart).sum(axis=0) / apart.sum())
+    np.testing.assert_allclose(found.parts, [up, low], atol=1e-12)
+    left = [apart[np.ix_(pos != i, neg != i)].sum() / apart.sum() for i in range(n)]
+    m, k = len(set(pos)), len(set(neg))
+    if min(m, k) < 2 or min(left) == 0:
+        assert np.isnan(found.variance)
+        return
+    expected = ((up * np.sqrt((m - 1) / m) + low * np.sqrt((k - 1) / k)) / left) ** 2
+    seen = expected.sum() > 1e-20 or found.value in (0, 1)
+    assert found.variance == pytest.approx(expected.sum() if seen else np.nan, nan_ok=True)
 
 
 @often

@@ -9,7 +9,7 @@ from jaxfair.privacy import accounting, sampling
 from jaxfair.privacy.accounting import Event
 from jaxfair.privacy.plan import PrivacyConfig, make_plan
 from jaxfair.privacy.secret import insecure_secret
-from tests.privacy.toy import plan_of
+from tests.privacy.toy import earlier_of, plan_of
 
 SECRET, STEPS = insecure_secret(8), 4000
 CODES = np.repeat([0, -1, 1, 0], 8)  # groups lie mixed in the population
@@ -153,7 +153,7 @@ def test_earlier_stages_count_for_every_group(tmp_path):
     first = plan_of(4.0, prob=0.2)
     ledger = first.open_ledger(tmp_path / "first.jsonl")
     first.charge(ledger, stage="a", population="p", draws="d", first_step=0, steps=5)
-    second = plan_of(4.0, prob=0.1, group_probs=(0.05,), prior=tuple(ledger.entries))
+    second = plan_of(4.0, prob=0.1, group_probs=(0.05,), earlier=earlier_of(ledger.entries))
     later = second.open_ledger(tmp_path / "second.jsonl")
     second.charge(later, stage="b", population="p", draws="e", first_step=0, steps=5)
     (unknown, group) = second.statement(later, 5)["group_sampling"]

@@ -3,13 +3,13 @@
 import contextlib
 
 from tests.privacy.mutations.__main__ import outcome, verdict
-from tests.privacy.mutations.table import COUNT, EDGES, Edge
+from tests.privacy.mutations.table import EDGES, Edge
 
 
 def test_every_edge_has_a_test_and_a_fault():
-    assert len(EDGES) == COUNT
+    assert len(EDGES) >= 60
     assert all(edge.test.__name__.startswith(f"test_edge_{n:02d}_") for n, edge in EDGES.items())
-    assert len({edge.test for edge in EDGES.values()}) == COUNT
+    assert len({edge.test for edge in EDGES.values()}) == len(EDGES)
 
 
 def flag(values):

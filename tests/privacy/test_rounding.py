@@ -30,7 +30,7 @@ def bench_of(units, way="vmap", **shape):
 
 def unclipped(units):
     """The largest multiple of 2^-10 that is a contribution as it stands, without a clip."""
-    clip = rounding.bound(CLIP, plan_of(public_size=units).largest_draw) * (1 - 2.0**-12)
+    clip = rounding.bound(CLIP, plan_of(public_size=units).max_draw) * (1 - 2.0**-12)
     return math.floor(clip * 2**10) / 2**10
 
 

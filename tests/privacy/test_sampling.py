@@ -1,10 +1,20 @@
 """Poisson draws: their law, their keys, and that chunks lose nobody."""
 
+import fractions
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from jaxfair.privacy.sampling import PADDING, chunks_from_draw, draw_images, poisson_draw
+from jaxfair.privacy.sampling import (
+    OVERFLOW,
+    PADDING,
+    chunks_from_draw,
+    draw_bound,
+    draw_images,
+    poisson_draw,
+)
 from jaxfair.privacy.secret import insecure_secret
 
 SECRET = insecure_secret(3)
@@ -96,3 +106,20 @@ def test_images_of_a_unit_are_chosen_evenly():
     rows, ids = [np.arange(3)], np.array([5], np.uint32)
     chosen = [draw_images(SECRET, s, np.array([0]), rows, ids)[0] for s in range(3000)]
     assert stats.chisquare(np.bincount(chosen, minlength=3)).pvalue > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("units", "prob"), [(40, 0.25), (200, 0.5), (200, 0.0533), (60, 0.9), (30, 1.0), (7, 0.001)]
+)
+def test_a_draw_exceeds_its_bound_by_a_chance_below_two_to_the_minus_forty(units, prob):
+    """In exact arithmetic, and one less would not do."""
+    q = fractions.Fraction(prob)
+    mass = [math.comb(units, n) * q**n * (1 - q) ** (units - n) for n in range(units + 1)]
+    bound = draw_bound(units, prob)
+    assert sum(mass[bound + 1 :]) < OVERFLOW
+    assert bound == 0 or sum(mass[bound:]) >= OVERFLOW
+
+
+def test_fewer_units_and_rarer_draws_need_no_more_room():
+    most = draw_bound(500, 0.1)
+    assert all(draw_bound(n, q) <= most for n in (1, 499, 500) for q in (0.01, 0.1))

@@ -10,7 +10,7 @@ from jaxfair.privacy.accounting import Event
 from jaxfair.privacy.ledger import Ledger, LedgerError
 from jaxfair.privacy.plan import PrivacyConfig, make_plan
 from jaxfair.privacy.secret import insecure_secret
-from tests.privacy.toy import plan_of
+from tests.privacy.toy import earlier_of, plan_of
 
 PLAN = plan_of(4.0, prob=0.1)
 
@@ -70,7 +70,7 @@ def test_a_ledger_of_another_budget_or_delta_is_refused(tmp_path, other):
 
 def test_a_ledger_that_forgot_the_earlier_stages_is_refused(tmp_path, ledger):
     PLAN.charge(ledger, **about())
-    second = dataclasses.replace(PLAN, prior=tuple(ledger.entries))
+    second = dataclasses.replace(PLAN, earlier=earlier_of(ledger.entries))
     fresh = Ledger(tmp_path / "fresh.jsonl", budget=8.0, delta=1e-5)
     with pytest.raises(LedgerError, match="does not begin with the 1 lines"):
         second.charge(fresh, **about(draws="e"))
@@ -78,7 +78,7 @@ def test_a_ledger_that_forgot_the_earlier_stages_is_refused(tmp_path, ledger):
 
 def test_earlier_stages_may_have_had_other_rates(tmp_path, ledger):
     PLAN.charge(ledger, **about())
-    second = dataclasses.replace(plan_of(8.0, prob=0.2), prior=tuple(ledger.entries))
+    second = dataclasses.replace(plan_of(8.0, prob=0.2), earlier=earlier_of(ledger.entries))
     later = second.open_ledger(tmp_path / "later.jsonl")
     spent = second.charge(later, **about(draws="e"))
     both = [Event(0.1, 4.0, 5), Event(0.2, 8.0, 5)]

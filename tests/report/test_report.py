@@ -7,7 +7,7 @@ import pytest
 from jaxfair import report
 from jaxfair.errors import InputError
 from jaxfair.fairness.catalog import METRICS, Metric
-from jaxfair.files import write_json
+from jaxfair.files import slug, write_json
 from jaxfair.report.__main__ import main
 from tests.made_runs import make_run
 
@@ -44,10 +44,10 @@ def test_no_privacy_statement_means_no_table(tmp_path):
 
 def test_tables_and_plots_are_written_and_linked(written):
     text = (written / "report.md").read_text()
-    for name in ("private_anomaly_sex_roc.png", "plain_anomaly_sex_x_age_group_scores.png"):
+    for name in ("private.anomaly.sex.roc.png", "plain.anomaly.sex.age_group.scores.png"):
         assert f"plots/{name}" in text
         assert (written / "plots" / name).read_bytes().startswith(b"\x89PNG")
-    table = pd.read_csv(written / "tables" / "private_anomaly_headline.csv")
+    table = pd.read_csv(written / "tables" / "private.anomaly.headline.csv")
     assert {"sex", "view"} <= set(table["attribute"])
 
 
@@ -66,8 +66,8 @@ def test_what_weakens_the_guarantee_is_said(tmp_path, privacy, sentence):
 
 def test_the_headline_names_the_planted_group_and_hides_what_is_too_few(written):
     text = (written / "report.md").read_text()
-    assert "Worse than the rest: sex: F" in text
-    table = pd.read_csv(written / "tables" / "private_anomaly_headline.csv")
+    assert "Missed more often than the rest: sex: F (sensitivity" in text
+    table = pd.read_csv(written / "tables" / "private.anomaly.headline.csv")
     small = table[table["too_few"]]
     assert len(small) > 0 and small["n"].notna().all()
     assert small[["auroc", "sensitivity", "ece", "difference"]].isna().all().all()
@@ -106,7 +106,7 @@ def test_five_seeds_per_arm_get_an_interval_of_the_loss(tmp_path):
             folder = tmp_path / name
             folders.append(make_run(folder, n=300, seed=seed, epsilon=epsilon, maps=False))
     out = report.run(folders, tmp_path / "out")
-    table = pd.read_csv(out / "tables" / "comparison_anomaly_loss_8.csv")
+    table = pd.read_csv(out / "tables" / "_comparison.anomaly.loss_8.csv")
     overall = table.iloc[0]
     assert overall["n_plain"] == overall["n_private"] == 5
     assert overall["ci_low"] < overall["value"] < overall["ci_high"]
@@ -114,7 +114,9 @@ def test_five_seeds_per_arm_get_an_interval_of_the_loss(tmp_path):
 
 
 def test_runs_on_other_test_images_say_why_they_are_not_compared(tmp_path, folders):
-    other = make_run(tmp_path / "other", n=300, epsilon=None)
+    other = make_run(tmp_path / "other", n=900, epsilon=None)
+    rows = pd.read_parquet(other / "predictions.parquet")
+    rows.iloc[:600].to_parquet(other / "predictions.parquet")
     text = (report.run([folders[0], other], tmp_path / "out") / "report.md").read_text()
     assert "Loss to privacy is not shown: The runs were not tested on the same images" in text
 
@@ -138,7 +140,7 @@ def test_a_group_without_positives_is_undefined_and_listed(tmp_path):
     table.assign(split=split).to_csv(tmp_path / "t.csv", index=False)
     argv = ["report", "--predictions", str(tmp_path / "t.csv"), "--groups", "site"]
     assert main([*argv, "--out", str(tmp_path / "o"), "--bootstraps", "20"]) == 0
-    parity = pd.read_csv(tmp_path / "o" / "tables" / "t_csv_score_site_parity.csv")
+    parity = pd.read_csv(tmp_path / "o" / "tables" / f"{slug('t.csv')}.score.site.parity.csv")
     assert (
         parity.set_index("criterion").loc["equal opportunity (sensitivity)", "undefined in"] == "C"
     )
@@ -149,15 +151,15 @@ def test_images_of_patients_are_shown_only_when_asked_for(tmp_path):
     hidden = report.run([real], tmp_path / "hidden")
     shown = report.run([real], tmp_path / "shown", with_images=True)
     assert "i7.png" not in (hidden / "report.md").read_text()
-    assert not (hidden / "plots" / "real_i7.png").exists()
+    assert not (hidden / "plots" / "real._map.i7.png").exists()
     assert "Images of patients: do not pass on" in (shown / "report.md").read_text()
-    assert (shown / "plots" / "real_i7.png").exists()
+    assert (shown / "plots" / "real._map.i7.png").exists()
     assert "PHANTOM" not in (shown / "report.md").read_text()
 
 
 def test_phantom_images_are_shown_and_called_so(written):
     assert "PHANTOM images" in (written / "report.md").read_text()
-    assert (written / "plots" / "private_i7.png").exists()
+    assert (written / "plots" / "private._map.i7.png").exists()
 
 
 def test_three_columns_by_hand_make_a_report(tmp_path, capsys):
@@ -179,11 +181,14 @@ def test_three_columns_by_hand_make_a_report(tmp_path, capsys):
         ("y_true,y_score\n1,2\n1,1\n", "All 2 test rows of task 'score' have y_true 1"),
         ("y_true,y_score\n1,nan\n0,1\n", "not a finite number in 1 of 2 rows"),
         ("image_id,y_true,y_score\na,1,2\na,0,1\n", "Image 'a' has more than one row"),
-        ("y_true,y_score\n2,2\n0,1\n", "y_true holds '2'"),
-        ("y_true,y_score\nyes,2\n0,1\n", "y_true holds 'yes'"),
+        ("y_true,y_score\n2,2\n0,1\n", "column y_true, row 2: '2' is no label"),
+        (
+            "y_true,y_score\nyes,2\n0,1\n",
+            "column y_true, row 2: 'yes' is no finite number; labels are 0",
+        ),
         ("y_true,y_score\n", "have no rows"),
         ("", "cannot be read as a table"),
-        ("y_true,y_score,split\n1,2,tset\n0,1,test\n", "Column split holds 'tset'"),
+        ("y_true,y_score,split\n1,2,tset\n0,1,test\n", "column split, row 2: 'tset' is no split"),
         ("patient_id,y_true,y_score\n,1,2\nb,0,1\n", "patient_id is empty in 1 rows"),
         ("y_true,y_score,split\n1,2,train\n0,1,train\n", "No row has split 'test'"),
     ],
@@ -258,21 +263,21 @@ def test_a_new_metric_is_found_in_the_report_and_among_the_checklists(tmp_path, 
     folder = make_run(tmp_path / "run", n=400, maps=False)
     out = report.run([folder], tmp_path / "out")
     assert "toy_spread" in set(pd.read_csv(folder / "fairness.csv")["metric"])
-    table = pd.read_csv(out / "tables" / "run_anomaly_metrics.csv").set_index("metric")
+    table = pd.read_csv(out / "tables" / "run.anomaly.metrics.csv").set_index("metric")
     rows = report.load_run(folder).rows()
     value = spread(rows["y_true"], rows["y_score"])
     assert table.loc["Toy spread", "all [95 %]"].startswith(f"{value:.3f} [")
     assert table.loc["Toy spread", "what it is"] == "how wide the scores are"
-    headline = pd.read_csv(out / "tables" / "run_anomaly_headline.csv")
+    headline = pd.read_csv(out / "tables" / "run.anomaly.headline.csv")
     assert headline["toy_spread"].iloc[0] == pytest.approx(value)
     assert "Toy spread" in pd.read_csv(out / "tables" / "crosswalk.csv")["answered in"].str.cat()
 
 
 def test_the_table_of_all_metrics_names_the_worst_group_by_the_right_end(written):
-    table = pd.read_csv(written / "tables" / "private_anomaly_metrics.csv", keep_default_na=False)
+    table = pd.read_csv(written / "tables" / "private.anomaly.metrics.csv", keep_default_na=False)
     assert list(table["metric"]) == [metric.title for metric in METRICS.values()]
     worst = table.set_index("metric")["worst group"]
-    headline = pd.read_csv(written / "tables" / "private_anomaly_headline.csv")
+    headline = pd.read_csv(written / "tables" / "private.anomaly.headline.csv")
     groups = headline[headline["attribute"] != "overall"]
     assert worst["AUROC"].endswith(f"{groups['auroc'].min():.3f}")
     assert worst["missed per 1,000"].endswith(f"{groups['missed_per_1000'].max():.0f}")
@@ -295,6 +300,6 @@ def test_the_seed_and_the_number_of_resamples_come_from_the_command_line(tmp_pat
         out = tmp_path / name
         argv = ["report", "--predictions", str(tmp_path / "t.csv"), "--out", str(out)]
         assert main([*argv, f"--seed={flags[0]}", f"--bootstraps={flags[1]}"]) == 0
-        headline = pd.read_csv(out / "tables" / "t_csv_score_headline.csv")
+        headline = pd.read_csv(out / "tables" / f"{slug('t.csv')}.score.headline.csv")
         bounds[name] = headline["average_precision_low"].item()
     assert bounds["a"] == bounds["b"] and len(set(bounds.values())) == 3

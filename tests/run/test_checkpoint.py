@@ -29,7 +29,10 @@ def checkpoint_at(step):
 
 def damage(folder: pathlib.Path, step: int):
     """Flips a byte in the middle of every data file of a checkpoint."""
-    for victim in (folder / str(step)).rglob("d/*"):
+    root = folder / str(step)
+    files = [p for p in root.rglob("*") if p.is_file() and "c" in p.relative_to(root).parts]
+    assert files
+    for victim in files:
         content = bytearray(victim.read_bytes())
         content[len(content) // 2] ^= 0xFF
         victim.write_bytes(bytes(content))
@@ -104,6 +107,27 @@ def test_checkpoints_hold_no_secret_and_no_sum_of_gradients(tmp_path, ledger):
     assert kept == {"params", "opt_state"}
     metadata = json.loads((tmp_path / "c" / "1" / "params" / "_METADATA").read_text())
     assert {ast.literal_eval(path)[0] for path in metadata["tree_metadata"]} == {"w", "b"}
+
+
+def test_a_checkpoint_does_not_tell_when_it_was_written(tmp_path, ledger):
+    """Neither in a name nor in a byte: the time between two would give the rate."""
+    kept = []
+    for attempt in ("a", "b"):
+        save(tmp_path / attempt, checkpoint_at(1), ledger)
+        paths = [p for p in (tmp_path / attempt).rglob("*") if p.is_file()]
+        kept.append({
+            str(p.relative_to(tmp_path / attempt)): p.read_bytes()
+            for p in paths
+            if p.name not in ("commit_success.txt", "seal-1.json")  # these name the folder
+        })  # fmt: skip
+    assert kept[0] == kept[1] and any("zarr" in name for name in kept[0])
+    metadata = json.loads(kept[0]["1/_CHECKPOINT_METADATA"])
+    assert metadata["init_timestamp_nsecs"] == metadata["commit_timestamp_nsecs"] == 0
+
+
+def test_saving_says_nothing_of_what_orbax_does_inside(tmp_path, ledger, caplog):
+    save(tmp_path / "c", checkpoint_at(1), ledger)
+    assert not caplog.records
 
 
 def test_parameters_can_be_restored_without_the_optimiser(tmp_path, ledger):

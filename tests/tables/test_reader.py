@@ -124,6 +124,13 @@ def test_what_is_no_table_ends_in_one_sentence_with_the_cure(tmp_path, name):
     assert "\n" not in str(caught.value) and name in str(caught.value)
 
 
+def test_a_file_of_bytes_is_refused_in_a_short_sentence(tmp_path):
+    (tmp_path / "t.csv").write_bytes(bytes(range(1, 256)) * 400)
+    with pytest.raises(InputError) as caught:
+        read_table(tmp_path / "t.csv", required=["y_true"])
+    assert len(str(caught.value)) < 1000 and "\n" not in str(caught.value)
+
+
 def test_a_file_that_is_not_there_or_a_folder_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"There is no file .*give a table as \.csv"):
         read_table(tmp_path / "no.csv")
@@ -152,7 +159,7 @@ TYPES = [st.integers(0, 9), st.floats(-9, 9) | st.none(), st.integers(0, 3) | st
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_csv_parquet_and_memory_give_the_same_names(tmp_path, data):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import pandas as pd
 
 from jaxfair import tables
+from jaxfair.data import sizes
 from jaxfair.errors import InputError
 
 __all__ = [
@@ -90,7 +91,8 @@ class Source(Protocol):
       SPEC: name, title, population, tasks, attributes, licence, where, needs, optional; and
         ndim (2 or 3), channels (those it can give), patient_hint (how patients become known
         where they are not), config (the experiment that shows it) and, where an attribute is
-        not one of every source, values (its public values by name).
+        not one of every source, values (its public values by name); carve_validation, True
+        where the published split has no validation set.
       HOW_TO_GET: a sentence for whoever has not got the files.
       OPTIONS: the class of its own options, or `Options` itself.
     """
@@ -151,6 +153,8 @@ def read_csv(
     Raises:
       InputError: it is no table, lacks a column or has no rows.
     """
+    if path.suffix == ".gz":
+        sizes.check_gzip(path)
     table = tables.read_table(path, required=columns, optional=optional)
     if table.empty:
         again = f"; get it again from {where}." if where else "."

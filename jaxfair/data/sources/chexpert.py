@@ -40,6 +40,7 @@ SPEC: dict[str, Any] = {
     "optional": (VALID, *RACES),
     "ndim": 2,
     "channels": (1,),
+    "carve_validation": True,
     "patient_hint": "its paths name them",
     "config": "configs/chexpert_resnet.py",
 }

@@ -95,6 +95,12 @@ class TableConfig:
             raise InputError(
                 "data.table needs either image (a column of paths) or stack (one npy or npz file)."
             )
+        if self.stack and not (self.id or self.patient):
+            raise InputError(
+                "data.table.stack has neither data.table.id nor data.table.patient, so that an "
+                "image is known by its place alone, and one image less would give all others "
+                "another name and another split: name a column of ids as data.table.id."
+            )
         if self.unit not in _UNITS:
             raise InputError(
                 f"data.table.unit is {self.unit!r}; it must be one of {', '.join(_UNITS)}."

@@ -73,6 +73,7 @@ SPEC: dict[str, Any] = {
     "optional": (TRAIN_LIST, TEST_LIST),
     "ndim": 2,
     "channels": (1,),
+    "carve_validation": True,
     "patient_hint": "its table names them",
     "config": "configs/cxr14_resnet.py",
 }

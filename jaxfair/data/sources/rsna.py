@@ -100,7 +100,7 @@ def read_table(root: str | os.PathLike[str], options: Options | None = None) -> 
     require(root, SPEC["needs"], HOW_TO_GET)
     classes = _read_classes(root / CLASSES)
     targets = _read_targets(root / LABELS)
-    files = {path.stem: path for path in sorted((root / IMAGES).glob("*.dcm"))}
+    files = {path.stem: path for path in sorted((root / IMAGES).glob("*.[dD][cC][mM]"))}
     if not files:
         raise MissingData(f"{root / IMAGES} holds no .dcm files. {HOW_TO_GET}")
     aside: list[tuple[str, str, str]] = []

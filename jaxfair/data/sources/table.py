@@ -152,9 +152,9 @@ def inventory(
     sizes: list[tuple[str, int]] = []
     for name in sorted(set(read_csv(tables[0], [about.image])[about.image])):
         path = pathlib.Path(_path(root, name))
-        if name and path.is_dir():
+        if name and os.path.isdir(path):  # False, where a Path raises, for a name that is none
             sizes += sizes_in(path, root)
-        elif name and path.exists():
+        elif name and os.path.exists(path):
             sizes.append((name, path.stat().st_size))
     return tables, sizes
 

@@ -1,1 +1,1 @@
-"""The eighty-two sharp edges with their faults; `python -m tests.privacy.mutations` runs them."""
+"""The sharp edges with their faults; `python -m tests.privacy.mutations` runs them."""

@@ -85,8 +85,8 @@ def fault_15_every_chunk_is_a_step_of_its_own():
 def fault_22_an_empty_draw_is_skipped():
     """Opacus' distributed sampler: `if len(selected) > 0: yield`."""
 
-    def chunks(original, draw, size):
-        return original(draw, size) if len(draw) else []
+    def chunks(original, draw, size, least):
+        return original(draw, size, least) if len(draw) else []
 
     return wrapped(sampling, "chunks_from_draw", chunks)
 
@@ -105,15 +105,15 @@ def fault_24_each_image_of_a_patient_is_a_unit():
 def fault_30_the_shape_of_a_chunk_depends_on_the_draw():
     """Padding to a multiple of eight: the compile cache tells the realised sizes."""
 
-    def chunks(original, draw, size):
-        return original(draw, max(1, -(-len(draw) // 4)) * 4)
+    def chunks(original, draw, size, least):
+        return original(draw, max(1, -(-len(draw) // 4)) * 4, least)
 
     return wrapped(sampling, "chunks_from_draw", chunks)
 
 
 def fault_31_a_large_draw_is_cut_to_the_buffer():
     """Truncation without truncated accounting."""
-    cut = lambda original, draw, size: original(draw, size)[:1]
+    cut = lambda original, draw, size, least: original(draw, size, least)[:1]
     return wrapped(sampling, "chunks_from_draw", cut)
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxfair.data.dataset import Dataset
 from jaxfair.engine import step
 from jaxfair.models.extractor import FrozenNorm
-from jaxfair.privacy import accounting, isolation, plan, promise
+from jaxfair.privacy import accounting, isolation, plan, statement
 from jaxfair.privacy.ledger import Entry
 from tests.privacy.mutations.putting import replaced, wrapped
 
@@ -62,10 +62,10 @@ def fault_26_two_queries_on_a_draw_are_two_events():
 def fault_28_the_choice_among_runs_is_free():
     """The best of five runs at the price of one."""
 
-    def cost(original, events, delta, runs):
-        return original(events, delta, runs) | {"epsilon": accounting.epsilon(events, delta)}
-
-    return wrapped(promise, "tuning_cost", cost)
+    alone = lambda original, runs, delta, **stages: (
+        original(runs, delta, **stages) | {"epsilon": accounting.epsilon(runs[0], delta)}
+    )
+    return wrapped(statement, "tuning_cost", alone)
 
 
 def fault_35_all_steps_have_the_last_noise_level():

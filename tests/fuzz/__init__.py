@@ -1,0 +1,1 @@
+"""Damaged files of every format, given to the readers: `python -m tests.fuzz`."""
