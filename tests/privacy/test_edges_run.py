@@ -175,7 +175,7 @@ def test_edge_99_each_draw_is_paid_for_at_the_rate_and_noise_that_it_had():
 def slow_norms(run):
     """The norm of each step's noisy mean: example by example, in float64."""
     method, plan = method_from_settings(run.settings), run.trainer.plan
-    clip = rounding.bound(run.settings.dp.l2_clip_norm, plan.largest_draw) * (1 - 2.0**-12)
+    clip = rounding.bound(run.settings.dp.l2_clip_norm, plan.max_draw) * (1 - 2.0**-12)
     key = jax.random.key(0)
     grad = jax.jit(jax.grad(lambda p, f, e: method.loss(p, f, e, key)[0]))
     clipped = 0
