@@ -37,8 +37,6 @@ ORDER: dict[str, tuple[str, ...]] = {
 one patient, so who protects patients protects more; drawn images need no protection at all."""
 
 _NEEDED = (*ORDER, "delta", "not_covered", "relation", "tuning", "ledger_head", "config_digest")
-
-
 _TOLD = {"units", *set(ORDER) - {"unit"}, "delta", "not_covered", "chain"}
 
 
@@ -151,13 +149,8 @@ def is_told(earlier: Mapping[str, Any]) -> bool:
         [_rank("unit", unit) for unit in earlier["units"]]
         links = [Link(**link) for link in earlier["chain"]]
         counts = [number for link in links for number in (link.lines, link.tuning_runs)]
-        return (
-            bool(links)
-            and all(type(n) is int and n >= 0 for n in counts)
-            and (
-                earlier.keys() == {"units", *set(ORDER) - {"unit"}, "delta", "not_covered", "chain"}
-            )
-        )
+        counted = all(type(n) is int and n >= 0 for n in counts)
+        return bool(links) and counted and earlier.keys() == _TOLD
     except (InputError, KeyError, TypeError):
         return False
 

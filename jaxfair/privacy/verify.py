@@ -149,9 +149,7 @@ def _config_faults(files: Files, older: bool) -> list[str]:
     data, train = config["data"], config["train"]
     dp = {field.name: field.default for field in dataclasses.fields(PrivacyConfig)} | config["dp"]
     private, earlier = dp["enabled"], statement["earlier"]
-    padded = (
-        private and dp["padded_draws"] and not older
-    )  # older runs padded none and said so nowhere
+    padded = private and dp["padded_draws"] and not older  # older ones padded none, nor said so
     own = _own_words(files, dp)
     expected = worst(own, earlier) | {
         "config_digest": json_digest(config),
