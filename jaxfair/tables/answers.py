@@ -33,7 +33,7 @@ def labels(column: pd.Series, *, where: str = "") -> pd.Series:
     rule = "labels are 0 (normal) or 1 (abnormal), or an empty cell for an unlabelled image"
     if not pd.api.types.is_numeric_dtype(column):
         cells = texts(column)
-        column = cells.str.lower().map(_LABELS).fillna(cells).rename(column.name)
+        column = cells.str.lower().map(_LABELS).fillna(cells)
     found = numbers(column, where=where, rule=rule)
     wrong = found.notna() & ~found.isin([0, 1])
     if wrong.any():
