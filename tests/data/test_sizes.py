@@ -197,6 +197,13 @@ def test_a_packed_table_that_unpacks_to_gigabytes_is_refused_whatever_its_name(t
         read_csv(path, ["image"])
 
 
+def test_an_excel_file_that_unpacks_to_gigabytes_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.xlsx", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/worksheets/sheet1.xml", bytes(2**23))
+    with sizes.at_most(4), pytest.raises(InputError, match=r"max_megabytes is 4; raise it"):
+        read_csv(tmp_path / "a.xlsx", ["image"])
+
+
 def test_a_higher_limit_lets_a_large_file_in(tmp_path):
     picture = np.zeros((1200, 1200), np.uint8)
     picture[:600] = 255

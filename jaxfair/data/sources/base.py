@@ -154,6 +154,7 @@ def read_csv(
       InputError: it is no table, lacks a column or has no rows.
     """
     sizes.check_gzip(path)
+    sizes.check_zip(path)
     table = tables.read_table(path, required=columns, optional=optional)
     if table.empty:
         again = f"; get it again from {where}." if where else "."
