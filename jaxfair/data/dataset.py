@@ -19,7 +19,7 @@ from jaxfair.data.examples import agreed, example_spec, group_codes
 from jaxfair.data.sources.base import MissingData
 from jaxfair.data.sources.catalog import SOURCES
 from jaxfair.errors import InputError
-from jaxfair.files import json_digest
+from jaxfair.files import json_digest, read_json
 from jaxfair.schema import SPLITS
 
 __all__ = ["Dataset", "arrange", "open_dataset", "prepare"]
@@ -200,7 +200,7 @@ def open_dataset(config: DataConfig, *, progress: bool = True) -> Dataset:
     group_codes(table, config.group_values)  # refuses a value that has no code
     rejected = pd.read_csv(folder / "rejected.csv", keep_default_na=False)
     rule = config.rule
-    card = json.loads((folder / "data_card.json").read_text())
+    card = read_json(folder / "data_card.json")
     card |= card_of(table, rejected, {"split_rule": rule})
     return Dataset(
         manifest=table,

@@ -4,14 +4,13 @@ Parameters that came out of one training and go into another carry the guarantee
 claim is as good as its weakest stage (protocol P13). Nothing here opens a data set.
 """
 
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from jaxfair.errors import InputError
-from jaxfair.files import json_digest
+from jaxfair.files import json_digest, read_json
 from jaxfair.privacy.ledger import Entry, LedgerError, read_entries
 from jaxfair.schema import COUPLED, INDEPENDENT, PHANTOM, REAL
 
@@ -37,8 +36,6 @@ ORDER: dict[str, tuple[str, ...]] = {
 one patient, so who protects patients protects more; drawn images need no protection at all."""
 
 _NEEDED = (*ORDER, "delta", "not_covered", "relation", "tuning", "ledger_head", "config_digest")
-
-
 _TOLD = {"units", *set(ORDER) - {"unit"}, "delta", "not_covered", "chain"}
 
 
@@ -151,13 +148,8 @@ def is_told(earlier: Mapping[str, Any]) -> bool:
         [_rank("unit", unit) for unit in earlier["units"]]
         links = [Link(**link) for link in earlier["chain"]]
         counts = [number for link in links for number in (link.lines, link.tuning_runs)]
-        return (
-            bool(links)
-            and all(type(n) is int and n >= 0 for n in counts)
-            and (
-                earlier.keys() == {"units", *set(ORDER) - {"unit"}, "delta", "not_covered", "chain"}
-            )
-        )
+        counted = all(type(n) is int and n >= 0 for n in counts)
+        return bool(links) and counted and earlier.keys() == _TOLD
     except (InputError, KeyError, TypeError):
         return False
 
@@ -182,7 +174,7 @@ def read_earlier(folder: str | pathlib.Path, *, named: str = "train.start_from")
     path = pathlib.Path(folder)
     if not (path / "privacy.json").is_file():
         raise InputError(f"{named} is {path}, which holds no finished run.")
-    claim, config = (_read(path / name) for name in ("privacy.json", "config.json"))
+    claim, config = (read_json(path / name) for name in ("privacy.json", "config.json"))
     lacking = sorted(set(_NEEDED) - claim.keys())
     if lacking:
         raise InputError(
@@ -201,7 +193,7 @@ def read_earlier(folder: str | pathlib.Path, *, named: str = "train.start_from")
     try:
         before = _before(claim, config)
         people = path / "population.json"
-        own = dict(claim) | ({"unit": _read(people)["unit"]} if people.is_file() else {})
+        own = dict(claim) | ({"unit": read_json(people)["unit"]} if people.is_file() else {})
         return _composed(path, claim, own, before, entries)
     except InputError as error:
         raise InputError(f"{named} is {path}, which cannot be compared: {error}") from error
@@ -267,10 +259,3 @@ def _rank(name: str, word: Any) -> int:
             f"{name} {word!r} is neither better nor worse than {' or '.join(ORDER[name])}."
         )
     return ORDER[name].index(word)
-
-
-def _read(path: pathlib.Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); put it back.") from error

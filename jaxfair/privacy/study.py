@@ -1,15 +1,16 @@
 """What several runs cost that are published together: a study is a release too (protocol P17)."""
 
 import itertools
-import json
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxfair.errors import InputError
+from jaxfair.files import read_json
 from jaxfair.privacy.accounting import Event
 from jaxfair.privacy.descent import Earlier, read_earlier
 from jaxfair.privacy.statement import tuning_cost
+from jaxfair.schema import COUPLED
 
 __all__ = ["Fold", "Study", "Trained", "fold_of", "joint_cost", "read_study"]
 
@@ -105,10 +106,10 @@ def read_study(folders: Sequence[str | pathlib.Path]) -> Study:
     """
     found: dict[str, Trained] = {}
     runs = [read_earlier(folder, named="A run to be priced") for folder in folders]
-    claims = [_claim(run) for run in runs]
+    claims = [read_json(pathlib.Path(run.folder, "privacy.json")) for run in runs]
     for run, claim in zip(runs, claims):
         _check(run, [other.folder for other in runs if other.chain[-1] == run.chain[-1]])
-        config = json.loads(pathlib.Path(run.folder, "config.json").read_text())
+        config = read_json(pathlib.Path(run.folder, "config.json"))
         own = fold_of(config, _population(run, claim))
         events = [entry.event for entry in run.entries]
         for place, link in enumerate(run.chain, start=1):
@@ -149,10 +150,6 @@ def _check(run: Earlier, same: Sequence[str]) -> None:
         raise InputError(f"{same[0]} and {same[1]} are the same run; name it once.")
 
 
-def _claim(run: Earlier) -> dict[str, Any]:
-    return dict(json.loads(pathlib.Path(run.folder, "privacy.json").read_text()))
-
-
 def _population(run: Earlier, claim: Mapping[str, Any]) -> str:
     return run.entries[-1].population if run.entries else str(claim["population"])
 
@@ -164,6 +161,6 @@ def _words(runs: Sequence[Earlier], claims: Sequence[Mapping[str, Any]]) -> dict
     return {
         "grade": "research" if research else "private",
         "units": ", ".join(sorted({unit for run in runs for unit in run.units})),
-        "selection": max((run.selection for run in runs), key=lambda word: word == "coupled"),
+        "selection": max((run.selection for run in runs), key=lambda word: word == COUPLED),
         "populations": ", ".join(populations),
     }

@@ -7,12 +7,12 @@ consistently is not caught (protocol P12).
 """
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jaxfair.files import json_digest
+from jaxfair.errors import InputError
+from jaxfair.files import json_digest, read_json
 from jaxfair.privacy import accounting
 from jaxfair.privacy.config import PrivacyConfig
 from jaxfair.privacy.descent import is_told, uncovered, units_of, worst
@@ -64,13 +64,13 @@ def check_run(workdir: pathlib.Path) -> Findings:
     try:
         people = workdir / "population.json"
         files = Files(
-            _read(workdir / "privacy.json"),
-            _read(workdir / "config.json"),
-            _read(workdir / "env.json"),
-            _read(people) if people.is_file() else {},
+            read_json(workdir / "privacy.json"),
+            read_json(workdir / "config.json"),
+            read_json(workdir / "env.json"),
+            read_json(people) if people.is_file() else {},
         )
-    except (OSError, ValueError) as error:
-        return Findings([f"a file of the run cannot be read: {error}"], [])
+    except InputError as error:
+        return Findings([str(error)], [])
     older = not set(ADDED[0]) & files.statement.keys()
     statement, unchecked = _brought_up_to_date(files) if older else (files.statement, [])
     faults = _schema_faults(statement)
@@ -99,10 +99,6 @@ def _own_faults(files: Files, workdir: pathlib.Path, *, older: bool) -> list[str
         return [*faults, str(error)]
     faults += _tuning_faults(files, entries, older) + query_faults(statement)
     return faults + ledger_faults(statement, entries, heads[-1]) + cost_faults(statement)
-
-
-def _read(path: pathlib.Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text()))
 
 
 def _brought_up_to_date(files: Files) -> tuple[dict[str, Any], list[str]]:
@@ -149,9 +145,7 @@ def _config_faults(files: Files, older: bool) -> list[str]:
     data, train = config["data"], config["train"]
     dp = {field.name: field.default for field in dataclasses.fields(PrivacyConfig)} | config["dp"]
     private, earlier = dp["enabled"], statement["earlier"]
-    padded = (
-        private and dp["padded_draws"] and not older
-    )  # older runs padded none and said so nowhere
+    padded = private and dp["padded_draws"] and not older  # older ones padded none, nor said so
     own = _own_words(files, dp)
     expected = worst(own, earlier) | {
         "config_digest": json_digest(config),

@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import pathlib
 
 import numpy as np
 import openpyxl
@@ -136,9 +135,6 @@ def test_a_file_that_is_not_there_or_a_folder_is_refused(tmp_path):
         read_table(tmp_path / "no.csv")
     with pytest.raises(InputError, match="cannot be read"):
         read_table(tmp_path)
-
-
-CASES = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data" / "cases"
 
 
 def test_a_cell_of_another_type_far_down_changes_no_other_cell(tmp_path):
