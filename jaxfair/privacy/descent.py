@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from jaxfair.errors import InputError
 from jaxfair.files import json_digest, read_json
 from jaxfair.privacy.ledger import Entry, LedgerError, read_entries
+from jaxfair.privacy.release import SCHEMA, fits_schema, is_about_people
 from jaxfair.schema import COUPLED, INDEPENDENT, PHANTOM, REAL
 
 __all__ = [
@@ -34,8 +35,8 @@ ORDER: dict[str, tuple[str, ...]] = {
 }
 """Words of a claim from the better to the worse. An image belongs to one lesion and a lesion to
 one patient, so who protects patients protects more; drawn images need no protection at all."""
-
-_NEEDED = (*ORDER, "delta", "not_covered", "relation", "tuning", "ledger_head", "config_digest")
+_NEEDED = (*ORDER, "delta", "epsilon", "not_covered", "relation", "tuning", "ledger_head",
+           "config_digest")  # fmt: skip
 _TOLD = {"units", *set(ORDER) - {"unit"}, "delta", "not_covered", "chain"}
 
 
@@ -148,8 +149,9 @@ def is_told(earlier: Mapping[str, Any]) -> bool:
         [_rank("unit", unit) for unit in earlier["units"]]
         links = [Link(**link) for link in earlier["chain"]]
         counts = [number for link in links for number in (link.lines, link.tuning_runs)]
-        counted = all(type(n) is int and n >= 0 for n in counts)
-        return bool(links) and counted and earlier.keys() == _TOLD
+        right = all(type(n) is int and n >= 0 for n in counts) and _is_delta(earlier["delta"])
+        named = links and all(isinstance(link.statement, str) for link in links)
+        return bool(named) and right and earlier.keys() == _TOLD
     except (InputError, KeyError, TypeError):
         return False
 
@@ -191,12 +193,41 @@ def read_earlier(folder: str | pathlib.Path, *, named: str = "train.start_from")
                 "another run."
             )
     try:
+        _check_readable(claim)
         before = _before(claim, config)
-        people = path / "population.json"
-        own = dict(claim) | ({"unit": read_json(people)["unit"]} if people.is_file() else {})
-        return _composed(path, claim, own, before, entries)
+        return _composed(path, claim, _own(path, claim, before), before, entries)
     except InputError as error:
         raise InputError(f"{named} is {path}, which cannot be compared: {error}") from error
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(f"{named} is {path}, a file of which is damaged: {error!r}.") from error
+
+
+def _check_readable(claim: Mapping[str, Any]) -> None:
+    plain = claim["grade"] == "none"
+    for name in sorted(SCHEMA.keys() & claim.keys() - ORDER.keys() - {"relation"}):
+        if not fits_schema(name, claim[name], plain=plain):
+            raise InputError(f"{name} of its privacy.json is {claim[name]!r}.")
+    if not is_told(claim.get("earlier", {})) or not _is_delta(claim["delta"]):
+        raise InputError("its privacy.json has a delta or an earlier stage that cannot be.")
+
+
+def _is_delta(delta: float | None) -> bool:
+    return delta is None or 0 < delta < 1
+
+
+def _own(path: pathlib.Path, claim: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """The words of the last stage: its claim's, and of the unit, which is the worst, its own."""
+    people = path / "population.json"
+    if not people.is_file():
+        return claim
+    facts = read_json(people)
+    own = {**claim, "unit": facts.get("unit")}
+    _rank("unit", own["unit"])
+    if not is_about_people(facts) or (
+        "earlier" in claim and worst(own, before)["unit"] != claim["unit"]
+    ):
+        raise InputError(f"its population.json says {facts}, and its claim {claim['unit']!r}.")
+    return own
 
 
 def check_protected(earlier: Earlier | None) -> None:

@@ -19,8 +19,8 @@ class Fold(NamedTuple):
     """Whom a training left out by a rule that asks nobody but himself.
 
     Attributes:
-      rule: population, where its ids are from, salt and number of folds; under one rule everybody
-        is in one fold.
+      rule: population, what its ids name and where they are from, salt and number of folds; under
+        one rule everybody is in one fold.
       folds: how many there are.
       left_out: the one that tested.
     """
@@ -88,12 +88,22 @@ def joint_cost(trained: Iterable[Trained], delta: float, *, tuned: bool = False)
     return max(_cost(trained, dict(zip(rules, own)), delta, tuned) for own in people)
 
 
-def fold_of(config: Mapping[str, Any], population: str) -> Fold | None:
-    """Returns whom the split of a run's config leaves out of training; None for other rules."""
-    data = config.get("data", {})
-    if data.get("split") != "folds":
+def fold_of(config: Mapping[str, Any], population: str, unit: str) -> Fold | None:
+    """Returns whom the split of a run's config leaves out of training; None for other rules.
+
+    A person's fold is a hash of his id, so runs share a rule only where they call him alike: ids of
+    images and of patients, of two tables, or as written and merged are others.
+
+    Args:
+      unit: who was protected. An image under `dp.unit` may be placed by its patient or by itself,
+        which no file of a run tells, so such a run leaves nobody out for sure.
+    """
+    data, asked = config.get("data", {}), config.get("dp", {}).get("unit")
+    if data.get("split") != "folds" or asked == "image":
         return None
-    folds, ids = int(data["folds"]), (data.get("table") or {}).get("patient")
+    folds, about = int(data["folds"]), data.get("table") or {}
+    ids = (unit, *(about.get(name) for name in ("file", "patient", "id", "image")))
+    ids += (about.get("look_alikes") == "merge",)
     rule = (population, data.get("source"), ids, data["split_salt"], folds)
     return Fold(rule, folds, int(data["fold"]))
 
@@ -110,7 +120,7 @@ def read_study(folders: Sequence[str | pathlib.Path]) -> Study:
     for run, claim in zip(runs, claims):
         _check(run, [other.folder for other in runs if other.chain[-1] == run.chain[-1]])
         config = read_json(pathlib.Path(run.folder, "config.json"))
-        own = fold_of(config, _population(run, claim))
+        own = fold_of(config, _population(run, claim), _unit(run, claim))
         events = [entry.event for entry in run.entries]
         for place, link in enumerate(run.chain, start=1):
             mine, events = tuple(events[: link.lines]), events[link.lines :]
@@ -152,6 +162,12 @@ def _check(run: Earlier, same: Sequence[str]) -> None:
 
 def _population(run: Earlier, claim: Mapping[str, Any]) -> str:
     return run.entries[-1].population if run.entries else str(claim["population"])
+
+
+def _unit(run: Earlier, claim: Mapping[str, Any]) -> str:
+    """Whom the last stage alone protects; the claim has the worst of all."""
+    people = pathlib.Path(run.folder, "population.json")
+    return str((read_json(people) if people.is_file() else claim)["unit"])
 
 
 def _words(runs: Sequence[Earlier], claims: Sequence[Mapping[str, Any]]) -> dict[str, str]:
