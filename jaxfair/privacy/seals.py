@@ -5,6 +5,7 @@ here reads an array or writes to a file that is there.
 """
 
 import hashlib
+import itertools
 import json
 import pathlib
 from typing import Any
@@ -60,25 +61,34 @@ def newest(run: pathlib.Path) -> tuple[pathlib.Path, int, dict[str, Any]] | None
     A later stage of a Method has checkpoints of its own, in `checkpoints-1` and so on. One that is
     torn or changed is passed over, as a resume does.
     """
+    found = _of_stages(run)
+    return found[-1] if found else None
+
+
+def _of_stages(run: pathlib.Path) -> list[tuple[pathlib.Path, int, dict[str, Any]]]:
+    """The last good checkpoint of each stage, the first stage first."""
     later = {path.name.removeprefix("checkpoints-"): path for path in run.glob("checkpoints-*")}
     folders = [later[name] for name in sorted(filter(str.isdigit, later), key=int)]
-    for folder in (*reversed(folders), run / "checkpoints"):
-        for step in reversed(sealed_steps(folder)):
-            if fault(folder, step) is None:
-                return folder, step, json.loads(seal_path(folder, step).read_text())
-    return None
+    found = []
+    for folder in (run / "checkpoints", *folders):
+        good = (step for step in reversed(sealed_steps(folder)) if fault(folder, step) is None)
+        found += [(folder, step, json.loads(seal_path(folder, step).read_text()))
+                  for step in itertools.islice(good, 1)]  # fmt: skip
+    return found
 
 
 def digests(run: pathlib.Path) -> dict[str, str]:
     """Returns what a claim belongs to, by its names in privacy.json.
 
     `config_digest` is of config.json, `metrics_digest` of the bytes of metrics.jsonl and
-    `parameters_digest` of the last checkpoint; "" where there is none (yet).
+    `parameters_digest` of the last checkpoint; "" where there is none (yet). What a later stage of
+    a Method holds fast is what an earlier one ended with, so then it is of those of all stages.
     """
-    metrics, last = run / "metrics.jsonl", newest(run)
+    metrics = run / "metrics.jsonl"
+    named = [seal.get("parameters_digest", "") for _, _, seal in _of_stages(run)]
     written = hashlib.sha256(metrics.read_bytes()).hexdigest() if metrics.is_file() else ""
     return {
         "config_digest": json_digest(json.loads((run / "config.json").read_text())),
         "metrics_digest": written,
-        "parameters_digest": "" if last is None else last[2].get("parameters_digest", ""),
+        "parameters_digest": json_digest(named) if len(named) > 1 else "".join(named),
     }

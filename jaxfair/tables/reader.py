@@ -47,8 +47,9 @@ def read_table(
     """Reads a table as text: stripped cells, "" where one is missing (`values.MISSING`).
 
     Nothing is guessed: "007" stays "007". Cells of a CSV are parted by commas, semicolons, tabs or
-    bars; its letters are UTF-8 or UTF-16, with a mark or without, or else Latin-1. Of an Excel
-    file the first sheet is read. Empty lines, and empty rows at the end, are left out.
+    bars; its letters are UTF-8 or UTF-16, with a mark or without, and in lines that are neither
+    Latin-1. Of an Excel file the first sheet is read. Empty lines, and empty rows at the end, are
+    left out.
 
     Args:
       path: the file; .gz is unpacked.

@@ -207,3 +207,12 @@ def test_a_chain_of_runs_without_config_files_verifies(tmp_path, monkeypatch):
     finished(tmp_path / "first")
     faults = verify_run(tmp_path / "second")
     assert faults and "is not the one that this run began with" in faults[0]
+
+
+def test_a_plain_first_stage_under_a_private_last_one_is_found(pair, tmp_path):
+    """What the last stage holds fast comes from the checkpoint that the first one ended with."""
+    folder = tmp_path / "private"
+    finished(folder, method=staged(2.0))
+    shutil.rmtree(folder / "checkpoints")
+    shutil.copytree(pair[1] / "checkpoints", folder / "checkpoints")
+    assert any("parameters_digest" in fault for fault in verify_run(folder))
