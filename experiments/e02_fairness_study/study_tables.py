@@ -12,13 +12,19 @@ from study_design import Scenario
 
 
 def table(name: str, rows: pd.DataFrame, scenarios: Mapping[str, Scenario]) -> str:
-    """Returns one table: scenarios down, outcomes across; bold misses its goal."""
+    """Returns one table: scenarios down, outcomes across; bold misses its goal.
+
+    A scenario without rows says so, so that no page looks finished that is not.
+    """
     chosen = [key for key, scenario in scenarios.items() if scenario.table == name]
     rows = rows[rows["scenario"].isin(chosen)]
     outcomes = list(dict.fromkeys(rows["outcome"]))
     shares = rows.set_index(["scenario", "outcome"])["share"]
     lines = [["design", *outcomes, "repeats"], ["---"] * (len(outcomes) + 2)]
-    for key in [key for key in chosen if key in set(rows["scenario"])]:
+    for key in chosen:
+        if key not in set(rows["scenario"]):
+            lines.append([scenarios[key].title, *[""] * len(outcomes), "not run"])
+            continue
         cells = [
             _cell(shares[key, outcome], scenarios[key].goal(outcome))
             if (key, outcome) in shares

@@ -100,7 +100,7 @@ def group_contrasts(
         records += partition.records()
         tested += partition.exchanged([seed, number], draws, level)
         tested += partition.freely_exchanged([seed, number], draws, level)
-    outcomes = _corrected(tested, level)
+    outcomes = _corrected(_without_moot(tested, records), level)
     found = [_row(record, outcomes.get(record.key)) for record in records]
     return pd.DataFrame(_shown_once(found, records), columns=list(COLUMNS))
 
@@ -112,6 +112,21 @@ def n_comparisons(table: pd.DataFrame) -> int:
 
 def _affordable(work: int) -> int:
     return next((n for n in _DRAWS if n * work <= _WORK), _DRAWS[-1])
+
+
+def _without_moot(tested: Sequence[Tested], records: Sequence[Record]) -> list[Tested]:
+    """Comparisons with all 1 (or all 0) on both sides get p = 1 and no interval.
+
+    There every permutation has the same values, and only the half that is added to them, by sizes
+    and views, would be compared: "missed more often, 1.000 against 1.000".
+    """
+    moot = {record.key for record in records if record.value == record.rest in (0, 1)}
+    return [
+        one._replace(worse=0.0, null=np.zeros(len(one.null)), low=_NAN, high=_NAN)
+        if one.key in moot and one.tails == 1
+        else one
+        for one in tested
+    ]
 
 
 class _Outcome(NamedTuple):
@@ -143,7 +158,17 @@ def _corrected(tested: Sequence[Tested], level: float) -> dict[Key, _Outcome]:
 
 
 def _row(record: Record, outcome: _Outcome | None) -> dict[str, Any]:
-    return {**record._asdict(), **(outcome or _UNTESTED)._asdict()}
+    """A contrast as it is shown; its interval holds the difference itself.
+
+    Half a pair or image is added before the logit is taken, so that of two perfect sides of
+    unequal size, say, the interval alone would begin beside their difference of 0.
+    """
+    found = outcome or _UNTESTED
+    low, high = (
+        np.minimum(found.ci_low, record.difference),
+        np.maximum(found.ci_high, record.difference),
+    )
+    return {**record._asdict(), **found._asdict(), "ci_low": float(low), "ci_high": float(high)}
 
 
 def _shown_once(rows: list[dict[str, Any]], records: Sequence[Record]) -> list[dict[str, Any]]:

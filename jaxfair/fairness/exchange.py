@@ -5,7 +5,8 @@ logit, half a pair (half an image) added on both sides, divided by its patient-c
 and compared with the same number after units of equal labels have changed groups (protocol
 S11). An error is never taken below what a fixed share of the smallest possible variance
 allows: h (1 - h) / (4 min(m, n)) of an AUROC h of m positives and n negatives, h (1 - h) / n of
-a rate h of n images.
+a rate h of n images. At an AUROC of 1 the first would grow with n and hide from whom the
+others are worse; so it is never above what half a misplaced case says of a logit (variance 2).
 
 A unit is a patient's images in one group. Most patients are one unit; a patient with images
 of two views is two, and the error counts what they share.
@@ -28,6 +29,8 @@ Bools = npt.NDArray[np.bool_]
 
 _LEVELS = 256
 _CELLS = 400_000
+_HALF_A_CASE = 2.0
+"""Variance of a logit that rests on half a case, 1 / 0.5 (Anscombe 1956)."""
 
 
 class Sides(NamedTuple):
@@ -172,7 +175,8 @@ class Exchange:
         effective = 1 / (weight**2 * n).sum(-1)
         pairs = effective.prod(-1)
         h = (value * pairs + 0.5) / (pairs + 1)
-        floor, w = h * (1 - h) / (4 * effective.min(-1)), weight * _bessel(n)
+        bend, w = h * (1 - h), weight * _bessel(n)
+        floor = np.minimum(bend / (4 * effective.min(-1)), _HALF_A_CASE * bend**2)
         if self._alone:
             square = np.einsum("rgsyvl,rgsyl->rgsyv", counts, points**2) / np.maximum(n, 1)
             return _apart(h, (w**2 * n * (square - mean**2)).sum((-1, -2)), floor)

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import scipy.special
+import scipy.stats
+from scipy.special import expit as _expit
 
 from jaxfair.fairness.comparable import Rows, mix_weights, reason_against
 from jaxfair.fairness.delong import auroc_estimate
@@ -155,6 +156,8 @@ class Partition:
         task, use = self._task, weights > 0
         y, score, w = task.y[use], task.score[use], weights[use]
         if statistic == "auroc":
+            if np.ptp(task.score) == 0:  # Nobody is ranked: one half would be read as a result.
+                return float("nan")
             return auroc_estimate(y, score, weights=w).value
         label = 1.0 if statistic == "sensitivity" else 0.0
         right, own = (score >= task.threshold) == (label == 1), y == label
@@ -229,21 +232,35 @@ class Partition:
 def _interval(
     found: Sides, up: Array, down: Array, at: tuple[int, int, int], level: float
 ) -> tuple[float, float]:
-    """The interval of a difference that the permutations of its logit, or of minus it, allow.
+    """The interval of a difference; it holds 0 if and only if the permutations allow it.
 
-    The precision-weighted mean of both logits, which is independent of their difference, is
-    held; so the interval holds 0 if and only if that of the logit does. NaN without width.
+    Squares of the distances to the ends of both sides' own intervals add (`_by_sides`). Where
+    that would contradict the permutations of the logit, its end is the one that they allow
+    when the precision-weighted mean of both logits is held. NaN without width.
     """
     logit, part, error = found.logit[at], found.part[at], float(np.sqrt(found.variance[at]))
     share = part / part.sum()
     centre = float((logit * share[::-1]).sum())
     gap, tail = float(logit[0] - logit[1]), (1 - level) / 2
-    ends = np.array([gap - _high(up, tail) * error, gap + _high(down, tail) * error])
-    low, high = scipy.special.expit(centre + ends * share[0]) - scipy.special.expit(
-        centre - ends * share[1]
-    )
+    reach = np.array([_high(up, tail), _high(down, tail)])
+    ends = gap + np.array([-1, 1]) * reach * error
+    held = _expit(centre + ends * share[0]) - _expit(centre - ends * share[1])
+    wide = _by_sides(logit, part, error, np.maximum(reach, scipy.stats.norm.isf(tail)))
+    low, high = np.where(np.sign(wide) == np.sign(held), wide, held)
     # Where both sides are perfect every permutation is the same, and says nothing of the width.
-    return (float(low), float(high)) if high - low > 1e-9 else (float("nan"), float("nan"))
+    apart = held[1] - held[0] > 1e-9
+    return (float(low), float(high)) if apart else (float("nan"), float("nan"))
+
+
+def _by_sides(logit: Array, part: Array, error: float, reach: Array) -> Array:
+    """(2,) ends from each side's interval, `reach` errors down and up (Zou & Donner 2008)."""
+    side, value = np.sqrt(part), _expit(logit)
+    r = np.clip((part.sum() - error**2) / (2 * side.prod()), -1, 1)
+    out = np.array([-1, 1]) * reach
+    first = np.abs(_expit(logit[0] + side[0] * out) - value[0])
+    second = np.abs(_expit(logit[1] - side[1] * out) - value[1])
+    width = np.sqrt(np.maximum(first**2 + second**2 - 2 * r * first * second, 0))
+    return np.asarray(value[0] - value[1] + np.array([-1, 1]) * width)
 
 
 def _defined(draws: Array) -> Array:

@@ -12,6 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy.stats
 
+from jaxfair.errors import InputError
+from jaxfair.fairness.values import checked_scores
+
 __all__ = ["Rate", "rate_estimate"]
 
 Array = npt.NDArray[np.float64]
@@ -51,11 +54,16 @@ def rate_estimate(
         threshold. 0 gives the interval of the rate at the threshold as it is, NaN gives none.
       level: of the interval.
 
+    Raises:
+      InputError: if one is not finite, or hits are below 0 or above trials.
+
     >>> rate = rate_estimate([1] * 10, [1] * 10)
     >>> rate.value, round(rate.low, 3), rate.high
     (1.0, 0.692, 1.0)
     """
-    a, b = np.asarray(hits, dtype=float), np.asarray(trials, dtype=float)
+    a, b = checked_scores(hits, "hits"), checked_scores(trials, "trials")
+    if len(a) != len(b) or not ((a >= 0) & (a <= b + 1e-9)).all():
+        raise InputError("hits lie between 0 and trials, row by row; give one of both for each.")
     use = b > 0
     if not use.any():
         return Rate(*[float("nan")] * 4)

@@ -27,7 +27,9 @@ _WORST = 10
 _DETAILED = 2
 _TOO_FEW = (
     f"Too few: fewer than {MIN_PATIENTS} patients, or {MIN_LABEL} of either label, in the group or"
-    " in all others together, which would tell of it. Counts stay; values are left out."
+    " in all others together, which would tell of it. Counts stay; values are left out. Of three"
+    " groups or more, the others and all together may still tell of one: this is caution about"
+    " small numbers, and no protection of patients."
 )
 
 

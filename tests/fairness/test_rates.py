@@ -6,6 +6,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxfair.errors import InputError
 from jaxfair.fairness.rates import rate_estimate
 from jaxfair.fairness.table import NOMINAL, REALISED, fairness_table, fit_thresholds
 from tests.fairness.conftest import make_predictions
@@ -90,3 +91,9 @@ def test_the_table_says_whether_an_interval_covers_the_realised_or_the_nominal_r
     covers = table.set_index("metric")["covers"]
     assert covers["sensitivity"] == covers["f1"] == (NOMINAL if validation else REALISED)
     assert covers["auroc"] == covers["prevalence"] == ""
+
+
+@pytest.mark.parametrize("hits", [[np.nan, 1.0], [2.0, 1.0], [-1.0, 1.0], [1.0]])
+def test_hits_that_are_no_part_of_trials_are_refused(hits):
+    with pytest.raises(InputError, match="hits"):
+        rate_estimate(hits, [1.0, 1.0])

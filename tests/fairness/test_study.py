@@ -67,3 +67,13 @@ def test_exact_rates_are_covered_and_have_a_width_in_short_form(study):
 def test_near_one_the_intervals_cover_in_short_form(study):
     table = study.run(400, ["area_99_60", "area_999_150"], contrast=False)
     assert (table["share"] >= 0.915).all(), table
+
+
+def test_a_design_that_was_not_run_says_so_on_the_page(study):
+    import study_tables
+    from study_design import Scenario
+
+    designs = {"new": Scenario(lambda *_: {}, "edge", "a new design", {})}
+    rows = pd.DataFrame(columns=["scenario", "outcome", "share", "repeats"])
+    page = study_tables.filled("<!-- edge -->\nold\n<!-- end -->", rows, designs)
+    assert "| a new design | not run |" in page
