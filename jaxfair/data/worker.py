@@ -1,6 +1,7 @@
 """What one decoding process does: item after item, within a limit of time and one of memory."""
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import pickle
@@ -69,7 +70,15 @@ def _answer(work: Callable[[Any], Any], item: Any) -> bytes:
     except BaseException as error:
         answer = _failure(error)
         traceback.clear_frames(error.__traceback__)  # what they hold would weigh on the next item
+        _trim()
         return answer
+
+
+def _trim() -> None:
+    """Gives back what malloc keeps of memory that was freed: it counts against the limit."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
+    if trim is not None:
+        trim(0)
 
 
 def _failure(error: BaseException) -> bytes:
