@@ -1,5 +1,6 @@
 import pathlib
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -91,3 +92,23 @@ def test_a_file_that_ends_its_process_is_named_and_the_others_are_prepared(
     assert rejected["leave-1"].endswith("(status 3).")
     kept = pd.read_parquet(tmp_path / "set" / "manifest.parquet")["image_id"]
     assert not set(kept) & set(bad) and len(kept) + len(rejected) >= len(films)
+
+
+def test_what_words_mean_is_said_on_the_line_to_any_config_of_a_table(tmp_path, capsys):
+    words = ("w.", "m.")
+    rows = [f"{i}.npy,p{i},{words[i % 2]},{i % 2}" for i in range(20)]
+    (tmp_path / "table.csv").write_text("\n".join(["image,patient,sex,effusion", *rows]))
+    for i in range(20):
+        np.save(tmp_path / f"{i}.npy", np.random.default_rng(i).integers(0, 256, (9, 9), np.uint8))
+    line = [f"--config.data.root={tmp_path}", "--config.data.image_size=16", "--noprogress"]
+    line += ["--config.data.table.age=", "--config.data.table.view=", "--config", "table_fae"]
+    line += ["--config.data.table.anomaly=('effusion',)", f"--out={tmp_path / 'set'}"]
+    status, out, err = call(capsys, *line)
+    assert (status, out) == (2, "") and "'w.' x 10" in err and err.count("\n") == 1
+    assert "--config.data.table.values=\"{'sex': {'word': 'value'}}\"" in err
+    dots = "--config.data.table.values={'sex': {'w.': 'F', 'm.': 'M'}}"
+    status, out, err = call(capsys, *line, dots)
+    assert (status, out) == (2, "") and "as pairs: {'name': [['a.b', 'value']]}" in err
+    pairs = "--config.data.table.values={'sex': [['w.', 'F'], ['m.', 'M']]}"
+    status, out, err = call(capsys, *line, pairs)
+    assert (status, err) == (0, "") and "sex unknown" not in out

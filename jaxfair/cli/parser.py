@@ -68,7 +68,10 @@ def parse(command: Command, argv: Sequence[str]) -> Line:
     try:
         words = values(rest)[1:]
     except (flags.Error, ValueError, TypeError, SyntaxError) as error:
-        raise InputError(_one_line(error)) from error
+        said = _one_line(error)
+        if "does not accept dots" in said:
+            said += " Write words with a point as pairs: {'name': [['a.b', 'value']]}."
+        raise InputError(said) from error
     if words and not command.words:
         raise InputError(f"{command.name} takes no argument {words[0]!r}; options start with --.")
     names = [flag.name for flag in command.flags]
@@ -132,7 +135,7 @@ def _leaves(config: ConfigDict, prefix: str = "") -> list[str]:
     found: list[str] = []
     for name in config:
         value = config.get_oneway_ref(name).get()
-        is_section = isinstance(value, ConfigDict)
+        is_section = isinstance(value, ConfigDict) and len(value)  # an empty one takes a mapping
         found += _leaves(value, f"{prefix}{name}.") if is_section else [prefix + name]
     return found
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from jaxfair import tables
 from jaxfair.data import pixels, words
+from jaxfair.data.card import meaning_of
 from jaxfair.data.sources.base import (
     MissingData,
     SourceTable,
@@ -190,7 +191,9 @@ def _patients(table: pd.DataFrame, about: TableConfig, path: pathlib.Path) -> "p
     ids = table[about.patient]
     if about.look_alikes == "merge":
         return ids.map(tables.bare)
-    pairs = tables.look_alikes(ids) if about.look_alikes == "refuse" else []
+    if about.look_alikes == "apart":
+        return ids.map(tables.marked)
+    pairs = tables.look_alikes(ids)
     if pairs:
         raise InputError(
             f"{path} names the {about.unit}s {pairs[0][0]!r} and {pairs[0][1]!r} in its column "
@@ -231,9 +234,8 @@ def _refuse_mute(cells: "pd.Series[str]", name: str, read: Callable, path: pathl
         return
     holds = ", ".join(f"{cell!r} x {n}" for cell, n in seen.head(5).items() if cell) or "nothing"
     raise InputError(
-        f"{path}: no cell of its column {cells.name} ({name}) is understood; it holds {holds}. Say "
-        f"what its words mean, as data.table.values = {{{name!r}: {{word: value}}}}, or leave the "
-        "column out."
+        f"{path}: no cell of its column {cells.name} ({name}) is understood (it holds {holds}); say "
+        f"what its words mean, as {meaning_of(name)}, or leave the column out."
     )
 
 
