@@ -1,3 +1,4 @@
+import os
 import pathlib
 
 import numpy as np
@@ -51,6 +52,29 @@ def test_the_bar_can_be_silenced(root, tmp_path, capsys):
 def test_refused_input_is_one_sentence_and_status_2(arguments, sentence, capsys):
     status, out, err = call(capsys, *arguments)
     assert (status, out) == (2, "") and sentence in err and err.count("\n") == 1
+
+
+def test_an_interrupt_is_one_sentence_and_leaves_nothing(root, tmp_path, capsys, monkeypatch):
+    def stopped(*arguments, **named):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jaxfair.data.reading.workers.parallel", stopped)
+    status, out, err = call(capsys, "--root", root, "--out", tmp_path / "set", "--noprogress")
+    assert (status, out) == (130, "") and err.strip() == "Interrupted: prepare did not finish."
+    assert not [name for name in os.listdir(tmp_path) if "draft" in name or name == "set"]
+
+
+@pytest.mark.parametrize(
+    "name", ["prepared.json", "manifest.parquet", "rejected.csv", "data_card.json", "pixels.npy"]
+)
+def test_a_damaged_prepared_folder_is_one_sentence(root, tmp_path, capsys, name):
+    line = ["--root", root, "--out", tmp_path / "set", "--image_size=16", "--noprogress"]
+    assert call(capsys, *line)[0] == 0
+    for content in (b"{", b""):
+        (tmp_path / "set" / name).write_bytes(content)
+        status, out, err = call(capsys, *line)
+        assert (status, out) == (2, ""), (name, content)
+        assert f"{tmp_path / 'set'}" in err and "delete" in err and err.count("\n") == 1
 
 
 def test_help_names_every_option(capsys):

@@ -34,7 +34,7 @@ def execute(command: Command, argv: Sequence[str], act: Callable[[Line], int]) -
 
     `--help` prints a page instead and gives 0; an InputError, of the line or of `act`, is
     printed as one sentence and gives 2, and so is a disk that is full or a place that cannot be
-    written or read.
+    written or read. An interrupt from the keyboard gives 130.
     """
     rest = [argument for argument in argv if argument not in _HELP]
     try:
@@ -43,6 +43,9 @@ def execute(command: Command, argv: Sequence[str], act: Callable[[Line], int]) -
             print(help_page(command, line.config))
             return 0
         return act(parse(command, rest))
+    except KeyboardInterrupt:
+        print(f"\nInterrupted: {command.name} did not finish.", file=sys.stderr, flush=True)
+        return 130
     except InputError as error:
         sentence = _one_line(error)
     except Exception as error:

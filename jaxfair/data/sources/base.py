@@ -13,6 +13,7 @@ from jaxfair.data import sizes
 from jaxfair.errors import InputError
 
 __all__ = [
+    "ASIDE",
     "MissingData",
     "Options",
     "Source",

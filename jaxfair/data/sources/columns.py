@@ -44,8 +44,8 @@ class TableConfig:
       attributes: further columns of groups, kept as they are; an empty cell is "unknown".
       values: what the cells of a column of groups mean. Of an attribute, all values that it may
         have, public and fixed, as `data.groups` needs them; or written word -> value. Of sex,
-        age and view, written word -> value: {"1": "M", "2": "F"}; or pairs of them, which a word with
-        a point in it needs, as no key of a config may have one: [("m.", "M"), ("w.", "F")].
+        age and view, written word -> value: {"1": "M", "2": "F"}; or pairs of these, which a word
+        with a point needs, as no key of a config has one: [("m.", "M"), ("w.", "F")].
       look_alikes: what happens to patients whose ids look alike ("1" and "1.0" and "001", "p1"
         and "P 1"): "refuse" stops, "merge" makes them one patient, "apart" keeps them several and
         gives all but the plainest form a mark ("001 #7a3e6b16"), so that no table merges them.

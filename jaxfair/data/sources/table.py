@@ -234,8 +234,8 @@ def _refuse_mute(cells: "pd.Series[str]", name: str, read: Callable, path: pathl
         return
     holds = ", ".join(f"{cell!r} x {n}" for cell, n in seen.head(5).items() if cell) or "nothing"
     raise InputError(
-        f"{path}: no cell of its column {cells.name} ({name}) is understood (it holds {holds}); say "
-        f"what its words mean, as {meaning_of(name)}, or leave the column out."
+        f"{path}: no cell of its column {cells.name} ({name}) is understood (it holds {holds}); "
+        f"say what its words mean, as {meaning_of(name)}, or leave the column out."
     )
 
 
