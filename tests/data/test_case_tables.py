@@ -199,6 +199,22 @@ def test_an_attribute_without_a_value_stops_and_words_become_values(folder):
     assert config_.facts["values"] == {"race": ("white", "black")}
 
 
+def test_a_table_that_is_not_utf_8_is_read_and_that_is_said(folder, capsys):
+    root = folder("table_semi.csv", True)
+    text = (root / "table.csv").read_text().replace("sex", "Größe")
+    (root / "table.csv").write_bytes(text.encode("latin-1"))
+    opened(root, sex="Größe")
+    assert "was read as Latin-1; look whether its letters are right" in capsys.readouterr().err
+
+
+def test_a_folder_with_tables_of_other_names_is_told_which(folder):
+    root = folder("table_semi.csv", True)
+    (root / "table.csv").rename(root / "Tabelle.csv")
+    with pytest.raises(InputError, match=r"data.table.file \(there are Tabelle.csv\)") as refused:
+        opened(root)
+    assert str(refused.value).count(". ") == 0
+
+
 def test_columns_of_anomalies_make_one_label(folder):
     root = folder("table_semi.csv", True)
     table = pd.read_csv(root / "table.csv", sep=";", dtype=str)

@@ -3,6 +3,8 @@
 import math
 import os
 import pathlib
+import sys
+import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -107,8 +109,10 @@ def read_rows(
     if not root.is_dir():
         raise MissingData(f"The data folder {root} does not exist. {HOW_TO_GET}")
     if not path.is_file():
-        raise MissingData(f"{root} has no file {about.file}. {HOW_TO_GET}")
-    table = read_csv(path, about.columns)
+        raise _no_table(root, about)
+    remarks: list[str] = []
+    table = read_csv(path, about.columns, remarks=remarks)
+    print(*remarks, sep="\n", end="\n" * bool(remarks), file=sys.stderr)
     rows = pd.DataFrame({"image_id": _ids(table, about, path)}, dtype=object)
     rows["patient_id"] = _patients(table, about, path) if about.patient else rows["image_id"]
     rows["path"] = (
@@ -201,6 +205,18 @@ def _patients(table: pd.DataFrame, about: TableConfig, path: pathlib.Path) -> "p
             "say data.table.look_alikes='merge' (they are one) or 'apart' (they are two)."
         )
     return ids
+
+
+def _no_table(root: pathlib.Path, about: TableConfig) -> InputError:
+    """The sentence for a folder without the table; it names those that are there."""
+    ends = (".csv", ".tsv", ".txt", ".xlsx", ".parquet", ".gz")
+    there = sorted(path.name for path in root.iterdir() if path.name.lower().endswith(ends))
+    if there:
+        return InputError(
+            f"{root} has no file {about.file}; name the table as data.table.file (there are "
+            f"{textwrap.shorten(', '.join(there), 200)}) and its columns in data.table."
+        )
+    return MissingData(f"{root} has no file {about.file}. {HOW_TO_GET}")
 
 
 def _path(root: pathlib.Path, name: str) -> str:
