@@ -47,8 +47,8 @@ def read_table(
     """Reads a table as text: stripped cells, "" where one is missing (`values.MISSING`).
 
     Nothing is guessed: "007" stays "007". Cells of a CSV are parted by commas, semicolons, tabs or
-    bars; its letters are UTF-8 or UTF-16, with a mark or without, and in lines that are neither
-    Latin-1. Of an Excel file the first sheet is read. Empty lines, and empty rows at the end, are left out.
+    bars; its letters are UTF-8 or UTF-16, with a mark or without, or else Latin-1. Of an Excel
+    file the first sheet is read. Empty lines, and empty rows at the end, are left out.
 
     Args:
       path: the file; .gz is unpacked.
@@ -103,17 +103,10 @@ def _text(path: pathlib.Path, content: bytes, said: list[str]) -> str:
         if name != "utf-8":
             raise InputError(f"{path} is broken {name} text ({error}); save it as UTF-8.") from None
     said.append(f"{path} is not UTF-8 and was read as Latin-1; look whether its letters are right.")
-    return "".join(map(_line, content.splitlines(keepends=True)))
-
-
-def _line(content: bytes) -> str:
-    """Each line by itself: one patient's letters do not change how another's id is read (P15)."""
-    for name in ("utf-8", "cp1252"):
-        try:
-            return content.decode(name)
-        except UnicodeDecodeError:
-            continue
-    return content.decode("latin-1")
+    try:
+        return content.decode("cp1252")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
 
 
 def _without_mark(start: bytes) -> str:
