@@ -153,6 +153,7 @@ def test_the_average_is_what_is_scored(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate, "trained_assembly", lambda *a: (stage, trained))
     monkeypatch.setattr(evaluate, "evaluated_rows", lambda *a: {"row": np.zeros(1, int)})
     monkeypatch.setattr(evaluate, "score_rows", score)
+    (tmp_path / "run").mkdir()
     with pytest.raises(Stop):
         evaluate.run(asked(tmp_path), tmp_path / "run")
     assert np.abs(used[0]["w"]).max() < 9
