@@ -1,33 +1,43 @@
-"""What a run would be, without touching data: shapes, parameters, noise, memory."""
+"""What a run would be, without touching data: shapes, parameters, noise, memory.
+
+Everything is read from shapes and equations, so that it takes seconds.
+"""
 
 import collections
 import math
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from jaxfair.config import Settings, settings_from_config
 from jaxfair.engine.assembly import Assembly
+from jaxfair.engine.memory import held_at_most
 from jaxfair.engine.mesh import make_mesh
 from jaxfair.methods.base import PyTree
 from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.privacy.sums import fast
-from jaxfair.start import assembly_of
+from jaxfair.start import shapes_of
 
 __all__ = ["describe"]
 
 
-def describe(config: ConfigDict, *, num_devices: int | None = None) -> str:
-    """Returns the plan of a run as text. The step is compiled (for its memory), never run."""
+def describe(config: ConfigDict, *, num_devices: int | None = None, compiled: bool = False) -> str:
+    """Returns the plan of a run as text.
+
+    Args:
+      compiled: compile the step, minutes perhaps, for the memory that it will take; otherwise
+        that is estimated.
+    """
     settings = settings_from_config(config)
-    made = assembly_of(settings, make_mesh(num_devices))
+    made = shapes_of(settings, make_mesh(num_devices))
     plan, kind = made.plan, made.mesh.devices.flat[0].device_kind
     lines = [f"{config.name}: {made.method.name} on {made.mesh.size} x {kind}"]
     lines += [f"  example       {name}: {s.dtype} {s.shape}" for name, s in made.example.items()]
     lines += [f"  parameters    {_count(made.params):,} trained, {_count(made.frozen):,} frozen"]
     lines += [f"  steps         {plan.steps:,}, {plan.expected_batch_size} units expected in each"]
     lines += _privacy_lines(settings, plan)
-    lines += [f"  memory        {_memory(made) / 2**20:,.0f} MiB for the step on each device"]
+    lines += [f"  memory        {_memory(made, compiled)}"]
     lines += _clipping_lines(made)
     return "\n".join([*lines, "No data was touched."])
 
@@ -56,7 +66,8 @@ def _clipping_lines(made: Assembly) -> list[str]:
     """The way of every parameter leaf; "vmap" is one whose per-example gradients are held."""
     if not made.plan.private or made.plan.clipping != "fast":
         return []
-    loss_fn = lambda p, example, key: made.method.loss(p, made.frozen, example, key)[0]
+    frozen = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), made.frozen)
+    loss_fn = lambda p, example, key: made.method.loss(p, frozen, example, key)[0]
     rows = fast.explain(loss_fn, made.params, dict(made.example), jax.random.key(0))
     counts = collections.Counter(way for _, way, _ in rows)
     total = ", ".join(f"{count} {way}" for way, count in counts.most_common())
@@ -66,9 +77,13 @@ def _clipping_lines(made: Assembly) -> list[str]:
     ]
 
 
-def _memory(made: Assembly) -> int:
+def _memory(made: Assembly, compiled: bool) -> str:
+    if not compiled:
+        held = held_at_most(made.step.update, *made.shapes()) / 2**20
+        return f"about {held:,.0f} MiB for the step on each device (--compile: as compiled)"
     analysis = made.compiled().memory_analysis()
-    return int(analysis.temp_size_in_bytes + analysis.argument_size_in_bytes)
+    held = (analysis.temp_size_in_bytes + analysis.argument_size_in_bytes) / 2**20
+    return f"{held:,.0f} MiB for the step on each device, as compiled"
 
 
 def _count(tree: PyTree) -> int:

@@ -6,7 +6,6 @@ Validation and test images become `predictions.parquet`, one row per image and t
 is right of that table (thresholds, groups, intervals) needs neither jax nor this file.
 """
 
-import json
 import os
 import pathlib
 import sys
@@ -203,10 +202,7 @@ def _act(line: Line) -> int:
 def _config_of(folder: RunFolder) -> ConfigDict:
     if not folder.config.exists():
         raise InputError(f"{folder.path} is no run folder: it has no config.json.")
-    try:
-        return ConfigDict(json.loads(folder.config.read_text()))
-    except ValueError as error:
-        raise InputError(f"{folder.config} cannot be read: {error}.") from error
+    return ConfigDict(files.read_json(folder.config))
 
 
 if __name__ == "__main__":

@@ -220,7 +220,9 @@ def section(*classes: type, **chosen: Any) -> ConfigDict:
             found[field.name] = ConfigDict()
         if field.name in chosen or field.default is dataclasses.MISSING:
             continue
-        plain = [kind for kind in typing.get_args(hints[field.name]) if kind in (str, int, float)]
+        plain = [
+            kind for kind in typing.get_args(hints[field.name]) if kind in (str, int, float, bool)
+        ]
         if field.default is not None:
             found[field.name] = field.default
         elif plain:

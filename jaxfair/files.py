@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and the digest of what json holds."""
+"""Files that are written whole or not at all, and what json holds: read, named by a digest."""
 
 import contextlib
 import hashlib
@@ -12,7 +12,18 @@ from typing import Any
 
 import pandas as pd
 
-__all__ = ["json_digest", "slug", "whole", "write_bytes", "write_json", "write_table", "write_text"]
+from jaxfair.errors import InputError
+
+__all__ = [
+    "json_digest",
+    "read_json",
+    "slug",
+    "whole",
+    "write_bytes",
+    "write_json",
+    "write_table",
+    "write_text",
+]
 
 
 @contextlib.contextmanager
@@ -58,6 +69,14 @@ def write_text(path: str | os.PathLike[str], content: str) -> None:
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Writes `content` as indented JSON with sorted keys; NaN and Infinity are refused."""
     write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads a JSON object. Raises InputError where it is missing, cut off or something else."""
+    try:
+        return dict(json.loads(pathlib.Path(path).read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path} cannot be read ({error}); put it back.") from error
 
 
 def slug(*names: str) -> str:

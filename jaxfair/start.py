@@ -1,6 +1,5 @@
 """What a config begins with: its data, its network (fresh, or train.start_from), its training."""
 
-import json
 import pathlib
 from typing import Any
 
@@ -19,6 +18,7 @@ from jaxfair.engine.population import Population, make_population
 from jaxfair.engine.stages import restore, stages_of
 from jaxfair.engine.step import DEFAULT_MICROBATCH, TrainState
 from jaxfair.errors import InputError
+from jaxfair.files import read_json
 from jaxfair.methods.base import Method, PyTree
 from jaxfair.methods.catalog import METHODS
 from jaxfair.phantom.write import ready
@@ -32,6 +32,7 @@ __all__ = [
     "first_variables",
     "open_data",
     "population_of",
+    "shapes_of",
     "trained_assembly",
 ]
 
@@ -41,6 +42,18 @@ _HEAD = "['head']"
 def assembly_of(settings: Settings, mesh: Mesh | None = None) -> Assembly:
     """Returns the training of a config without its data, checked (`assembly.assemble`)."""
     return _assembly(settings, mesh, assemble)
+
+
+def shapes_of(settings: Settings, mesh: Mesh | None = None) -> Assembly:
+    """Returns `assembly_of` with the shapes of the variables for their values; nothing is compiled.
+
+    A run that begins with another one's network is given its values all the same.
+    """
+    if settings.train.start_from is not None:
+        return assembly_of(settings, mesh)
+    method = method_from_settings(settings)
+    init = lambda: method.init(jax.random.key(settings.seed), settings.data.spec)
+    return _join(settings, mesh, assemble, method, jax.eval_shape(init))
 
 
 def population_of(settings: Settings, dataset: Dataset) -> Population:
@@ -74,7 +87,7 @@ def trained_assembly(settings: Settings, folder: RunFolder) -> tuple[Assembly, T
 
 def _check_claimed(folder: RunFolder) -> None:
     """Refuses parameters that lie in the folder of a claim about others."""
-    claim = json.loads(folder.privacy.read_text()) if folder.trained() else {}
+    claim = read_json(folder.privacy) if folder.trained() else {}
     named = claim.get("parameters_digest")  # which a run of an older version has not
     if named and named != digests(folder.path)["parameters_digest"]:
         raise InputError(
@@ -140,7 +153,7 @@ def check_stages(settings: Settings, dataset: Dataset) -> None:
     while named is not None:
         folder = RunFolder(pathlib.Path(named))
         before = _settings_of(folder)
-        people = json.loads(folder.privacy.read_text())["population"]
+        people = read_json(folder.privacy)["population"]
         drawn = [(one.phantom, one.phantom and one.data.source) for one in (before, settings)]
         if people == now.population and drawn[0] == drawn[1]:
             check_places(_places(before, named), now, where=named)
@@ -165,7 +178,7 @@ def description(settings: Settings) -> dict[str, Any]:
     if settings.train.start_from is None:
         return dict(METHODS[settings.method_name].describe(settings.method))
     folder = RunFolder(pathlib.Path(settings.train.start_from))
-    before, claim = _settings_of(folder), json.loads(folder.privacy.read_text())
+    before, claim = _settings_of(folder), read_json(folder.privacy)
     told = description(before)
     spent = "without privacy" if claim["epsilon"] is None else f"at epsilon {claim['epsilon']:.3g}"
     note = (
@@ -176,13 +189,19 @@ def description(settings: Settings) -> dict[str, Any]:
 
 
 def _assembly(settings: Settings, mesh: Mesh | None, make: Any) -> Assembly:
-    method, params, frozen = first_variables(settings)
+    method, *variables = first_variables(settings)
+    return _join(settings, mesh, make, method, tuple(variables))
+
+
+def _join(
+    settings: Settings, mesh: Mesh | None, make: Any, method: Method, variables: tuple[PyTree, ...]
+) -> Assembly:
     return make(
         plan_from_settings(settings),
         method,
         make_optimizer(settings.optim),
         spec=settings.data.spec,
-        variables=(params, frozen),
+        variables=variables,
         microbatch=settings.dp.microbatch or DEFAULT_MICROBATCH,
         mesh=mesh,
     )
@@ -195,7 +214,7 @@ def _settings_of(folder: RunFolder) -> Settings:
             f"train.start_from is {folder.path}, which is not there: what this run begins with "
             "cannot be told without it; put it back."
         )
-    return settings_from_config(ConfigDict(json.loads(folder.config.read_text())))
+    return settings_from_config(ConfigDict(read_json(folder.config)))
 
 
 def _last_variables(folder: RunFolder, settings: Settings) -> tuple[PyTree, PyTree]:

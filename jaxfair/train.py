@@ -127,6 +127,7 @@ COMMAND = Command(
         Flag("host", int, None, "which host this is, from 0"),
         Flag("with-images", bool, False, "allow images of patients in the report"),
         Flag("dry-run", bool, False, "print the plan and touch no data"),
+        Flag("compile", bool, False, "with --dry-run: compile the step for its exact memory"),
         Flag("recharge", bool, False, "resume with a fresh secret and pay again"),
     ),
     sections=sections,
@@ -149,7 +150,8 @@ def _act(line: Line, argv: list[str]) -> int:
     if line.flags["coordinator"]:
         join_hosts(line.flags["coordinator"], line.flags["hosts"], line.flags["host"])
     if line.flags["dry-run"]:
-        print(dryrun.describe(line.config, num_devices=line.flags["devices"]))
+        devices, compiled = line.flags["devices"], line.flags["compile"]
+        print(dryrun.describe(line.config, num_devices=devices, compiled=compiled))
         return 0
     workdir = line.flags["workdir"] or _default_workdir(name)
     if RunFolder(pathlib.Path(workdir)).finished():

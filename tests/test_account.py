@@ -213,6 +213,13 @@ def test_a_folder_that_is_no_run_is_said_to_be_none(tmp_path):
     assert "cannot be read" in verify_run(tmp_path)[0]
 
 
+@pytest.mark.parametrize("name", ["privacy.json", "config.json", "population.json"])
+@pytest.mark.parametrize("content", ["[1]", "7", '{"a": '])
+def test_a_damaged_file_of_a_run_is_a_fault_and_no_traceback(copied, name, content):
+    (copied / name).write_text(content)
+    assert [name in fault for fault in verify_run(copied)] == [True]
+
+
 def test_pricing_shows_steps_sigmas_and_persons_with_several_images(monkeypatch):
     monkeypatch.setattr(account, "_EPSILONS", ())
     monkeypatch.setattr(account, "_GROUPS", (1, 2))

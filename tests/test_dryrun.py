@@ -98,9 +98,8 @@ def test_the_watch_that_finds_no_data_touched_does_hear(tmp_path, watch):
     assert any(entry.startswith(("os.listdir", "os.scandir")) for entry in seen)
 
 
-def test_the_memory_is_that_of_a_step_that_was_compiled(lines, tmp_path):
-    """Above what must be held: parameters, optimiser, frozen part, the features of a microbatch."""
-    settings = settings_from_config(small_config(tmp_path))
+def least_mebibytes(settings) -> float:
+    """What must be held: parameters, optimiser, frozen part, the features of a microbatch."""
     method = method_from_settings(settings)
     params, frozen = jax.eval_shape(
         lambda key: method.init(key, settings.data.spec), jax.random.key(0)
@@ -108,8 +107,41 @@ def test_the_memory_is_that_of_a_step_that_was_compiled(lines, tmp_path):
     example = jax.eval_shape(method.prepare, frozen, settings.data.spec)
     held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((params, frozen)))
     batch = sum(s.size * np.dtype(s.dtype).itemsize for s in jax.tree.leaves(example))
-    least = (held + settings.dp.microbatch * batch) / MIB
+    return (held + settings.dp.microbatch * batch) / MIB
+
+
+def test_the_memory_is_above_what_must_be_held(lines, tmp_path):
+    least = least_mebibytes(settings_from_config(small_config(tmp_path)))
     assert least < mebibytes(lines) < 200 * least
+
+
+@pytest.mark.parametrize("way", ["fast", "vmap"])
+def test_the_estimated_memory_is_near_that_of_the_compiled_step(tmp_path, way):
+    config = small_probe(tmp_path, **{"dp.clipping": way, "dp.microbatch": 128})
+    estimate, exact = (
+        mebibytes(dryrun.describe(config, num_devices=1, compiled=compiled).splitlines())
+        for compiled in (False, True)
+    )
+    assert exact / 2 <= estimate <= 2 * exact
+
+
+COMPILES_NO_STEP = [
+    f"{path}{variant}"
+    for path in sorted(FOLDER.glob("*.py"))
+    if path.stem in ("ct_slices", "derm_resnet", "table_fae")
+    for variant in ("", ":phantom")
+][::2]
+
+
+@pytest.mark.parametrize("name", COMPILES_NO_STEP, ids=lambda name: pathlib.Path(name).name)
+def test_neither_the_network_nor_the_step_is_compiled(name, caplog):
+    config = load_config(name)
+    with config.unlocked():
+        config.dp.enabled = False  # the noise is found elsewhere, and takes its time
+    with jax.log_compiles(), caplog.at_level("WARNING"):
+        dryrun.describe(config, num_devices=1)
+    compiled = set(re.findall(r"XLA compilation of jit\((\w+)\)", caplog.text))
+    assert not compiled & {"init", "update", "local_sum", "fun", "prepare"}
 
 
 def small_probe(folder: pathlib.Path, **overrides):

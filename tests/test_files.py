@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from jaxfair import files
+from jaxfair.errors import InputError
 
 
 def test_a_failed_write_leaves_the_old_file_whole(tmp_path):
@@ -37,6 +38,15 @@ def test_infinity_and_nan_are_no_json(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         files.write_json(tmp_path / "a.json", {"epsilon": float("inf")})
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[1]", '{"a": 1', b"\xff"])
+def test_json_that_is_missing_damaged_or_no_object_is_one_sentence(tmp_path, content):
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=r"a\.json cannot be read \(.*\); put it back\.$"):
+        files.read_json(path)
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv"])

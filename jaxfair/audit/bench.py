@@ -149,15 +149,16 @@ def noisy_sum(bench: Bench, state: TrainState) -> PyTree:
 def reference(bench: Bench) -> Callable[[Released], PyTree]:
     """Returns a function from a released step to its clipped sum, in the plain way.
 
-    On one device, by `clipping.clipped_sum` and the clip of the claim, whatever the step does.
+    On one device, by `clipping.clipped_sum` and the clip of the claim, its margin for rounding
+    included, whatever the step does.
     """
-    method = with_guests(bench.method)
+    method, claim = with_guests(bench.method), bench.claim
+    clip: dict[str, Any] = {"l2_clip_norm": claim.l2_clip_norm, "units": claim.max_draw}
 
     def chunk_sum(params: PyTree, frozen: PyTree, chunk: Chunk, words: Any) -> PyTree:
         keys, real = unit_keys(words, chunk.unit_id), ~chunk.is_padding
         loss_fn = lambda p, example, key: method.loss(p, frozen, example, key)[0]
-        bound = bench.claim.l2_clip_norm
-        return clipping.clipped_sum(loss_fn, params, chunk.examples, keys, real, l2_clip_norm=bound)
+        return clipping.clipped_sum(loss_fn, params, chunk.examples, keys, real, **clip)
 
     compiled = jax.jit(chunk_sum)
     frozen = jax.device_get(bench.assembly.frozen)

@@ -24,7 +24,7 @@ from jaxfair.errors import InputError
 from jaxfair.methods.base import PyTree
 from jaxfair.privacy.config import PrivacyConfig
 from jaxfair.privacy.plan import make_plan
-from jaxfair.privacy.sums import clipping, rounding
+from jaxfair.privacy.sums import clipping, rounding, twofloat
 
 __all__ = ["COLUMNS", "WAYS", "measure"]
 
@@ -96,8 +96,13 @@ def _sum_fn(way: str, work: Workload, mesh: Mesh, clip: float) -> Callable[..., 
     private, rows = way != "non-private", len(work.chunk.is_padding)
     promise = PrivacyConfig(enabled=private, l2_clip_norm=clip, clipping=way if private else "auto")
     plan = make_plan(promise, steps=1, expected_batch_size=rows, public_size=rows)
-    total = sharded_sum(work.method, plan, mesh, rows)  # all rows of a device at once
-    return lambda *given: total(*given).high
+    add = sharded_sum(work.method, plan, mesh, rows)  # all rows of a device at once
+
+    def total(params: PyTree, *given: Any) -> PyTree:
+        nothing = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params)
+        return add(params, *given, twofloat.from_float(nothing)).high
+
+    return total
 
 
 def _speed(taken: np.ndarray, base: np.ndarray, count: int) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from jaxfair.data.sources.base import ASIDE, SourceTable
 from jaxfair.data.sources.catalog import SOURCES
 from jaxfair.data.stored import Stored
 from jaxfair.errors import InputError
-from jaxfair.files import write_json, write_table
+from jaxfair.files import read_json, write_json, write_table
 from jaxfair.schema import PHANTOM, PHANTOM_MARKER, REAL, age_groups
 
 __all__ = ["MARKER", "fingerprint", "prepare_folder", "read_marker", "read_tables", "refuse_other"]
@@ -230,7 +230,7 @@ class _Gathered:
 
 
 def _json_of(path: pathlib.Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text()) if path.is_file() else None
+    return read_json(path) if path.is_file() else None
 
 
 def _about(root: pathlib.Path, table: SourceTable, config: DataConfig) -> dict[str, Any]:

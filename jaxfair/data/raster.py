@@ -1,14 +1,13 @@
 """One PNG or JPEG file to the integers that it holds, transparency over black."""
 
 import os
-import warnings
 
 import numpy as np
 import png
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from jaxfair.data import sizes
-from jaxfair.data.decode import short
+from jaxfair.data.decode import noted, short
 from jaxfair.errors import InputError
 
 __all__ = ["read_raster"]
@@ -26,20 +25,17 @@ def read_raster(path: str | os.PathLike[str]) -> tuple[np.ndarray, str, str, lis
       InputError: it is no PNG or JPEG file, is cut off, or is too large for Pillow.
     """
     try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            with Image.open(path, formats=("PNG", "JPEG")) as file:
-                sizes.check(path, (file.height, file.width, len(file.getbands())))
-                kind, mode = str(file.format), file.mode
-                pixels, transparent = _wide(path) if _is_wide(file) else _pixels(file)
+        with noted() as remarks, Image.open(path, formats=("PNG", "JPEG")) as file:
+            sizes.check(path, (file.height, file.width, len(file.getbands())))
+            kind, mode = str(file.format), file.mode
+            pixels, transparent = _wide(path) if _is_wide(file) else _pixels(file)
     except InputError:
         raise
     except UnidentifiedImageError as error:
         raise InputError(f"{path} is no PNG or JPEG file; replace it.") from error
     except Exception as error:  # decoders raise what they like
         raise InputError(f"{path} cannot be decoded ({short(error)}); replace it.") from error
-    remarks = {f"{type(w.message).__name__}: {w.message}"[:200] for w in caught}
-    return pixels, mode, kind, sorted(remarks | ({TRANSPARENT} if transparent else set()))
+    return pixels, mode, kind, sorted([*remarks, *[TRANSPARENT] * transparent])
 
 
 def _pixels(file: Image.Image) -> tuple[np.ndarray, bool]:

@@ -46,10 +46,12 @@ class Assembly:
 
     Attributes:
       method, plan, optimizer, mesh: as they were given.
-      params, frozen: what training begins with, on all devices.
+      params, frozen: what training begins with, on all devices; or its shapes, where nothing is
+        to be trained.
       spec: shape and dtype of each array of a raw example.
       microbatch: examples per device whose gradients are held at once.
       step: the compiled step.
+      steps: those that were made for other microbatches, which a search compiled already.
     """
 
     method: Method
@@ -61,6 +63,7 @@ class Assembly:
     spec: Spec
     microbatch: int
     step: Step
+    steps: dict[int, Step] = dataclasses.field(default_factory=dict)
 
     @property
     def chunk_size(self) -> int:
@@ -82,7 +85,7 @@ class Assembly:
     def with_parts(self, **changes: Any) -> "Assembly":
         """Returns the training with other parts, and a step of its own that is made of them."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)} | changes
-        del fields["step"]
+        del fields["step"], fields["steps"]
         variables = (fields.pop("params"), fields.pop("frozen"))
         return join(**fields, variables=variables)
 
@@ -92,8 +95,12 @@ class Assembly:
         return dataclasses.replace(self, params=params, frozen=frozen)
 
     def with_microbatch(self, microbatch: int) -> "Assembly":
-        """Returns the same training with this microbatch; another one has a step of its own."""
-        return self if microbatch == self.microbatch else self.with_parts(microbatch=microbatch)
+        """Returns the same training with this microbatch; each has one step, compiled once."""
+        self.steps[self.microbatch] = self.step
+        if microbatch not in self.steps:
+            self.steps[microbatch] = self.with_parts(microbatch=microbatch).step
+        step = self.steps[microbatch]
+        return dataclasses.replace(self, microbatch=microbatch, step=step)
 
     def begin(self) -> TrainState:
         """Returns the state before the first step; training takes it over (donation)."""
@@ -161,12 +168,15 @@ class Assembly:
 
         return call
 
-    def compiled(self) -> Any:
-        """Returns the compiled step, from shapes alone; nothing is run."""
+    def shapes(self) -> tuple[Any, ...]:
+        """Returns shapes of what the step's update is called with."""
         chunk = abstract_chunk(self.example, self.chunk_size)
         keys = abstract_randomness(self.num_leaves)
-        state = jax.eval_shape(self.step.init, self.params)
-        return self.step.update.lower(state, self.frozen, chunk, keys, True).compile()
+        return jax.eval_shape(self.step.init, self.params), self.frozen, chunk, keys, True
+
+    def compiled(self) -> Any:
+        """Returns the compiled step, from shapes alone; nothing is run."""
+        return self.step.update.lower(*self.shapes()).compile()
 
 
 def assemble(
@@ -183,7 +193,7 @@ def assemble(
 
     Args:
       spec: shape and dtype of each array of a raw example.
-      variables: (params, frozen) that training begins with.
+      variables: (params, frozen) that training begins with, or their shapes.
       microbatch: examples per device whose gradients are held at once.
       mesh: the devices; None for all.
 
@@ -214,17 +224,23 @@ def join(
 ) -> Assembly:
     """`assemble` without its checks, for those who look for what the checks would miss."""
     mesh, method = mesh or make_mesh(), carrying(method, spec)
+    if not _are_shapes(variables):
+        variables = put_replicated(mesh, variables)
     return Assembly(
         method=method,
         plan=plan,
         optimizer=optimizer,
         mesh=mesh,
-        params=put_replicated(mesh, variables[0]),
-        frozen=put_replicated(mesh, variables[1]),
+        params=variables[0],
+        frozen=variables[1],
         spec=spec,
         microbatch=microbatch,
         step=make_step(method, plan, optimizer, mesh, microbatch=microbatch),
     )
+
+
+def _are_shapes(tree: PyTree) -> bool:
+    return any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(tree))
 
 
 def _check_params(name: str, params: PyTree) -> None:

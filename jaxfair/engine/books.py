@@ -5,7 +5,6 @@ this run's, and nothing is paid for in another run's ledger.
 """
 
 import contextlib
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -138,7 +137,7 @@ def _chosen_microbatch(assembly: Assembly, folder: RunFolder, options: Options) 
         return assembly.microbatch
     if not folder.microbatch.exists():
         files.write_json(folder.microbatch, {"microbatch": fastest(assembly)})
-    return int(json.loads(folder.microbatch.read_text())["microbatch"])
+    return int(files.read_json(folder.microbatch)["microbatch"])
 
 
 def _secret_and_ledger(

@@ -19,6 +19,7 @@ from jaxfair.engine.trainer import Trainer
 from jaxfair.errors import InputError, nearest
 from jaxfair.methods.base import PyTree
 from jaxfair.privacy.config import PrivacyConfig
+from jaxfair.privacy.descent import read_earlier
 from jaxfair.privacy.plan import make_plan
 from jaxfair.privacy.public import whole
 from jaxfair.run.folder import RunFolder
@@ -67,7 +68,7 @@ def fit_private(
     Args:
       loss_fn: `(params, example, key) -> scalar`, for ONE example without a batch axis; any
         function of JAX will do, be it plain, of Flax or of Equinox.
-      params: pytree of floating-point arrays.
+      params: pytree of floating-point arrays: public ones, or those of the run in `start_from`.
       arrays: name -> (rows, ...); an example is one row of each, by the same name.
       patient: the id of the patient of each row; (rows,) numbers or texts.
       epsilon: the budget of all steps together.
@@ -77,7 +78,7 @@ def fit_private(
       expected_batch_size: mean number of patients in a step.
       optimizer: any optax transformation; it sees noisy means only.
       folder: where the run lies.
-      options: further ones of `open_fit`, such as l2_clip_norm, unit, devices, progress.
+      options: further ones of `open_fit`, such as l2_clip_norm, unit, start_from, devices.
 
     Raises InputError, in one sentence, for a loss in which examples reach each other, ids that
     are missing, arrays of unequal length, a batch above `public_size`, a finished folder.
@@ -127,6 +128,7 @@ def open_fit(
     folder: str | os.PathLike[str],
     unit: str = "patient",
     population: str = "own data",
+    start_from: str | os.PathLike[str] | None = None,
     devices: int | None = None,
     save_every: int = 50,
     recharge: bool = False,
@@ -146,6 +148,8 @@ def open_fit(
         for itself.
       unit: "patient", "lesion" or "image": who is protected.
       population: who the people are; runs on the same people are priced together by it.
+      start_from: folder of the run that `params` came out of, whose debts and weaker words the
+        claim takes over, and whose epsilon counts in this one's; None where they are public.
       devices: how many to use; None for all.
       save_every: steps that are paid for, trained and saved together, and between which
         `steps` yields.
@@ -164,7 +168,13 @@ def open_fit(
     rows = _number_of_rows(arrays)
     ids = _ids(patient, unit, rows)
     plan = make_plan(
-        config, steps=steps, expected_batch_size=expected_batch_size, public_size=public_size
+        config,
+        steps=steps,
+        expected_batch_size=expected_batch_size,
+        public_size=public_size,
+        earlier=None
+        if start_from is None
+        else read_earlier(os.fspath(start_from), named="start_from"),
     )
     people = population_from_ids(ids, unit=unit, name=population, digest=_digest(arrays, ids))
     return open(

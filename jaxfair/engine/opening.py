@@ -127,6 +127,7 @@ def open_assembly(
 
 def _config_of(plan: PrivacyPlan, method: Method, options: Options) -> dict[str, Any]:
     """The public settings of a training that has no config file, as config.json holds them."""
+    began = {"start_from": plan.earlier.folder} if plan.earlier else {}
     promise = {
         "enabled": plan.private,
         "epsilon": plan.budget if plan.private else None,
@@ -142,5 +143,5 @@ def _config_of(plan: PrivacyPlan, method: Method, options: Options) -> dict[str,
         "seed": options.seed,
         "data": {"public_size": plan.public_size},
         "dp": promise,
-        "train": {"steps": plan.steps, "expected_batch_size": plan.expected_batch_size},
+        "train": {"steps": plan.steps, "expected_batch_size": plan.expected_batch_size} | began,
     }

@@ -11,6 +11,7 @@ from jaxfair.errors import InputError
 from jaxfair.privacy import release, wiring
 from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.tables import look_alikes
+from jaxfair.tables.values import text_of
 
 __all__ = [
     "Population",
@@ -22,8 +23,6 @@ __all__ = [
 
 TOLERATED = 0.25
 """How far the declared size may be from the count, as a share of it, without a remark."""
-_MISSING = ("", "nan", "none", "<na>", "nat")
-"""What a missing id is as text, in small letters."""
 
 
 class Population(NamedTuple):
@@ -136,8 +135,8 @@ def population_from_ids(ids: Iterable[object], **facts: str) -> Population:
     """Returns the population in which the rows with one id are one unit.
 
     Args:
-      ids: (rows,) the id of each row, a text or a number; read as text without blanks around
-        it, and a whole number alike whether it is written 7 or 7.0.
+      ids: (rows,) the id of each row, a text or a number; read as text (`tables.values.text_of`),
+        so that a whole number is alike whether it is 7 or 7.0.
       facts: the further attributes of `Population`.
 
     Raises InputError for an id that is missing, and for several rows of one image.
@@ -159,14 +158,12 @@ def population_from_ids(ids: Iterable[object], **facts: str) -> Population:
 def _id_text(row: int, given: object) -> str:
     if np.ndim(given) or isinstance(given, list | tuple | dict | set):  # type: ignore[arg-type]
         raise InputError(f"Row {row} has the id {given!r}; an id is one number or one text.")
-    name = (given.decode() if isinstance(given, bytes) else str(given)).strip()
-    if name.lower() in _MISSING:
+    name = text_of(given.decode() if isinstance(given, bytes) else given)
+    if not name:
         raise InputError(
             f"Row {row} has the id {given!r}; every row needs one, since the guarantee is "
             "for all rows of one id together. Leave rows without an id out."
         )
-    if isinstance(given, float | np.floating) and float(given).is_integer():
-        return str(int(given))
     return name
 
 

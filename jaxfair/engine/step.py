@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, PartitionSpec
 
-from jaxfair.engine.chunk import Chunk, Randomness, unit_keys, zeros
+from jaxfair.engine.chunk import Chunk, Randomness, unit_keys
 from jaxfair.engine.mesh import AXIS
 from jaxfair.errors import InputError
 from jaxfair.methods.base import Method, PyTree
@@ -109,8 +109,8 @@ def make_step(
     def update(
         state: TrainState, frozen: PyTree, chunk: Chunk, randomness: Randomness, is_last: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        chunk_sum = sum_chunk(state.params, frozen, chunk, randomness.examples)
-        total = twofloat.join([TwoFloat(state.clipped_sum, state.sum_rest), chunk_sum])
+        total = TwoFloat(state.clipped_sum, state.sum_rest)
+        total = sum_chunk(state.params, frozen, chunk, randomness.examples, total)
         state = state._replace(clipped_sum=total.high, sum_rest=total.low)
         finish = lambda s: _finish(s, plan, optimizer, randomness.noise)
         return jax.lax.cond(is_last, finish, _keep, state)
@@ -130,15 +130,17 @@ def refuse_coupling(method: Method, plan: PrivacyPlan) -> None:
 
 
 def sharded_sum(method: Method, plan: PrivacyPlan, mesh: Mesh, microbatch: int) -> Callable:
-    """Returns `(params, frozen, chunk, key_words) -> TwoFloat`, the sum over all devices.
+    """Returns `(params, frozen, chunk, key_words, total) -> TwoFloat`: `total` with the chunk.
 
-    It is what the step adds up, before noise; the benchmark measures it alone.
+    It is what the step adds up, over all devices, before noise; the benchmark measures it alone.
 
     Args:
       microbatch: as of `make_step`.
     """
 
-    def local_sum(params: PyTree, frozen: PyTree, chunk: Chunk, words: jax.Array) -> PyTree:
+    def local_sum(
+        params: PyTree, frozen: PyTree, chunk: Chunk, words: jax.Array, total: TwoFloat
+    ) -> TwoFloat:
         loss_fn = lambda p, example, key: method.loss(p, frozen, example, key)[0]
 
         def microbatch_sum(rows: Chunk) -> PyTree:
@@ -149,19 +151,24 @@ def sharded_sum(method: Method, plan: PrivacyPlan, mesh: Mesh, microbatch: int) 
             coupled = _batch_grads(method, params, frozen, rows.examples, mask, keys)
             return jax.tree.map(jnp.add, total, coupled)
 
-        total = _sum_over_microbatches(microbatch_sum, chunk, microbatch)
-        return _sum_over_devices(total, mesh.size)
+        if mesh.size == 1:
+            return _add_microbatches(total, microbatch_sum, chunk, microbatch)
+        nothing = jax.tree.map(jnp.zeros_like, total)
+        own = _add_microbatches(nothing, microbatch_sum, chunk, microbatch)
+        return twofloat.join([total, *_of_all_devices(own, mesh.size)])
 
     spec = PartitionSpec
     sharded = jax.shard_map(
         local_sum,
         mesh=mesh,
-        in_specs=(spec(), spec(), spec(AXIS), spec()),
+        in_specs=(spec(), spec(), spec(AXIS), spec(), spec()),
         out_specs=spec(),
         check_vma=False,
     )
 
-    def checked(params: PyTree, frozen: PyTree, chunk: Chunk, words: jax.Array) -> PyTree:
+    def checked(
+        params: PyTree, frozen: PyTree, chunk: Chunk, words: jax.Array, total: TwoFloat
+    ) -> TwoFloat:
         rows = chunk.is_padding.shape[0]
         if rows % mesh.size:
             raise InputError(
@@ -170,7 +177,7 @@ def sharded_sum(method: Method, plan: PrivacyPlan, mesh: Mesh, microbatch: int) 
             )
         try:
             with nn.intercept_methods(_refuse_batch_statistics):
-                return sharded(params, frozen, chunk, words)
+                return sharded(params, frozen, chunk, words, total)
         except (_BatchStatistics, flax.errors.ModifyScopeVariableError) as error:
             raise InputError(
                 f"Method {method.name!r} updates statistics while it trains (a BatchNorm, most "
@@ -207,28 +214,27 @@ def _batch_grads(
     return jax.tree.map(lambda g: g.astype(jnp.float32), jax.grad(weighted)(params))
 
 
-def _sum_over_microbatches(microbatch_sum: Callable, chunk: Chunk, microbatch: int) -> TwoFloat:
+def _add_microbatches(
+    total: TwoFloat, microbatch_sum: Callable, chunk: Chunk, microbatch: int
+) -> TwoFloat:
+    """Returns `total` with the sums of the microbatches of a device's rows, one after the other."""
     rows = chunk.is_padding.shape[0]
     if rows <= microbatch:
-        return twofloat.from_float(microbatch_sum(chunk))
+        return twofloat.add(total, microbatch_sum(chunk))
     if rows % microbatch:
         raise InputError(
             f"A chunk has {rows} rows on each device, which microbatches of {microbatch} do not "
             "divide; give chunks of a multiple of microbatch x devices."
         )
     cut = jax.tree.map(lambda a: a.reshape(-1, microbatch, *a.shape[1:]), chunk)
-    first = jax.tree.map(lambda a: a[0], cut)
-    nothing = twofloat.from_float(zeros(jax.eval_shape(microbatch_sum, first)))
     add = lambda total, rows: (twofloat.add(total, microbatch_sum(rows)), None)
-    return jax.lax.scan(add, nothing, cut)[0]
+    return jax.lax.scan(add, total, cut)[0]
 
 
-def _sum_over_devices(total: TwoFloat, devices: int) -> TwoFloat:
-    """Every device gets all totals and adds them in one order, so that all have the same bits."""
-    if devices == 1:
-        return total
+def _of_all_devices(total: TwoFloat, devices: int) -> list[TwoFloat]:
+    """Every device gets all totals, and adds them in one order, so that all have the same bits."""
     parts = jax.lax.all_gather(total, AXIS)
-    return twofloat.join([jax.tree.map(lambda part, i=i: part[i], parts) for i in range(devices)])
+    return [jax.tree.map(lambda part, i=i: part[i], parts) for i in range(devices)]
 
 
 def _finish(

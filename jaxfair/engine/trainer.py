@@ -11,7 +11,6 @@ by the same call, and replays.
 """
 
 import contextlib
-import json
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -123,7 +122,7 @@ class Trainer:
         with self:
             for _ in self.steps():
                 pass
-        return json.loads(self.folder.privacy.read_text())
+        return files.read_json(self.folder.privacy)
 
     def statement(self) -> dict[str, Any]:
         """Returns privacy.json as it stands now: what is promised, to whom, and by what."""

@@ -11,7 +11,7 @@ import pandas as pd
 from jaxfair.errors import InputError
 from jaxfair.fairness.catalog import metric_named
 from jaxfair.fairness.groups import OVERALL, group_labels
-from jaxfair.fairness.predictions import checked
+from jaxfair.fairness.predictions import checked, patient_codes
 from jaxfair.schema import UNKNOWN
 
 __all__ = ["MIN_LABEL", "MIN_PATIENTS", "GroupFrame", "MetricFn", "enough", "too_few"]
@@ -83,7 +83,7 @@ class GroupFrame:
 
     def _rest_is_small(self, group: str) -> bool:
         rest = self.rows[self.labels != group]
-        return len(rest) > 0 and too_few(pd.DataFrame([_counts(rest)])).item()
+        return len(rest) > 0 and not enough(rest["y_true"].to_numpy(float), patient_codes(rest)[0])
 
     def part(self, group: str) -> pd.DataFrame:
         """Returns the rows of one group."""

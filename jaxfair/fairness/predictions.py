@@ -8,9 +8,10 @@ import pandas as pd
 from jaxfair.errors import InputError, nearest
 from jaxfair.fairness.agreement import check_images
 from jaxfair.schema import ATTRIBUTES as COLUMNS_OF_GROUPS
-from jaxfair.schema import CROSSED, SPLITS, UNKNOWN, age_groups
+from jaxfair.schema import CROSSED, UNKNOWN, age_groups
 from jaxfair.tables.ages import years
-from jaxfair.tables.values import look_alikes, names, numbers, refusal, texts
+from jaxfair.tables.answers import labels, splits
+from jaxfair.tables.values import look_alikes, names, numbers, texts
 
 __all__ = ["ATTRIBUTES", "REQUIRED", "checked", "patient_codes"]
 
@@ -18,13 +19,6 @@ REQUIRED = ("y_true", "y_score")
 ATTRIBUTES = (*COLUMNS_OF_GROUPS, CROSSED)
 """The attributes of every run's table."""
 
-_LABELS = {"true": "1", "false": "0"}
-_SPLITS = {name: name for name in SPLITS} | {
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "testing": "test",
-}
 _NOT_GROUPS = (*REQUIRED, "image_id", "patient_id", "task", "split", "age")
 
 
@@ -57,8 +51,8 @@ def checked(table: pd.DataFrame, *, where: str = "") -> pd.DataFrame:
     table.columns = pd.Index([str(name).strip() for name in table.columns])
     _check_columns(table)
     _fill(table)
-    table["split"] = _splits(table["split"], where)
-    table["y_true"] = _labels(table["y_true"], where)
+    table["split"] = splits(table["split"], where=where)
+    table["y_true"] = labels(table["y_true"], where=where)
     table = table[table["y_true"].notna()].copy()
     table["y_score"] = _scores(table, where)
     _check_patients(table["patient_id"])
@@ -113,27 +107,6 @@ def _fill_groups(table: pd.DataFrame) -> None:
     for name in table.columns.difference(list(_NOT_GROUPS)):
         cells = names(table[name])
         table[name] = cells.mask((cells == "") | (cells.str.lower() == UNKNOWN), UNKNOWN)
-
-
-def _splits(column: pd.Series, where: str) -> pd.Series:
-    cells = texts(column)
-    found = cells.map({cell: _SPLITS.get(cell.lower()) for cell in cells.unique().tolist()})
-    if found.isna().any():
-        rule = "use train, validation or test, or leave the column out"
-        raise refusal(cells, found.isna(), "is no split", where, rule)
-    return found.astype(str)
-
-
-def _labels(column: pd.Series, where: str) -> pd.Series:
-    rule = "labels are 0 (normal) or 1 (abnormal), or an empty cell for an unlabelled image"
-    if not pd.api.types.is_numeric_dtype(column):
-        column = texts(column)
-        column = column.str.lower().map(_LABELS).fillna(column).rename("y_true")
-    labels = numbers(column, where=where, rule=rule)
-    wrong = labels.notna() & ~labels.isin([0, 1])
-    if wrong.any():
-        raise refusal(column, wrong, "is no label", where, rule)
-    return labels
 
 
 def _scores(table: pd.DataFrame, where: str) -> pd.Series:

@@ -150,7 +150,7 @@ def _init(
             f"needs {config.ndim} spatial axes, then 1 or {config.channels} channels."
         )
     image = jnp.zeros((1, *shape[:-1], config.channels))
-    variables = jax.jit(network.init)(key, image)
+    variables = _compiled_init(network)(key, image)
     if config.weights is not None:
         variables = pretrained.load_backbone(variables, config.weights, norm=config.norm)
     params, stats = variables["params"], variables.get("stats", {})
@@ -159,6 +159,12 @@ def _init(
         {"backbone": trained, "head": params["head"]},
         {"backbone": kept, "stats": stats},
     )
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled_init(network: heads.Network) -> Callable[..., Any]:
+    """Compiled once for a network, which is initialised when it trains and when it is scored."""
+    return jax.jit(network.init)
 
 
 def _split(config: ClassifierConfig, backbone: PyTree) -> tuple[PyTree, PyTree]:

@@ -7,6 +7,7 @@ Meissen et al. 2022 (arXiv 2208.10992).
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -115,12 +116,18 @@ def _init(
     h, w, c = spec["image"].shape
     _check_image(h, w, c, depth=len(config.hidden_dims))
     features = jnp.zeros((1, h // 4, w // 4, extractor.CHANNELS))
-    params = jax.jit(functools.partial(model.init, train=False))(key, features)["params"]
+    params = _compiled_init(model)(key, features)["params"]
     if config.extractor_weights is None:
         weights, stats = extractor.random_extractor(config.extractor_seed)
     else:
         weights, stats, _ = pretrained.read_extractor(config.extractor_weights)
     return params, {"params": weights, "stats": stats}
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled_init(model: FeatureAutoencoder) -> Callable[..., Any]:
+    """Compiled once for a network, which is initialised when it trains and when it is scored."""
+    return jax.jit(functools.partial(model.init, train=False))
 
 
 def _check_image(h: int, w: int, c: int, *, depth: int) -> None:

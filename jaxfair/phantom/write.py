@@ -9,7 +9,6 @@ except what the modules that draw them state (`thorax`, `abdomen`).
 """
 
 import dataclasses
-import json
 import os
 import pathlib
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 from jaxfair.data import build, store
 from jaxfair.data.config import DataConfig
 from jaxfair.errors import InputError
-from jaxfair.files import write_json
+from jaxfair.files import read_json, write_json
 from jaxfair.phantom import films, rsna, scans
 from jaxfair.phantom.config import PhantomConfig
 from jaxfair.schema import PHANTOM_MARKER
@@ -87,7 +86,7 @@ def write_phantom(
 def read_marker(root: str | os.PathLike[str]) -> dict[str, Any] | None:
     """The identity of the phantom that `root` holds, or None where the files are no phantom."""
     path = pathlib.Path(root) / PHANTOM_MARKER
-    return json.loads(path.read_text()) if path.is_file() else None
+    return read_json(path) if path.is_file() else None
 
 
 def is_phantom(

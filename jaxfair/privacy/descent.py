@@ -4,15 +4,15 @@ Parameters that came out of one training and go into another carry the guarantee
 claim is as good as its weakest stage (protocol P13). Nothing here opens a data set.
 """
 
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from jaxfair.errors import InputError
-from jaxfair.files import json_digest
+from jaxfair.files import json_digest, read_json
 from jaxfair.privacy.ledger import Entry, LedgerError, read_entries
+from jaxfair.privacy.release import SCHEMA, fits_schema, is_about_people
 from jaxfair.schema import COUPLED, INDEPENDENT, PHANTOM, REAL
 
 __all__ = [
@@ -35,10 +35,8 @@ ORDER: dict[str, tuple[str, ...]] = {
 }
 """Words of a claim from the better to the worse. An image belongs to one lesion and a lesion to
 one patient, so who protects patients protects more; drawn images need no protection at all."""
-
-_NEEDED = (*ORDER, "delta", "not_covered", "relation", "tuning", "ledger_head", "config_digest")
-
-
+_NEEDED = (*ORDER, "delta", "epsilon", "not_covered", "relation", "tuning", "ledger_head",
+           "config_digest")  # fmt: skip
 _TOLD = {"units", *set(ORDER) - {"unit"}, "delta", "not_covered", "chain"}
 
 
@@ -151,13 +149,9 @@ def is_told(earlier: Mapping[str, Any]) -> bool:
         [_rank("unit", unit) for unit in earlier["units"]]
         links = [Link(**link) for link in earlier["chain"]]
         counts = [number for link in links for number in (link.lines, link.tuning_runs)]
-        return (
-            bool(links)
-            and all(type(n) is int and n >= 0 for n in counts)
-            and (
-                earlier.keys() == {"units", *set(ORDER) - {"unit"}, "delta", "not_covered", "chain"}
-            )
-        )
+        right = all(type(n) is int and n >= 0 for n in counts) and _is_delta(earlier["delta"])
+        named = links and all(isinstance(link.statement, str) for link in links)
+        return bool(named) and right and earlier.keys() == _TOLD
     except (InputError, KeyError, TypeError):
         return False
 
@@ -182,7 +176,7 @@ def read_earlier(folder: str | pathlib.Path, *, named: str = "train.start_from")
     path = pathlib.Path(folder)
     if not (path / "privacy.json").is_file():
         raise InputError(f"{named} is {path}, which holds no finished run.")
-    claim, config = (_read(path / name) for name in ("privacy.json", "config.json"))
+    claim, config = (read_json(path / name) for name in ("privacy.json", "config.json"))
     lacking = sorted(set(_NEEDED) - claim.keys())
     if lacking:
         raise InputError(
@@ -199,12 +193,41 @@ def read_earlier(folder: str | pathlib.Path, *, named: str = "train.start_from")
                 "another run."
             )
     try:
+        _check_readable(claim)
         before = _before(claim, config)
-        people = path / "population.json"
-        own = dict(claim) | ({"unit": _read(people)["unit"]} if people.is_file() else {})
-        return _composed(path, claim, own, before, entries)
+        return _composed(path, claim, _own(path, claim, before), before, entries)
     except InputError as error:
         raise InputError(f"{named} is {path}, which cannot be compared: {error}") from error
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(f"{named} is {path}, a file of which is damaged: {error!r}.") from error
+
+
+def _check_readable(claim: Mapping[str, Any]) -> None:
+    plain = claim["grade"] == "none"
+    for name in sorted(SCHEMA.keys() & claim.keys() - ORDER.keys() - {"relation"}):
+        if not fits_schema(name, claim[name], plain=plain):
+            raise InputError(f"{name} of its privacy.json is {claim[name]!r}.")
+    if not is_told(claim.get("earlier", {})) or not _is_delta(claim["delta"]):
+        raise InputError("its privacy.json has a delta or an earlier stage that cannot be.")
+
+
+def _is_delta(delta: float | None) -> bool:
+    return delta is None or 0 < delta < 1
+
+
+def _own(path: pathlib.Path, claim: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """The words of the last stage: its claim's, and of the unit, which is the worst, its own."""
+    people = path / "population.json"
+    if not people.is_file():
+        return claim
+    facts = read_json(people)
+    own = {**claim, "unit": facts.get("unit")}
+    _rank("unit", own["unit"])
+    if not is_about_people(facts) or (
+        "earlier" in claim and worst(own, before)["unit"] != claim["unit"]
+    ):
+        raise InputError(f"its population.json says {facts}, and its claim {claim['unit']!r}.")
+    return own
 
 
 def check_protected(earlier: Earlier | None) -> None:
@@ -267,10 +290,3 @@ def _rank(name: str, word: Any) -> int:
             f"{name} {word!r} is neither better nor worse than {' or '.join(ORDER[name])}."
         )
     return ORDER[name].index(word)
-
-
-def _read(path: pathlib.Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); put it back.") from error

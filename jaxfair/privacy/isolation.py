@@ -72,7 +72,7 @@ def check(
       name: of the Method, for the sentence.
       loss: `(params, frozen, example, key) -> (scalar, aux)` of one example.
       prepare: `(frozen, raw example) -> example`, or None.
-      params, frozen: as `Method.init` gives them.
+      params, frozen: as `Method.init` gives them, or their shapes; a probe makes up the rest.
       spec: shape and dtype of each array of a raw example.
       probe: run the probes in any case (two compilations of each function).
 
@@ -87,7 +87,8 @@ def check(
     def made_up() -> PyTree:
         rows = _made_up(spec)
         if prepare is not None:
-            rows = jax.jit(jax.vmap(jax.vmap(prepare, (None, 0)), (None, 0)))(frozen, rows)
+            shared = _with_values(frozen)
+            rows = jax.jit(jax.vmap(jax.vmap(prepare, (None, 0)), (None, 0)))(shared, rows)
         return rows
 
     scalar = lambda both, one, key: loss(*both, one, key)[0]
@@ -178,7 +179,7 @@ def _refuse(
             )
         if not probe and not foreign:
             return
-        pairs = coupled_rows(fun, operands, made_up())
+        pairs = coupled_rows(fun, _with_values(operands), made_up())
     except NameError as error:
         if "axis name" not in str(error):
             raise
@@ -263,6 +264,18 @@ def _made_up(spec: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
             values = generator.integers(0, 2, shape)
         rows[name] = jnp.asarray(values).astype(leaf.dtype)
     return rows
+
+
+def _with_values(tree: PyTree) -> PyTree:
+    """Fills shapes with values in [0, 1); values stay as they are."""
+    generator = np.random.default_rng(0)
+
+    def filled(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.ShapeDtypeStruct):
+            return leaf
+        return jnp.asarray(generator.random(leaf.shape)).astype(leaf.dtype)
+
+    return jax.tree.map(filled, tree)
 
 
 def _as_nan(leaf: jax.Array) -> jax.Array:

@@ -23,6 +23,7 @@ __all__ = [
     "ReleaseError",
     "allowed",
     "fits_schema",
+    "is_about_people",
     "line",
 ]
 
@@ -201,6 +202,18 @@ def fits_schema(name: str, value: Any, *, plain: bool) -> bool:
         return True
     choices = isinstance(rule, tuple) and not isinstance(rule[0], type)
     return value in rule if choices else isinstance(value, rule) and value is not True
+
+
+def is_about_people(facts: Mapping[str, Any]) -> bool:
+    """Whether these are the words of a population.json, all of them.
+
+    >>> is_about_people({"unit": "patient"})
+    False
+    """
+    names = {"unit", "population", "data", "selection"}
+    return facts.keys() == names and all(
+        fits_schema(name, value, plain=False) for name, value in facts.items()
+    )
 
 
 def _fits(channel: str, name: str, value: Any) -> bool:

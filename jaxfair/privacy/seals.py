@@ -22,7 +22,8 @@ def seal_path(folder: pathlib.Path, step: int) -> pathlib.Path:
 
 def sealed_steps(folder: pathlib.Path) -> list[int]:
     """Returns the steps that have a seal, ascending."""
-    return sorted(int(path.stem.removeprefix("seal-")) for path in folder.glob("seal-*.json"))
+    names = (path.stem.removeprefix("seal-") for path in folder.glob("seal-*.json"))
+    return sorted(int(name) for name in names if name.isdigit())
 
 
 def file_hashes(folder: pathlib.Path) -> dict[str, str]:
@@ -59,7 +60,8 @@ def newest(run: pathlib.Path) -> tuple[pathlib.Path, int, dict[str, Any]] | None
     A later stage of a Method has checkpoints of its own, in `checkpoints-1` and so on. One that is
     torn or changed is passed over, as a resume does.
     """
-    folders = sorted(run.glob("checkpoints-*"), key=lambda path: int(path.name.split("-")[1]))
+    later = {path.name.removeprefix("checkpoints-"): path for path in run.glob("checkpoints-*")}
+    folders = [later[name] for name in sorted(filter(str.isdigit, later), key=int)]
     for folder in (*reversed(folders), run / "checkpoints"):
         for step in reversed(sealed_steps(folder)):
             if fault(folder, step) is None:

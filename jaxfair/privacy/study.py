@@ -1,15 +1,16 @@
 """What several runs cost that are published together: a study is a release too (protocol P17)."""
 
 import itertools
-import json
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxfair.errors import InputError
+from jaxfair.files import read_json
 from jaxfair.privacy.accounting import Event
 from jaxfair.privacy.descent import Earlier, read_earlier
 from jaxfair.privacy.statement import tuning_cost
+from jaxfair.schema import COUPLED
 
 __all__ = ["Fold", "Study", "Trained", "fold_of", "joint_cost", "read_study"]
 
@@ -18,8 +19,8 @@ class Fold(NamedTuple):
     """Whom a training left out by a rule that asks nobody but himself.
 
     Attributes:
-      rule: population, where its ids are from, salt and number of folds; under one rule everybody
-        is in one fold.
+      rule: population, what its ids name and where they are from, salt and number of folds; under
+        one rule everybody is in one fold.
       folds: how many there are.
       left_out: the one that tested.
     """
@@ -87,12 +88,22 @@ def joint_cost(trained: Iterable[Trained], delta: float, *, tuned: bool = False)
     return max(_cost(trained, dict(zip(rules, own)), delta, tuned) for own in people)
 
 
-def fold_of(config: Mapping[str, Any], population: str) -> Fold | None:
-    """Returns whom the split of a run's config leaves out of training; None for other rules."""
-    data = config.get("data", {})
-    if data.get("split") != "folds":
+def fold_of(config: Mapping[str, Any], population: str, unit: str) -> Fold | None:
+    """Returns whom the split of a run's config leaves out of training; None for other rules.
+
+    A person's fold is a hash of his id, so runs share a rule only where they call him alike: ids of
+    images and of patients, of two tables, or as written and merged are others.
+
+    Args:
+      unit: who was protected. An image under `dp.unit` may be placed by its patient or by itself,
+        which no file of a run tells, so such a run leaves nobody out for sure.
+    """
+    data, asked = config.get("data", {}), config.get("dp", {}).get("unit")
+    if data.get("split") != "folds" or asked == "image":
         return None
-    folds, ids = int(data["folds"]), (data.get("table") or {}).get("patient")
+    folds, about = int(data["folds"]), data.get("table") or {}
+    ids = (unit, *(about.get(name) for name in ("file", "patient", "id", "image")))
+    ids += (about.get("look_alikes") == "merge",)
     rule = (population, data.get("source"), ids, data["split_salt"], folds)
     return Fold(rule, folds, int(data["fold"]))
 
@@ -105,11 +116,11 @@ def read_study(folders: Sequence[str | pathlib.Path]) -> Study:
     """
     found: dict[str, Trained] = {}
     runs = [read_earlier(folder, named="A run to be priced") for folder in folders]
-    claims = [_claim(run) for run in runs]
+    claims = [read_json(pathlib.Path(run.folder, "privacy.json")) for run in runs]
     for run, claim in zip(runs, claims):
         _check(run, [other.folder for other in runs if other.chain[-1] == run.chain[-1]])
-        config = json.loads(pathlib.Path(run.folder, "config.json").read_text())
-        own = fold_of(config, _population(run, claim))
+        config = read_json(pathlib.Path(run.folder, "config.json"))
+        own = fold_of(config, _population(run, claim), _unit(run, claim))
         events = [entry.event for entry in run.entries]
         for place, link in enumerate(run.chain, start=1):
             mine, events = tuple(events[: link.lines]), events[link.lines :]
@@ -149,12 +160,14 @@ def _check(run: Earlier, same: Sequence[str]) -> None:
         raise InputError(f"{same[0]} and {same[1]} are the same run; name it once.")
 
 
-def _claim(run: Earlier) -> dict[str, Any]:
-    return dict(json.loads(pathlib.Path(run.folder, "privacy.json").read_text()))
-
-
 def _population(run: Earlier, claim: Mapping[str, Any]) -> str:
     return run.entries[-1].population if run.entries else str(claim["population"])
+
+
+def _unit(run: Earlier, claim: Mapping[str, Any]) -> str:
+    """Whom the last stage alone protects; the claim has the worst of all."""
+    people = pathlib.Path(run.folder, "population.json")
+    return str((read_json(people) if people.is_file() else claim)["unit"])
 
 
 def _words(runs: Sequence[Earlier], claims: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -164,6 +177,6 @@ def _words(runs: Sequence[Earlier], claims: Sequence[Mapping[str, Any]]) -> dict
     return {
         "grade": "research" if research else "private",
         "units": ", ".join(sorted({unit for run in runs for unit in run.units})),
-        "selection": max((run.selection for run in runs), key=lambda word: word == "coupled"),
+        "selection": max((run.selection for run in runs), key=lambda word: word == COUPLED),
         "populations": ", ".join(populations),
     }

@@ -7,19 +7,19 @@ consistently is not caught (protocol P12).
 """
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jaxfair.files import json_digest
+from jaxfair.errors import InputError
+from jaxfair.files import json_digest, read_json
 from jaxfair.privacy import accounting
 from jaxfair.privacy.config import PrivacyConfig
 from jaxfair.privacy.descent import is_told, uncovered, units_of, worst
 from jaxfair.privacy.ledger import Entry, LedgerError, read_entries
 from jaxfair.privacy.public import delta_from_public_size
 from jaxfair.privacy.queries import GRADIENT_SUM, Query, listed
-from jaxfair.privacy.release import ADDED, CLAIMS, SCHEMA, fits_schema
+from jaxfair.privacy.release import ADDED, CLAIMS, SCHEMA, fits_schema, is_about_people
 from jaxfair.privacy.sampling import draw_bound
 from jaxfair.privacy.statement import RELEASED, covered, not_covered, tuning_of
 from jaxfair.privacy.verify_bound import bound_faults, earlier_faults, earlier_of_older
@@ -59,23 +59,32 @@ def check_run(workdir: pathlib.Path) -> Findings:
     """Returns what does not hold in a run folder, and what cannot be checked there.
 
     Reads privacy.json, config.json, env.json, population.json, ledger.jsonl, metrics.jsonl, the
-    last checkpoint, and the same of the run that this one began with. Writes nothing.
+    last checkpoint, and the same of the run that this one began with. Writes nothing. A file that
+    is damaged is a fault of the run, whatever it holds.
     """
     try:
-        people = workdir / "population.json"
-        files = Files(
-            _read(workdir / "privacy.json"),
-            _read(workdir / "config.json"),
-            _read(workdir / "env.json"),
-            _read(people) if people.is_file() else {},
-        )
-    except (OSError, ValueError) as error:
-        return Findings([f"a file of the run cannot be read: {error}"], [])
+        return _checked(workdir)
+    except InputError as error:
+        return Findings([str(error)], [])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        return Findings([f"a file of the run cannot be read: {error!r}"], [])
+
+
+def _checked(workdir: pathlib.Path) -> Findings:
+    people = workdir / "population.json"
+    files = Files(
+        read_json(workdir / "privacy.json"),
+        read_json(workdir / "config.json"),
+        read_json(workdir / "env.json"),
+        read_json(people) if people.is_file() else {},
+    )
     older = not set(ADDED[0]) & files.statement.keys()
     statement, unchecked = _brought_up_to_date(files) if older else (files.statement, [])
     faults = _schema_faults(statement)
     if faults:
         return Findings(faults, unchecked)
+    if people.is_file() and not is_about_people(files.people):
+        return Findings([f"population.json cannot be read: {files.people}"], unchecked)
     if not files.people:
         unchecked.append(
             "population.json is not there, as in older runs: unit, population, data and "
@@ -99,10 +108,6 @@ def _own_faults(files: Files, workdir: pathlib.Path, *, older: bool) -> list[str
         return [*faults, str(error)]
     faults += _tuning_faults(files, entries, older) + query_faults(statement)
     return faults + ledger_faults(statement, entries, heads[-1]) + cost_faults(statement)
-
-
-def _read(path: pathlib.Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text()))
 
 
 def _brought_up_to_date(files: Files) -> tuple[dict[str, Any], list[str]]:
@@ -149,9 +154,7 @@ def _config_faults(files: Files, older: bool) -> list[str]:
     data, train = config["data"], config["train"]
     dp = {field.name: field.default for field in dataclasses.fields(PrivacyConfig)} | config["dp"]
     private, earlier = dp["enabled"], statement["earlier"]
-    padded = (
-        private and dp["padded_draws"] and not older
-    )  # older runs padded none and said so nowhere
+    padded = private and dp["padded_draws"] and not older  # older ones padded none, nor said so
     own = _own_words(files, dp)
     expected = worst(own, earlier) | {
         "config_digest": json_digest(config),

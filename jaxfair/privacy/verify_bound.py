@@ -16,7 +16,7 @@ def bound_faults(statement: Mapping[str, Any], workdir: pathlib.Path) -> list[st
     """Returns where the last checkpoint or metrics.jsonl is not what the statement is about.
 
     The statement names the checkpoint by its content; its seal holds the same name and the hash of
-    every file, which are computed again here.
+    every file, which are computed again here. Its steps are those that the claim is over.
     """
     found = seals.digests(workdir)
     faults = []
@@ -27,6 +27,9 @@ def bound_faults(statement: Mapping[str, Any], workdir: pathlib.Path) -> list[st
             "parameters_digest is not that of the last good checkpoint, which was changed, lost or "
             "exchanged: the claim is not about the parameters that lie here"
         )
+    last = seals.newest(workdir)
+    if last is not None and last[1] != statement["steps"]:
+        faults.append(f"steps is {statement['steps']}, but the last checkpoint is of {last[1]}")
     return faults
 
 

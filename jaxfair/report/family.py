@@ -10,7 +10,7 @@ from jaxfair.fairness import calibration
 from jaxfair.fairness.contrasts import group_contrasts, n_comparisons
 from jaxfair.report.single import Run
 
-__all__ = ["CONTROL", "SEED", "Family", "Probabilities", "probabilities_of", "threshold_of"]
+__all__ = ["CONTROL", "SEED", "Family", "Probabilities", "probabilities_of"]
 
 CONTROL = "view"
 """The column to whose pooled mix groups are compared."""
@@ -36,7 +36,7 @@ class Family:
             run.predictions,
             run.attributes,
             seed=SEED,
-            thresholds={task: threshold_of(run, task) for task in run.tasks},
+            thresholds={task: run.threshold(task) for task in run.tasks},
             probabilities={task: found[0] for task, found in risks.items() if found is not None},
             control=CONTROL,
             n_draws=self._n_draws,
@@ -51,12 +51,6 @@ class Family:
     def labels(self) -> int:
         """Over how many labels."""
         return len(self._run.tasks)
-
-
-def threshold_of(run: Run, task: str) -> float:
-    """Returns the threshold of a label's decisions (Youden, from validation), or NaN."""
-    value = run.thresholds.get(task, {}).get("youden")
-    return float("nan") if value is None else float(value)
 
 
 def probabilities_of(run: Run, task: str) -> Probabilities | None:

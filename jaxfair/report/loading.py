@@ -1,6 +1,5 @@
 """Runs from where they lie: a run folder, or anyone's table of predictions."""
 
-import json
 import os
 import pathlib
 from typing import Any
@@ -12,6 +11,7 @@ from jaxfair.fairness import table as fairness
 from jaxfair.fairness.groups import attribute_names
 from jaxfair.fairness.predictions import ATTRIBUTES
 from jaxfair.fairness.reading import Reading, open_predictions
+from jaxfair.files import read_json
 from jaxfair.report.single import Run
 from jaxfair.tables import numbers, read_table
 from jaxfair.tables.values import text_of
@@ -101,9 +101,4 @@ def _stored(path: pathlib.Path) -> pd.DataFrame:
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        return dict(json.loads(path.read_text()))
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON ({error}); write it again.") from error
+    return read_json(path) if path.is_file() else {}

@@ -103,9 +103,12 @@ class Run:
     def plot_scores(self, attribute: str, task: str | None = None) -> Figure:
         """Returns the score histograms of the groups of an attribute."""
         chosen = self.tasks[0] if task is None else task
-        value = self.thresholds.get(chosen, {}).get("youden")
-        threshold = float("nan") if value is None else float(value)
-        return plots.histogram_by_group(self.frame(attribute, task), threshold)
+        return plots.histogram_by_group(self.frame(attribute, task), self.threshold(chosen))
+
+    def threshold(self, task: str) -> float:
+        """Returns the threshold of a label's decisions (Youden, from validation), or NaN."""
+        value = self.thresholds.get(task, {}).get("youden")
+        return float("nan") if value is None else float(value)
 
     def maps(self, *, with_images: bool = False) -> dict[str, bytes]:
         """Returns {image id: PNG of the image and its anomaly map}, if there are any.

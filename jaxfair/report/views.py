@@ -24,7 +24,6 @@ from jaxfair.report.family import (
     Family,
     Probabilities,
     probabilities_of,
-    threshold_of,
 )
 from jaxfair.report.headline import headline_table
 from jaxfair.report.single import Run
@@ -42,7 +41,7 @@ class TaskView:
         self.run, self.task, self.family = run, task, family
         self.rows = run.rows(task)
         self.frames = {name: GroupFrame(self.rows, name) for name in run.attributes}
-        self.threshold = threshold_of(run, task)
+        self.threshold = run.threshold(task)
 
     @functools.cached_property
     def contrasts(self) -> pd.DataFrame:

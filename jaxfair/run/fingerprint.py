@@ -5,7 +5,6 @@ and one whose difference from the first holds no noise at all.
 """
 
 import hashlib
-import json
 import os
 import pathlib
 import re
@@ -42,7 +41,7 @@ def check(
     ours = {name: secret.tag(name, value) for name, value in parts.items()}
     if not path.exists() and may_create:
         return files.write_json(path, ours)
-    theirs = json.loads(path.read_text()) if path.exists() else {}
+    theirs = files.read_json(path) if path.exists() else {}
     changed = [name for name in ours if theirs.get(name) != ours[name]]
     if changed:
         what = f"this changed since it began: {', '.join(changed)}"

@@ -57,7 +57,7 @@ class RunFolder:
         """Refuses a folder that belongs to another config; writes nothing."""
         if not self.config.exists():
             return
-        theirs = json.loads(self.config.read_text())
+        theirs = files.read_json(self.config)
         if files.json_digest(theirs) != files.json_digest(config):
             changed = "; ".join(_differences(theirs, config))
             raise InputError(
@@ -69,7 +69,7 @@ class RunFolder:
         """Takes the folder for the people that `facts` name; refuses one of other people."""
         if not self.population.exists():
             files.write_json(self.population, facts)
-        changed = "; ".join(_differences(json.loads(self.population.read_text()), facts))
+        changed = "; ".join(_differences(files.read_json(self.population), facts))
         if changed:
             raise InputError(
                 f"{self.path} holds a run that says otherwise whom it covers ({changed}); a "

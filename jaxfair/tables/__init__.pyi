@@ -1,4 +1,6 @@
 from .ages import years as years
+from .answers import labels as labels
+from .answers import splits as splits
 from .reader import FORMATS as FORMATS
 from .reader import read_table as read_table
 from .values import MISSING as MISSING
@@ -7,4 +9,5 @@ from .values import look_alikes as look_alikes
 from .values import marked as marked
 from .values import names as names
 from .values import numbers as numbers
+from .values import refusal as refusal
 from .values import texts as texts

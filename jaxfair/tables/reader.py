@@ -171,13 +171,8 @@ def _even(reader: Any, text: str, path: pathlib.Path) -> Iterator[Sequence[str]]
 
 
 def _excel(path: pathlib.Path, content: bytes, said: list[str]) -> Iterator[Sequence[Any]]:
-    try:
-        import openpyxl
-    except ImportError as error:
-        raise InputError(
-            f"{path} is an Excel file, which needs a package: `pip install openpyxl`; or save it as"
-            " CSV."
-        ) from error
+    import openpyxl  # which takes a while, and few tables need it
+
     try:
         book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)
         sheet = book.worksheets[0]

@@ -13,6 +13,7 @@ from jaxfair.audit import faults, trials
 from jaxfair.audit.bench import (
     SPOILT,
     Guest,
+    Released,
     feed_of,
     largest_leaf,
     play,
@@ -26,6 +27,7 @@ from jaxfair.errors import InputError
 from jaxfair.methods.base import Method
 from jaxfair.privacy.detectors import DETECTORS
 from jaxfair.privacy.secret import insecure_secret
+from jaxfair.privacy.sums import clipping, rounding
 from tests.small import small_config
 
 SMALL = Size(canaries=1000, noise_steps=3, draws=200, spoilt=64)
@@ -89,6 +91,18 @@ def test_the_recorded_sum_is_the_clipped_sum_plus_noise_of_the_plan():
     rest = jax.tree.map(np.subtract, released.noisy_sum, truth(released))
     flat = np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(rest)])
     assert np.std(flat) == pytest.approx(bench.claim.noise_stddev(), rel=0.05)
+
+
+def test_the_truth_is_clipped_as_the_plan_clips_its_margin_for_rounding_included():
+    """At q = 1 and thousands of units it is 2 % of C, which would be taken for noise."""
+    bench, step, truth = clean()
+    pull = 10 * bench.claim.l2_clip_norm
+    feed = feed_of(bench, insecure_secret(3), [Guest(5, pull, 0)])
+    chunk, keys = step.chunk(feed.fields, [bench.num_rows]), feed.randomness(0)
+    alone = truth(Released(jax.device_get(bench.assembly.params), [chunk], keys, None))
+    length = np.sqrt(sum(np.sum(leaf.astype(np.float64) ** 2) for leaf in jax.tree.leaves(alone)))
+    clip = rounding.bound(bench.claim.l2_clip_norm, bench.claim.max_draw)
+    assert length == pytest.approx(clip * (1 - clipping.CLIP_MARGIN), rel=1e-6)
 
 
 def test_guests_have_the_gradient_they_were_given_and_no_other():

@@ -131,7 +131,7 @@ def test_the_published_split_is_read(root):
         ("chexpert", lambda t: pd.concat([t, t]), "lists the study_id '50414267' twice"),
         ("metadata", lambda t: t.assign(subject_id=7), "subject_id '7'; it has eight digits"),
         ("chexpert", lambda t: t.assign(Edema=2), "label '2' in column Edema"),
-        ("split", lambda t: t.assign(split="half"), "holds the split 'half'"),
+        ("split", lambda t: t.assign(split="half"), "row 2: 'half' is no split"),
     ],
 )
 def test_a_wrong_table_is_one_sentence(root, name, change, sentence):

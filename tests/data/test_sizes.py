@@ -182,8 +182,9 @@ def test_what_is_within_the_limit_is_read(how, tmp_path):
     assert image is not None, header
 
 
-def test_a_packed_table_that_unpacks_to_gigabytes_is_refused(tmp_path):
-    path = tmp_path / "table.csv.gz"
+@pytest.mark.parametrize("name", ["table.csv.gz", "table.csv"])
+def test_a_packed_table_that_unpacks_to_gigabytes_is_refused_whatever_its_name(tmp_path, name):
+    path = tmp_path / name
     with gzip.open(path, "wt") as file:
         file.write("image,patient\n" + "a.png,p1\n" * 600_000)
     assert path.stat().st_size < 2**16
@@ -192,8 +193,15 @@ def test_a_packed_table_that_unpacks_to_gigabytes_is_refused(tmp_path):
     with sizes.at_most(6):
         assert len(read_csv(path, ["image"])) == 600_000
     path.write_bytes(b"no gzip at all")
-    with pytest.raises(InputError, match="no CSV file"):
+    with pytest.raises(InputError, match="lacks the column image"):
         read_csv(path, ["image"])
+
+
+def test_an_excel_file_that_unpacks_to_gigabytes_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.xlsx", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/worksheets/sheet1.xml", bytes(2**23))
+    with sizes.at_most(4), pytest.raises(InputError, match=r"max_megabytes is 4; raise it"):
+        read_csv(tmp_path / "a.xlsx", ["image"])
 
 
 def test_a_higher_limit_lets_a_large_file_in(tmp_path):

@@ -147,9 +147,9 @@ def test_lost_broken_and_nobodys_rows_are_set_aside_with_the_reason(folder):
 @pytest.mark.parametrize(
     "changes, sentence",
     [
-        ({"effusion_left": ["2"] * 12}, "label '2' in column effusion_left, row 2.*0, 1 or empty"),
+        ({"effusion_left": ["2"] * 12}, "column effusion_left, row 2: '2' is no label .12 such"),
         ({"path": ["films/0.png"] * 12}, "names the image 'films/0.png' in its column path twice"),
-        ({"part": ["half"] * 12}, "holds 'half' in column part; a split is train"),
+        ({"part": ["half"] * 12}, "column part, row 2: 'half' is no split .* or empty"),
     ],
 )
 def test_a_wrong_cell_is_one_sentence(folder, changes, sentence):

@@ -166,7 +166,9 @@ def wait_until(holds, seconds=20):
 
 
 PARENT = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 from jaxfair.data import workers
 from tests.data import hostile
 items = [sys.argv[1] + "/good"] + [sys.argv[1] + "/hang"] * 70
@@ -186,7 +188,7 @@ def test_the_processes_end_with_their_parent(ends_by, tmp_path):
     children = family(parent.pid)
     assert len(children) >= 3
     parent.send_signal(ends_by)
-    parent.communicate()
+    parent.communicate(timeout=60)
     alive = lambda: [pid for pid in children if pathlib.Path(f"/proc/{pid}").exists()]
     assert wait_until(lambda: not alive()), alive()
 

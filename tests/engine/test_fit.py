@@ -61,6 +61,20 @@ def test_the_statement_is_whole_and_holds_when_it_is_recomputed(fitted):
     assert verify_run(fitted.folder.path) == []
 
 
+def test_a_training_that_goes_on_from_another_one_claims_and_pays_for_both(tmp_path):
+    """Else a known seed and 8 of epsilon would be private at 1, one call later."""
+    first = fit(tmp_path / "a", insecure_seed=3, steps=4, epsilon=2.0)
+    asked = {"params": first.params, "start_from": tmp_path / "a", "steps": 4}
+    second = fit(tmp_path / "b", epsilon=3.0, **asked).privacy
+    assert (second["grade"], second["tuning"]["runs"], second["inherited"]) == ("research", 2, 1)
+    assert first.privacy["epsilon"] < second["epsilon"] <= 3.0
+    assert verify_run(tmp_path / "b") == []
+    assert "start_from is" in refusal(tmp_path / "c", start_from=tmp_path / "nothing")
+    plain = fit(tmp_path / "plain", enabled=False, steps=4)
+    refused = refusal(tmp_path / "d", **asked | {"start_from": plain.folder.path})
+    assert "cannot be private" in refused
+
+
 def test_every_step_that_was_made_was_paid(fitted):
     entries, _ = ledgers.read_entries(fitted.folder.ledger)
     assert sum(entry.steps for entry in entries) == 12

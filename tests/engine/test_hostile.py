@@ -5,6 +5,7 @@ import shutil
 
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 
 from jaxfair import engine
@@ -14,6 +15,7 @@ from jaxfair.privacy import sampling
 from jaxfair.privacy.verify import verify_run
 from jaxfair.run import checkpoint
 from jaxfair.run.folder import RunFolder
+from jaxfair.tables import MISSING
 from tests.engine.toy import FACTS, GROUPED, METHOD, N, loss, open_toy, plan_of, refusal, staged
 
 
@@ -167,7 +169,7 @@ def test_several_rows_of_one_id_are_no_image(tmp_path):
     assert "unit is 'image'" in refusal(tmp_path / "run", people=people)
 
 
-@pytest.mark.parametrize("missing", ["nan", "None", "<NA>", "NaT", "", None, float("nan")])
+@pytest.mark.parametrize("missing", [*sorted(MISSING), "NA", " N/A ", None, float("nan"), pd.NA])
 def test_a_missing_id_is_found_also_as_text(missing):
     with pytest.raises(InputError, match="every row needs one"):
         population_from_ids(["a", missing], unit="patient")

@@ -15,6 +15,7 @@ from jaxfair.engine.optim import OptimConfig, make_optimizer
 from jaxfair.methods.base import Method
 from jaxfair.privacy.plan import PrivacyConfig, make_plan
 from jaxfair.run.folder import RunFolder
+from tests.privacy.toy import Bench
 
 SPEC = {"image": jax.ShapeDtypeStruct((4, 4, 1), np.float32)}
 
@@ -95,3 +96,12 @@ def test_what_was_found_is_kept_and_read_back(monkeypatch, tmp_path):
     sizes = [books._chosen_microbatch(assembly_of(), folder, Options()) for _ in range(2)]
     assert sizes == [24, 24] and len(searches) == 1
     assert json.loads(folder.microbatch.read_text()) == {"microbatch": 24}
+
+
+def test_the_step_that_a_search_compiled_is_the_one_that_trains():
+    assembly = Bench().assembly
+    tried = assembly.with_microbatch(8)
+    tried.made_up_update()()
+    assert assembly.with_microbatch(8).step is tried.step is not assembly.step
+    assert tried.with_microbatch(assembly.microbatch).step is assembly.step
+    assert assembly.with_parts(microbatch=8).step is not tried.step

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxfair.engine.population import population_from_ids
+from jaxfair.privacy.descent import read_earlier
 from jaxfair.privacy.verify import check_run, verify_run
 from jaxfair.run import checkpoint
 from tests.engine.toy import FACTS, N, open_toy, plan_of, staged, started
@@ -179,3 +180,30 @@ def test_two_checkpoints_have_one_digest_only_if_they_hold_the_same():
     ]
     assert len({checkpoint.digest_of(one) for one in (base, *other)}) == 7
     assert checkpoint.digest_of(base._replace(step=9)) == checkpoint.digest_of(base)
+
+
+@pytest.mark.parametrize("steps", [0, 6])
+def test_steps_that_are_not_those_of_the_parameters_are_found(pair, tmp_path, steps):
+    """The ledger pays for more, so fewer steps agree with it; and with the noise they decide."""
+    folder = shutil.copytree(pair[0], tmp_path / "run")
+    change(folder, steps=steps)
+    assert verify_run(folder) == [f"steps is {steps}, but the last checkpoint is of 8"]
+
+
+def test_a_chain_of_runs_without_config_files_verifies(tmp_path, monkeypatch):
+    """A plan that begins with another run says so in config.json, as train.start_from does."""
+    monkeypatch.chdir(tmp_path)
+    finished(tmp_path / "first", insecure_seed=3)
+    earlier = read_earlier("first")
+    later = plan_of({"earlier": earlier}, epsilon=9.0)
+    finished(tmp_path / "second", plan=later)
+    assert read(tmp_path / "second")["grade"] == "research"
+    assert check_run(tmp_path / "second") == ([], [])
+    third = plan_of({"earlier": read_earlier("second")}, epsilon=12.0)
+    finished(tmp_path / "third", plan=third)
+    assert check_run(tmp_path / "third") == ([], [])
+    assert read(tmp_path / "third")["tuning"]["runs"] == 3
+    shutil.rmtree(tmp_path / "first")
+    finished(tmp_path / "first")
+    faults = verify_run(tmp_path / "second")
+    assert faults and "is not the one that this run began with" in faults[0]

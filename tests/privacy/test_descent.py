@@ -5,10 +5,12 @@ import shutil
 import pytest
 
 from jaxfair.errors import InputError
+from jaxfair.files import json_digest
 from jaxfair.privacy import accounting
 from jaxfair.privacy.accounting import Event
 from jaxfair.privacy.descent import ORDER, read_earlier, worst
 from jaxfair.privacy.plan import PrivacyConfig, make_plan
+from jaxfair.privacy.study import read_study
 from jaxfair.privacy.verify import check_run, verify_run
 from tests.privacy.chains import SIZES, change, made, read
 
@@ -228,3 +230,49 @@ def test_a_plan_cannot_inherit_a_ledger_without_its_words():
 def test_fresh_parameters_leave_the_words_alone():
     own = {name: words[0] for name, words in ORDER.items()}
     assert worst(own, {}) == own
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("privacy", {"tuning": None}),
+        ("privacy", {"delta": "x"}),
+        ("privacy", {"earlier": {"grade": 1}}),
+        ("privacy", {"not_covered": 3}),
+        ("config", {"train": None}),
+        ("config", {"dp": []}),
+        ("env", {"versions": {}}),
+        ("population", {"unit": None}),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_one_sentence(tmp_path, name, values):
+    run = made(tmp_path / "b", made(tmp_path / "a"))
+    change(run, name, **values)
+    if name == "config":
+        change(run, config_digest=json_digest(read(run, "config")))
+    assert all("\n" not in fault for fault in verify_run(run)) and verify_run(run)
+    if name in ("privacy", "population"):
+        for ask in (read_earlier, lambda folder: read_study([folder])):
+            with pytest.raises(InputError, match=r"compared|damaged"):
+                ask(run)
+
+
+def test_people_of_another_unit_than_the_claims_are_no_beginning(tmp_path):
+    """Else an image under a claim would be a patient one stage later."""
+    run = made(tmp_path / "a", unit="image")
+    change(run, "population", unit="patient")
+    with pytest.raises(InputError, match=r"population.json says .*, and its claim 'image'"):
+        read_earlier(run)
+
+
+def test_a_population_file_that_says_nothing_is_found(tmp_path):
+    run = made(tmp_path / "a")
+    (run / "population.json").write_text("{}")
+    assert verify_run(run) == ["population.json cannot be read: {}"]
+
+
+def test_a_folder_that_somebody_put_beside_the_checkpoints_is_passed_over(tmp_path):
+    run = made(tmp_path / "a", checkpoint=True)
+    (run / "checkpoints-backup").mkdir()
+    (run / "checkpoints" / "seal-old.json").write_text("{}")
+    assert verify_run(run) == []

@@ -27,7 +27,8 @@ def summed(way, loss_fn, **axis):
 
 @pytest.mark.parametrize("way", SUMS)
 def test_it_is_the_sum_of_the_engine(way):
-    truth = clipping.clipped_sum(loss, dense_params(), BATCH, KEYS, MASK, l2_clip_norm=C)
+    how = {"l2_clip_norm": C, "units": len(MASK)}
+    truth = clipping.clipped_sum(loss, dense_params(), BATCH, KEYS, MASK, **how)
     np.testing.assert_allclose(flat64(summed(way, loss)), flat64(truth), atol=1e-6)
 
 

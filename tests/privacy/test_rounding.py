@@ -6,11 +6,15 @@ are then rounded up instead of down.
 """
 
 import math
+import pathlib
+import re
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxfair.config import load_config
+from jaxfair.privacy.sampling import draw_bound
 from jaxfair.privacy.sums import rounding
 from tests.privacy.toy import Bench, method_of, plan_of
 
@@ -127,3 +131,17 @@ def test_edge_65_the_clip_leaves_room_for_what_rounds_within_a_microbatch():
     without, added = within(128)
     change = bench.clipped_sum(examples(added)) - bench.clipped_sum(examples(without))
     assert np.linalg.norm(change) <= CLIP
+
+
+def test_the_table_of_the_guarantee_follows_from_the_configs():
+    """It gives B and the share of C for each config that it names."""
+    page = pathlib.Path(rounding.__file__).parents[1] / "README.md"
+    row = r"\| ([\d,]+) \(`([\w:]+)`.*?\) \| ([\d,]+) \| ([\d.]+) % \|"
+    rows = re.findall(row, page.read_text())
+    assert len(rows) == 5
+    for expected, name, largest, share in rows:
+        config = load_config(name)
+        batch, size = config.train.expected_batch_size, config.data.public_size
+        units = draw_bound(size, batch / size)
+        assert (f"{batch:,}", f"{units:,}") == (expected, largest)
+        assert float(share) == pytest.approx(100 * rounding.margin(units), rel=0.1)

@@ -72,6 +72,37 @@ def test_folders_are_read_and_priced_by_who_trained_in_them(tmp_path):
     assert read_study(runs).epsilon == accounting.epsilon([event] * 5, 1e-5)
 
 
+@pytest.mark.parametrize(
+    ("words", "split"),
+    [
+        ({"unit": "image"}, {}),
+        ({}, {"table": {"file": "t.csv", "patient": "p", "look_alikes": "merge"}}),
+        ({}, {"table": {"file": "u.csv", "patient": "p"}}),
+    ],
+)
+def test_folds_of_people_who_are_called_otherwise_are_not_the_same(tmp_path, words, split):
+    """RSNA with and without its mapping to patients, or an id as written and merged."""
+    about = {"split": "folds", "folds": 2, "split_salt": "s", "source": "table", "fold": 0}
+    about |= {"table": {"file": "t.csv", "patient": "p"}}
+    one = made(tmp_path / "one", split=about)
+    same, other = about | {"fold": 1}, about | split | {"fold": 1}
+    event = Event(0.1, 8.0, 4)
+    alike = made(tmp_path / "alike", split=same)
+    assert read_study([one, alike]).epsilon == accounting.epsilon([event], 1e-5)
+    unlike = made(tmp_path / "unlike", split=other, **words)
+    assert read_study([one, unlike]).epsilon == accounting.epsilon([event] * 2, 1e-5)
+
+
+def test_a_fold_of_images_by_themselves_or_by_their_patients_leaves_nobody_out(tmp_path):
+    about = {"split": "folds", "folds": 2, "split_salt": "s", "source": "rsna"}
+    runs = [made(tmp_path / str(n), split=about | {"fold": n}, unit="image") for n in range(2)]
+    assert read_study(runs).epsilon == accounting.epsilon([Event(0.1, 8.0, 4)], 1e-5)
+    for run in runs:
+        change(run, "config", dp=read(run, "config")["dp"] | {"unit": "image"})
+        change(run, config_digest=json_digest(read(run, "config")))
+    assert read_study(runs).epsilon == accounting.epsilon([Event(0.1, 8.0, 4)] * 2, 1e-5)
+
+
 def test_an_earlier_stage_is_counted_once_and_tuning_with_it(tmp_path):
     first = made(tmp_path / "a", sigma=8.0, tuning_runs=3)
     two, three = (made(tmp_path / n, first, sigma=s) for n, s in (("b", 9.0), ("c", 10.0)))

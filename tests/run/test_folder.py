@@ -52,3 +52,12 @@ def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fcntl, "flock", fails)
     assert "without locks (No locks available)" in refused(RunFolder(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["config.json", "population.json"])
+def test_a_folder_whose_claim_is_damaged_is_refused_in_one_sentence(tmp_path, name):
+    folder = RunFolder(tmp_path)
+    (tmp_path / name).write_text('{"seed": 0, "da')
+    with pytest.raises(InputError, match=rf"{name} cannot be read .* put it back\.$"):
+        folder.check_claim({"seed": 0})
+        folder.claim_population({"unit": "patient"})

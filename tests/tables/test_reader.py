@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import pathlib
 
 import numpy as np
 import openpyxl
@@ -138,9 +137,6 @@ def test_a_file_that_is_not_there_or_a_folder_is_refused(tmp_path):
         read_table(tmp_path)
 
 
-CASES = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data" / "cases"
-
-
 def test_a_cell_of_another_type_far_down_changes_no_other_cell(tmp_path):
     """pandas reads a large CSV in pieces and guesses anew in each."""
     site = ["1"] * 150_000 + ["", "x"]
@@ -177,3 +173,13 @@ def test_csv_parquet_and_memory_give_the_same_names(tmp_path, data):
     for file in ("t.csv", "t.parquet"):
         found = read_table(tmp_path / file).apply(names)
         pd.testing.assert_frame_equal(found, expected)
+
+
+def test_one_line_of_other_letters_renames_nobody_else(tmp_path):
+    """An id decides over its patient's split, so no other row may change how it is read (P15)."""
+    rows = "id,age\nMüller,40\nÖz,50\n".encode()
+    (tmp_path / "t.csv").write_bytes(rows)
+    before = read_table(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_bytes(rows + "Groß,60\n".encode("cp1252"))
+    after = read_table(tmp_path / "t.csv")
+    assert after["id"].tolist() == [*before["id"], "Groß"] == ["Müller", "Öz", "Groß"]

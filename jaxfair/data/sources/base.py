@@ -160,8 +160,8 @@ def read_csv(
     Raises:
       InputError: it is no table, lacks a column or has no rows.
     """
-    if path.suffix == ".gz":
-        sizes.check_gzip(path)
+    sizes.check_gzip(path)
+    sizes.check_zip(path)
     table = tables.read_table(path, required=columns, optional=optional, remarks=remarks)
     if table.empty:
         again = f"; get it again from {where}." if where else "."

@@ -17,9 +17,9 @@ from jaxfair.data.sources.base import (
     require,
     without_file,
 )
-from jaxfair.data.sources.table import SPLIT_NAMES
 from jaxfair.errors import InputError
 from jaxfair.schema import ATTRIBUTES, UNKNOWN
+from jaxfair.tables import splits
 
 __all__ = ["HOW_TO_GET", "OPTIONS", "SPEC", "inventory", "label", "read_pixels", "read_table"]
 
@@ -168,8 +168,6 @@ def _add_split(rows: pd.DataFrame, root: pathlib.Path) -> None:
     if path is None:
         return
     table = read_csv(path, ["dicom_id", "split"], SPEC["where"])
-    wrong = table.loc[~table["split"].isin(list(SPLIT_NAMES)), "split"]
-    if len(wrong):
-        raise InputError(f"{path} holds the split {wrong.iloc[0]!r}; get it again.")
-    split = _by(table, "dicom_id", path)["split"].map(SPLIT_NAMES)
+    table["split"] = splits(table["split"], where=str(path), empty=True)
+    split = _by(table, "dicom_id", path)["split"]
     rows["source_split"] = rows["image_id"].map(split).fillna("")

@@ -1,6 +1,5 @@
 """Any CSV of images with patients, labels and attributes: what its columns mean is configured."""
 
-import math
 import os
 import pathlib
 import sys
@@ -57,16 +56,6 @@ HOW_TO_GET = (
     "Wanted in one folder: the CSV that data.table.file names, and the images that it names by "
     "path (data.table.image), or one stack of them (data.table.stack)."
 )
-
-SPLIT_NAMES = {
-    "train": "train", "training": "train",
-    "validation": "validation", "validate": "validation", "valid": "validation",
-    "val": "validation", "dev": "validation",
-    "test": "test", "testing": "test",
-    "": "",
-}  # fmt: skip
-LABELS = {"": math.nan, "0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "-0.0": 0.0}
-
 
 OPTIONS = TableOptions
 read_pixels = pixels.read_square
@@ -128,18 +117,18 @@ def read_rows(
             _refuse_mute(cells, name, words.READERS[name], path)
             rows[f"{name}_text"] = cells
     if about.split:
-        rows["source_split"] = _splits(table[about.split], about.split, path)
+        rows["source_split"] = tables.splits(table[about.split], where=str(path), empty=True)
     for name in about.attributes:
         _refuse_mute(table[name], name, lambda cell: (cell, "as written"), path)
         rows[name] = _meant(table[name], about.words.get(name, {})).replace("", UNKNOWN)
     for name in about.labels:
-        rows[f"label_{name}"] = _labels(table[name], name, path)
+        rows[f"label_{name}"] = tables.labels(table[name], where=str(path))
     if about.anomaly:
-        found = [_labels(table[name], name, path) for name in about.anomaly]
-        rows["label_anomaly"] = pd.concat(found, axis=1).max(axis=1, skipna=False)
-        rows.loc[(pd.concat(found, axis=1) == 1).any(axis=1), "label_anomaly"] = 1.0
+        parts = [tables.labels(table[name], where=str(path)) for name in about.anomaly]
+        found = pd.concat(parts, axis=1)
+        rows["label_anomaly"] = found.max(axis=1, skipna=False).mask((found == 1).any(axis=1), 1.0)
     if about.weight:
-        rows["weight"] = _weights(table[about.weight], about.weight, path)
+        rows["weight"] = _weights(table[about.weight], path)
     nobody = rows["patient_id"] == ""
     aside = [(i, pathlib.PurePath(p).name, f"row without a {about.unit}")
              for i, p in rows.loc[nobody, ["image_id", "path"]].to_numpy()]  # fmt: skip
@@ -151,17 +140,17 @@ def inventory(
 ) -> tuple[list[pathlib.Path], list[tuple[str, int]]]:
     """The CSV and the stack; names and sizes of the files that the CSV names."""
     about = options.about
-    tables = [root / name for name in (about.file, about.stack) if name]
-    if about.image is None or not tables[0].is_file():
-        return tables, []
+    listed = [root / name for name in (about.file, about.stack) if name]
+    if about.image is None or not listed[0].is_file():
+        return listed, []
     sizes: list[tuple[str, int]] = []
-    for name in sorted(set(read_csv(tables[0], [about.image])[about.image])):
+    for name in sorted(set(read_csv(listed[0], [about.image])[about.image])):
         path = pathlib.Path(_path(root, name))
         if name and os.path.isdir(path):  # False, where a Path raises, for a name that is none
             sizes += sizes_in(path, root)
         elif name and os.path.exists(path):
             sizes.append((name, path.stat().st_size))
-    return tables, sizes
+    return listed, sizes
 
 
 def label(rows: pd.DataFrame, options: TableOptions) -> pd.DataFrame:
@@ -255,37 +244,12 @@ def _refuse_mute(cells: "pd.Series[str]", name: str, read: Callable, path: pathl
     )
 
 
-def _labels(cells: pd.Series, name: str, path: pathlib.Path) -> pd.Series:
-    wrong = cells[~cells.isin(list(LABELS))]
-    _refuse(wrong, f"label {{!r}} in column {name}", "a label is 0, 1 or empty", path)
-    return cells.map(LABELS).astype(float)
-
-
-def _weights(cells: pd.Series, name: str, path: pathlib.Path) -> pd.Series:
-    values = pd.to_numeric(cells, errors="coerce")
-    wrong = cells[~(np.isfinite(values) & (values >= 0))]
-    _refuse(wrong, f"weight {{!r}} in column {name}", "a weight is a number of 0 or more", path)
-    return values.astype(float)
-
-
-def _refuse(wrong: pd.Series, what: str, rule: str, path: pathlib.Path) -> None:
-    """Raises InputError for the first of the cells, if there are any."""
-    if len(wrong):
-        cell, row = wrong.iloc[0], wrong.index[0] + 2
-        raise InputError(
-            f"{path} holds the {what.format(cell)}, row {row} ({len(wrong)} such); {rule}."
-        )
-
-
-def _splits(cells: pd.Series, name: str, path: pathlib.Path) -> pd.Series:
-    found = cells.str.lower()
-    wrong = cells[~found.isin(list(SPLIT_NAMES))]
-    if len(wrong):
-        raise InputError(
-            f"{path} holds {wrong.iloc[0]!r} in column {name}; a split is train, validation, "
-            "test or empty."
-        )
-    return found.map(SPLIT_NAMES)
+def _weights(cells: pd.Series, path: pathlib.Path) -> pd.Series:
+    rule = "a weight is a number of 0 or more"
+    found = tables.numbers(cells, where=str(path), rule=rule)
+    if not (found >= 0).all():
+        raise tables.refusal(cells, ~(found >= 0), "is no weight", str(path), rule)
+    return found
 
 
 def _check_stack(path: pathlib.Path, rows: int) -> None:

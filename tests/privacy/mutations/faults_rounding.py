@@ -24,9 +24,10 @@ def fault_62_microbatches_are_added_in_float32():
     )
 
 
-def fault_63_chunks_are_added_in_float32():
+def fault_63_what_a_chunk_rounded_off_is_forgotten():
     """Gradient accumulation as it is usually written."""
-    return replaced(twofloat, "join", plain_join)
+    begins = lambda high, rest: twofloat.from_float(high)
+    return replaced(step, "TwoFloat", begins)
 
 
 def fault_64_devices_are_added_in_float32():
@@ -34,9 +35,9 @@ def fault_64_devices_are_added_in_float32():
 
     def summed(total, devices):
         high = jax.tree.map(jnp.add, total.high, total.low)
-        return twofloat.from_float(jax.lax.psum(high, AXIS))
+        return [twofloat.from_float(jax.lax.psum(high, AXIS))]
 
-    return replaced(step, "_sum_over_devices", summed)
+    return replaced(step, "_of_all_devices", summed)
 
 
 def fault_65_the_clip_has_no_margin_for_rounding():

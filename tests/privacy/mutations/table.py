@@ -18,6 +18,7 @@ from tests.privacy import (
     test_edges_noise,
     test_edges_plan,
     test_edges_release,
+    test_edges_run,
     test_edges_sum,
     test_edges_wiring,
     test_precision,
@@ -30,6 +31,7 @@ from tests.privacy.mutations import (
     faults_plan,
     faults_price,
     faults_rounding,
+    faults_run,
     faults_sum,
     faults_wiring,
 )
@@ -48,6 +50,7 @@ _TESTS = (
     test_edges_claims,
     test_precision,
     test_rounding,
+    test_edges_run,
 )
 _FAULTS = (
     faults_sum,
@@ -58,6 +61,7 @@ _FAULTS = (
     faults_plan,
     faults_wiring,
     faults_claims,
+    faults_run,
 )
 
 
@@ -92,7 +96,7 @@ def _edges() -> dict[int, Edge]:
     tests, faults = _numbered(_TESTS, "test_edge"), _numbered(_FAULTS, "fault")
     if odd := sorted(tests.keys() ^ faults.keys()):
         raise ValueError(f"These edges lack a test or a fault: {odd}.")
-    title = lambda fault: fault.__name__[9:].replace("_", " ")
+    title = lambda fault: fault.__name__.split("_", 2)[2].replace("_", " ")
     return {n: Edge(n, title(faults[n]), tests[n], faults[n]) for n in sorted(tests)}
 
 
