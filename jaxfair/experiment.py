@@ -216,6 +216,8 @@ def section(*classes: type, **chosen: Any) -> ConfigDict:
     found = ConfigDict()
     hints = {name: hint for cls in classes for name, hint in typing.get_type_hints(cls).items()}
     for field in [field for cls in classes for field in dataclasses.fields(cls)]:
+        if field.default_factory is dict:
+            found[field.name] = ConfigDict()
         if field.name in chosen or field.default is dataclasses.MISSING:
             continue
         plain = [

@@ -1,5 +1,7 @@
+import os
 import pathlib
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -52,6 +54,29 @@ def test_refused_input_is_one_sentence_and_status_2(arguments, sentence, capsys)
     assert (status, out) == (2, "") and sentence in err and err.count("\n") == 1
 
 
+def test_an_interrupt_is_one_sentence_and_leaves_nothing(root, tmp_path, capsys, monkeypatch):
+    def stopped(*arguments, **named):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jaxfair.data.reading.workers.parallel", stopped)
+    status, out, err = call(capsys, "--root", root, "--out", tmp_path / "set", "--noprogress")
+    assert (status, out) == (130, "") and err.strip() == "Interrupted: prepare did not finish."
+    assert not [name for name in os.listdir(tmp_path) if "draft" in name or name == "set"]
+
+
+@pytest.mark.parametrize(
+    "name", ["prepared.json", "manifest.parquet", "rejected.csv", "data_card.json", "pixels.npy"]
+)
+def test_a_damaged_prepared_folder_is_one_sentence(root, tmp_path, capsys, name):
+    line = ["--root", root, "--out", tmp_path / "set", "--image_size=16", "--noprogress"]
+    assert call(capsys, *line)[0] == 0
+    for content in (b"{", b""):
+        (tmp_path / "set" / name).write_bytes(content)
+        status, out, err = call(capsys, *line)
+        assert (status, out) == (2, ""), (name, content)
+        assert f"{tmp_path / 'set'}" in err and "delete" in err and err.count("\n") == 1
+
+
 def test_help_names_every_option(capsys):
     status, out, _ = call(capsys, "--help")
     assert status == 0
@@ -91,3 +116,23 @@ def test_a_file_that_ends_its_process_is_named_and_the_others_are_prepared(
     assert rejected["leave-1"].endswith("(status 3).")
     kept = pd.read_parquet(tmp_path / "set" / "manifest.parquet")["image_id"]
     assert not set(kept) & set(bad) and len(kept) + len(rejected) >= len(films)
+
+
+def test_what_words_mean_is_said_on_the_line_to_any_config_of_a_table(tmp_path, capsys):
+    words = ("w.", "m.")
+    rows = [f"{i}.npy,p{i},{words[i % 2]},{i % 2}" for i in range(20)]
+    (tmp_path / "table.csv").write_text("\n".join(["image,patient,sex,effusion", *rows]))
+    for i in range(20):
+        np.save(tmp_path / f"{i}.npy", np.random.default_rng(i).integers(0, 256, (9, 9), np.uint8))
+    line = [f"--config.data.root={tmp_path}", "--config.data.image_size=16", "--noprogress"]
+    line += ["--config.data.table.age=", "--config.data.table.view=", "--config", "table_fae"]
+    line += ["--config.data.table.anomaly=('effusion',)", f"--out={tmp_path / 'set'}"]
+    status, out, err = call(capsys, *line)
+    assert (status, out) == (2, "") and "'w.' x 10" in err and err.count("\n") == 1
+    assert "--config.data.table.values=\"{'sex': {'word': 'value'}}\"" in err
+    dots = "--config.data.table.values={'sex': {'w.': 'F', 'm.': 'M'}}"
+    status, out, err = call(capsys, *line, dots)
+    assert (status, out) == (2, "") and "as pairs: {'name': [['a.b', 'value']]}" in err
+    pairs = "--config.data.table.values={'sex': [['w.', 'F'], ['m.', 'M']]}"
+    status, out, err = call(capsys, *line, pairs)
+    assert (status, err) == (0, "") and "sex unknown" not in out

@@ -34,7 +34,7 @@ def execute(command: Command, argv: Sequence[str], act: Callable[[Line], int]) -
 
     `--help` prints a page instead and gives 0; an InputError, of the line or of `act`, is
     printed as one sentence and gives 2, and so is a disk that is full or a place that cannot be
-    written or read.
+    written or read. An interrupt from the keyboard gives 130.
     """
     rest = [argument for argument in argv if argument not in _HELP]
     try:
@@ -43,6 +43,9 @@ def execute(command: Command, argv: Sequence[str], act: Callable[[Line], int]) -
             print(help_page(command, line.config))
             return 0
         return act(parse(command, rest))
+    except KeyboardInterrupt:
+        print(f"\nInterrupted: {command.name} did not finish.", file=sys.stderr, flush=True)
+        return 130
     except InputError as error:
         sentence = _one_line(error)
     except Exception as error:
@@ -68,7 +71,10 @@ def parse(command: Command, argv: Sequence[str]) -> Line:
     try:
         words = values(rest)[1:]
     except (flags.Error, ValueError, TypeError, SyntaxError) as error:
-        raise InputError(_one_line(error)) from error
+        said = _one_line(error)
+        if "does not accept dots" in said:
+            said += " Write words with a point as pairs: {'name': [['a.b', 'value']]}."
+        raise InputError(said) from error
     if words and not command.words:
         raise InputError(f"{command.name} takes no argument {words[0]!r}; options start with --.")
     names = [flag.name for flag in command.flags]
@@ -132,7 +138,7 @@ def _leaves(config: ConfigDict, prefix: str = "") -> list[str]:
     found: list[str] = []
     for name in config:
         value = config.get_oneway_ref(name).get()
-        is_section = isinstance(value, ConfigDict)
+        is_section = isinstance(value, ConfigDict) and len(value)  # an empty one takes a mapping
         found += _leaves(value, f"{prefix}{name}.") if is_section else [prefix + name]
     return found
 

@@ -15,14 +15,15 @@ from jaxfair.data import greys, pixels, reading, sizes, store, words
 from jaxfair.data.card import card_of
 from jaxfair.data.checks import field_names
 from jaxfair.data.config import DataConfig
-from jaxfair.data.sources.base import SourceTable
+from jaxfair.data.decode import short
+from jaxfair.data.sources.base import ASIDE, SourceTable
 from jaxfair.data.sources.catalog import SOURCES
 from jaxfair.data.stored import Stored
 from jaxfair.errors import InputError
 from jaxfair.files import read_json, write_json, write_table
 from jaxfair.schema import PHANTOM, PHANTOM_MARKER, REAL, age_groups
 
-__all__ = ["MARKER", "fingerprint", "prepare_folder", "read_marker", "refuse_other"]
+__all__ = ["MARKER", "fingerprint", "prepare_folder", "read_marker", "read_tables", "refuse_other"]
 
 MARKER = "prepared.json"
 FORMAT = 2
@@ -66,7 +67,26 @@ def prepare_folder(
 
 def read_marker(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
     """What the prepared folder says about itself, or None where there is none."""
-    return _json_of(pathlib.Path(folder) / MARKER)
+    try:
+        return _json_of(pathlib.Path(folder) / MARKER)
+    except ValueError as error:
+        raise _damaged(pathlib.Path(folder), error) from error
+
+
+def read_tables(folder: pathlib.Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """Manifest, what was set aside, and card of a prepared folder; InputError if one is damaged."""
+    try:
+        return (
+            pd.read_parquet(folder / "manifest.parquet"),
+            pd.read_csv(folder / "rejected.csv", keep_default_na=False)[ASIDE],
+            json.loads((folder / "data_card.json").read_text()),
+        )
+    except Exception as error:  # parquet raises what it likes
+        raise _damaged(folder, error) from error
+
+
+def _damaged(folder: pathlib.Path, error: Exception) -> InputError:
+    return InputError(f"{folder} is damaged ({short(error)}); delete it and prepare again.")
 
 
 def fingerprint(root: str | os.PathLike[str], config: DataConfig) -> str | None:

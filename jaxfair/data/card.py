@@ -8,7 +8,7 @@ import pandas as pd
 
 from jaxfair.schema import UNKNOWN
 
-__all__ = ["card_of", "unknown_lines"]
+__all__ = ["card_of", "meaning_of", "unknown_lines"]
 
 NAMES = r"['\"]?[^\s'\"]+\.(?:dcm|dicom|png|jpe?g|np[yz]|nii(?:\.gz)?)['\"]? ?"
 """A file's name within a reason."""
@@ -63,6 +63,11 @@ def card_of(table: pd.DataFrame, rejected: pd.DataFrame, more: dict[str, Any]) -
     )
 
 
+def meaning_of(column: str) -> str:
+    """How a line says what the words of a column of groups mean."""
+    return f"--config.data.table.values=\"{{{column!r}: {{'word': 'value'}}}}\""
+
+
 def unknown_lines(
     table: pd.DataFrame, attributes: Iterable[str], unread: Mapping[str, Mapping[str, int]]
 ) -> list[str]:
@@ -81,7 +86,7 @@ def unknown_lines(
     for column in attributes:
         name, unknown = "age" if column == "age_group" else column, table[column] == UNKNOWN
         told = ", ".join(f"{word!r} x {n}" for word, n in unread.get(name, {}).items())
-        hint = f"; not understood: {told} (data.table.values says what words mean)" if told else ""
+        hint = f"; not understood: {told} ({meaning_of(name)} says what they mean)" if told else ""
         if unknown.any():
             lines.append(f"{name} unknown in {unknown.sum()} of {len(table)} images{hint}")
     return lines

@@ -27,10 +27,14 @@ def check_choice(options: Any, name: str, known: Iterable[str]) -> None:
 
 
 def as_tuples(options: Any, *names: str) -> None:
-    """Turns the named fields of a frozen dataclass into tuples; None stays None."""
+    """Turns the named fields of a frozen dataclass into tuples; None stays None.
+
+    A text is one value, not its letters.
+    """
     for name in names:
-        if getattr(options, name) is not None:
-            object.__setattr__(options, name, tuple(getattr(options, name)))
+        value = getattr(options, name)
+        if value is not None:
+            object.__setattr__(options, name, (value,) if isinstance(value, str) else tuple(value))
 
 
 def build_section(cls: type, name: str, fields: Mapping[str, Any]) -> Any:

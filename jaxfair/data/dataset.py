@@ -19,7 +19,7 @@ from jaxfair.data.examples import agreed, example_spec, group_codes
 from jaxfair.data.sources.base import MissingData
 from jaxfair.data.sources.catalog import SOURCES
 from jaxfair.errors import InputError
-from jaxfair.files import json_digest, read_json
+from jaxfair.files import json_digest
 from jaxfair.schema import SPLITS
 
 __all__ = ["Dataset", "arrange", "open_dataset", "prepare"]
@@ -189,18 +189,17 @@ def open_dataset(config: DataConfig, *, progress: bool = True) -> Dataset:
     folder = prepare(config, progress=progress)
     about = build.read_marker(folder) or {}
     packed = folder / store.PIXELS
+    rows, rejected, card = build.read_tables(folder)
     if not packed.is_file():
         store.pack(folder)
     seen = store.sha256_of(packed)
     if seen != about["pixels_sha256"]:
         raise InputError(f"{packed} is damaged (its checksum differs); delete {folder}.")
     unit = about.get("unit") or ("patient" if about["patient_ids_known"] else "image")
-    table = arrange(pd.read_parquet(folder / "manifest.parquet"), config)
+    table = arrange(rows, config)
     manifest.check(table, unit=unit)
     group_codes(table, config.group_values)  # refuses a value that has no code
-    rejected = pd.read_csv(folder / "rejected.csv", keep_default_na=False)
     rule = config.rule
-    card = read_json(folder / "data_card.json")
     card |= card_of(table, rejected, {"split_rule": rule})
     return Dataset(
         manifest=table,

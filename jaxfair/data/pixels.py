@@ -115,7 +115,8 @@ def open_stack(path: str) -> np.ndarray:
     """
     try:
         if containers.kind_of(path) != "npz":
-            return np.load(path, mmap_mode="r", allow_pickle=False)
+            with np.errstate(over="raise"):  # a size that overflows is none
+                return np.load(path, mmap_mode="r", allow_pickle=False)
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as found:
             sizes.check_archive(path, sum(_declared(path, found)))
             arrays = {name: found[name] for name in found.files}

@@ -77,7 +77,10 @@ def _slices(folder: pathlib.Path) -> tuple[Slices, list[str]]:
                 raise InputError(f"{path} is cut off before its image; replace the file.")
             remarks.add("left out: DICOM files without an image")
     if not images:
-        raise InputError(f"{folder} is an empty folder; a series of DICOM slices is expected.")
+        raise InputError(
+            f"{folder} holds no DICOM slice (folders in it are not looked into); name the folder "
+            "of one series."
+        )
     suffixes = {path.suffix.lower() for path, _ in images}
     for path in strange:
         if path.suffix.lower() in suffixes:

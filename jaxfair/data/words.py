@@ -74,10 +74,11 @@ def view_from_text(text: str) -> tuple[str, str]:
 
     Further words do not matter, but only one view may be named.
 
-    >>> view_from_text("AP Supine"), view_from_text("antero-posterior"), view_from_text("PA/LAT")
-    (('AP', 'normalised'), ('AP', 'normalised'), ('unknown', 'other'))
+    >>> view_from_text("AP Supine"), view_from_text("p.a."), view_from_text("PA/LAT")
+    (('AP', 'normalised'), ('PA', 'normalised'), ('unknown', 'other'))
     """
     joined = re.sub(r"(ANTERO|POSTERO)\W+", r"\1", text_of(text).upper())
+    joined = re.sub(r"\b([AP])\s*\.\s*([AP])\b", r"\1\2", joined)  # "p.a.", as Germans write
     named = {_VIEWS[word] for word in re.split(r"[^A-Z]+", joined) if word in _VIEWS}
     return _found(text, named.pop() if len(named) == 1 else None)
 

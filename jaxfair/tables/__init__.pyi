@@ -6,6 +6,7 @@ from .reader import read_table as read_table
 from .values import MISSING as MISSING
 from .values import bare as bare
 from .values import look_alikes as look_alikes
+from .values import marked as marked
 from .values import names as names
 from .values import numbers as numbers
 from .values import refusal as refusal

@@ -6,6 +6,7 @@ file. So every cell is text first, and becomes a number only where one is asked 
 """
 
 import datetime
+import hashlib
 import re
 import unicodedata
 from collections.abc import Hashable
@@ -16,7 +17,17 @@ import pandas as pd
 
 from jaxfair.errors import InputError
 
-__all__ = ["MISSING", "bare", "look_alikes", "names", "numbers", "refusal", "text_of", "texts"]
+__all__ = [
+    "MISSING",
+    "bare",
+    "look_alikes",
+    "marked",
+    "names",
+    "numbers",
+    "refusal",
+    "text_of",
+    "texts",
+]
 
 MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "none", "null", "<na>", "nat"})
 """What stands for nothing, in small or capital letters, wherever a cell is read."""
@@ -106,10 +117,24 @@ def bare(text: str) -> str:
     return _likeness([text])[0]
 
 
+def marked(text: str) -> str:
+    """Returns a text that looks like no other: with a mark, unless it is as `bare` leaves it.
+
+    The mark is a digest of the text alone, so that nobody's name depends on who else is there.
+
+    >>> marked("1"), marked("001"), marked("")
+    ('1', '001 #7a3e6b16', '')
+    """
+    if not text or text == bare(text):
+        return text
+    return f"{text} #{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
 def look_alikes(column: pd.Series) -> list[tuple[str, str]]:
     """Returns pairs of different texts that may name one thing, sorted: they should be refused.
 
-    Alike are "1", "1.0" and "001", and texts that differ in capital letters or spaces only.
+    Alike are "1", "1.0" and "001", "00012/12" and "12/12", and texts that differ only in capital
+    letters, spaces, the kind of a dash, or characters that are not seen.
 
     >>> look_alikes(pd.Series(["1", "1.0", "p 1", "P1", "2", None]))
     [('1', '1.0'), ('P1', 'p 1')]
@@ -126,10 +151,19 @@ def look_alikes(column: pd.Series) -> list[tuple[str, str]]:
 def _likeness(cells: list[str]) -> list[str]:
     """What is left of texts without spaces, capitals, leading zeros and ".0"; all at once."""
     whole = "\0".join(["", *cells, ""])
-    whole = whole if whole.isascii() else unicodedata.normalize("NFKC", whole)
+    if not whole.isascii():
+        whole = "".join(map(_plain_letter, unicodedata.normalize("NFKC", whole)))
     whole = re.sub(r"\s+", "", whole).casefold()
-    whole = re.sub(r"(?<=\d)\.0*(?=\0)", "", whole)
-    return re.sub(r"(?<=\0)0+(?=\d+\0)", "", whole).split("\0")[1:-1]
+    whole = re.sub(r"(?<=\d)[.,]0*(?=\0)", "", whole)
+    return re.sub(r"(?<![\d.])0+(?=\d)", "", whole).split("\0")[1:-1]
+
+
+def _plain_letter(letter: str) -> str:
+    """A dash of any kind is "-", and what is not seen (zero width, soft hyphen) is nothing."""
+    if letter.isascii():
+        return letter
+    category = unicodedata.category(letter)
+    return "-" if category == "Pd" or letter == "\u2212" else "" if category == "Cf" else letter
 
 
 def numbers(column: pd.Series, *, where: str = "", rule: str = "write a number") -> pd.Series:

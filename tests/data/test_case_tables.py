@@ -12,6 +12,7 @@ from jaxfair.data.card import unknown_lines
 from jaxfair.data.config import make_data_config
 from jaxfair.data.words import sex_from_text, view_from_text
 from jaxfair.errors import InputError
+from jaxfair.fairness.predictions import checked
 
 CASES = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data" / "cases"
 GROUPS = ("sex", "age_group", "view")
@@ -94,6 +95,10 @@ def test_ids_that_look_alike_are_refused_with_the_way_out(folder, twin):
 def test_ids_that_look_alike_stay_apart_where_somebody_says_so(folder, twin):
     made = opened(folder("table_patfloat.csv", twin), look_alikes="apart")
     assert made.card["patients"] == 20
+    rows = made.manifest[["image_id", "patient_id"]].assign(y_true=[0, 1] * 10, y_score=0.5)
+    assert (
+        checked(rows)["patient_id"].nunique() == 20
+    )  # a report of the run refuses none, merges none
 
 
 @either
@@ -194,6 +199,22 @@ def test_an_attribute_without_a_value_stops_and_words_become_values(folder):
     assert config_.facts["values"] == {"race": ("white", "black")}
 
 
+def test_a_table_that_is_not_utf_8_is_read_and_that_is_said(folder, capsys):
+    root = folder("table_semi.csv", True)
+    text = (root / "table.csv").read_text().replace("sex", "Größe")
+    (root / "table.csv").write_bytes(text.encode("latin-1"))
+    opened(root, sex="Größe")
+    assert "was read as Latin-1; look whether its letters are right" in capsys.readouterr().err
+
+
+def test_a_folder_with_tables_of_other_names_is_told_which(folder):
+    root = folder("table_semi.csv", True)
+    (root / "table.csv").rename(root / "Tabelle.csv")
+    with pytest.raises(InputError, match=r"data.table.file \(there are Tabelle.csv\)") as refused:
+        opened(root)
+    assert str(refused.value).count(". ") == 0
+
+
 def test_columns_of_anomalies_make_one_label(folder):
     root = folder("table_semi.csv", True)
     table = pd.read_csv(root / "table.csv", sep=";", dtype=str)
@@ -210,6 +231,7 @@ def test_columns_of_anomalies_make_one_label(folder):
 @pytest.mark.parametrize(
     "text, view",
     [("AP Supine", "AP"), ("pa", "PA"), ("PORTABLE AP", "AP"), ("Postero-Anterior", "PA"),
+     ("p.a.", "PA"), ("a. p. liegend", "AP"),
      ("LL", "lateral"), ("Lat.", "lateral"), ("AP/LAT", "unknown"), ("APICAL", "unknown")],
 )  # fmt: skip
 def test_a_view_is_one_named_among_other_words(text, view):

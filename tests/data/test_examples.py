@@ -124,6 +124,11 @@ def test_groups_that_have_no_public_values_are_refused_at_the_door(about, fields
         make_data_config(source="table", table=ABOUT | about, **fields)
 
 
+def test_a_text_where_several_are_wanted_is_one_of_them_and_not_its_letters():
+    made = make_data_config(source="table", table=ABOUT | {"labels": "mass"}, views="PA")
+    assert made.tasks == ("mass",) and made.views == ("PA",)
+
+
 def test_a_value_outside_the_public_list_is_refused_before_anything_is_trained(opened):
     with pytest.raises(InputError, match=r"site holds 'north' \(2 rows\).*values are south;"):
         opened(about={"values": {"site": ("south",)}}, groups=("site",))

@@ -96,5 +96,5 @@ def test_two_series_and_an_empty_folder_are_refused(series, tmp_path):
     with pytest.raises(InputError, match=r"slices of 2 series"):
         volume.read_values(folder)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"is an empty folder"):
+    with pytest.raises(InputError, match=r"holds no DICOM slice \(folders in it"):
         volume.read_values(tmp_path / "empty")

@@ -240,3 +240,12 @@ def test_a_limit_that_is_none_is_refused(name, value):
     with pytest.raises(InputError, match=rf"data.{name} is"):
         Stored(**{name: value})
     assert Stored(**{name: 7}).identity == {"image_size": 128, name: 7}
+
+
+def test_an_npy_whose_size_overflows_is_one_sentence_without_a_warning(tmp_path, recwarn):
+    head = b"{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999, 9999999999), }"
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", 118) + head.ljust(117) + b"\n")
+    with pytest.raises(InputError, match="is no npy or npz file that can be read"):
+        pixels.open_stack(str(path))
+    assert not recwarn.list

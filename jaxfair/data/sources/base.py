@@ -13,6 +13,7 @@ from jaxfair.data import sizes
 from jaxfair.errors import InputError
 
 __all__ = [
+    "ASIDE",
     "MissingData",
     "Options",
     "Source",
@@ -140,7 +141,12 @@ def find(root: pathlib.Path, *patterns: str) -> pathlib.Path | None:
 
 
 def read_csv(
-    path: pathlib.Path, columns: Sequence[str], where: str = "", *, optional: Sequence[str] = ()
+    path: pathlib.Path,
+    columns: Sequence[str],
+    where: str = "",
+    *,
+    optional: Sequence[str] = (),
+    remarks: list[str] | None = None,
 ) -> pd.DataFrame:
     """Reads columns of a published table as `tables.read_table` does, stripped texts.
 
@@ -149,13 +155,14 @@ def read_csv(
       columns: those that must be there.
       where: the address to get the file from, for the sentence.
       optional: those that are read if they are there.
+      remarks: gets a sentence about what was taken for granted (Latin-1, one of several sheets).
 
     Raises:
       InputError: it is no table, lacks a column or has no rows.
     """
     sizes.check_gzip(path)
     sizes.check_zip(path)
-    table = tables.read_table(path, required=columns, optional=optional)
+    table = tables.read_table(path, required=columns, optional=optional, remarks=remarks)
     if table.empty:
         again = f"; get it again from {where}." if where else "."
         raise InputError(f"{path} has no rows{again}")

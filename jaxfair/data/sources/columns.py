@@ -44,9 +44,11 @@ class TableConfig:
       attributes: further columns of groups, kept as they are; an empty cell is "unknown".
       values: what the cells of a column of groups mean. Of an attribute, all values that it may
         have, public and fixed, as `data.groups` needs them; or written word -> value. Of sex,
-        age and view, written word -> value: {"1": "M", "2": "F"}.
+        age and view, written word -> value: {"1": "M", "2": "F"}; or pairs of these, which a word
+        with a point needs, as no key of a config has one: [("m.", "M"), ("w.", "F")].
       look_alikes: what happens to patients whose ids look alike ("1" and "1.0" and "001", "p1"
-        and "P 1"): "refuse" stops, "merge" makes them one patient, "apart" keeps them as they are.
+        and "P 1"): "refuse" stops, "merge" makes them one patient, "apart" keeps them several and
+        gives all but the plainest form a mark ("001 #7a3e6b16"), so that no table merges them.
       weight: of an image in training, a public number of 0 or more per row.
       name: what reports and ledgers call these people.
       title: what reports call the data.
@@ -191,12 +193,14 @@ class TableOptions(Options):
 
 
 def _meant(values: Any) -> Any:
-    """A list of values as a tuple, a mapping of words as a dict of texts."""
+    """A list of values as a tuple; a mapping of words, or pairs of them, as a dict of texts."""
     if isinstance(values, str) or not isinstance(values, Iterable):
         return values
     if hasattr(values, "items"):
         return {str(word): value for word, value in values.items()}
-    return tuple(values)
+    found = tuple(values)
+    paired = all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in found)
+    return {str(word): value for word, value in found} if found and paired else found
 
 
 def _check_values(name: str, values: Any, about: TableConfig) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import pathlib
+import sys
+import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +12,7 @@ import pandas as pd
 
 from jaxfair import tables
 from jaxfair.data import pixels, words
+from jaxfair.data.card import meaning_of
 from jaxfair.data.sources.base import (
     MissingData,
     SourceTable,
@@ -95,8 +98,10 @@ def read_rows(
     if not root.is_dir():
         raise MissingData(f"The data folder {root} does not exist. {HOW_TO_GET}")
     if not path.is_file():
-        raise MissingData(f"{root} has no file {about.file}. {HOW_TO_GET}")
-    table = read_csv(path, about.columns)
+        raise _no_table(root, about)
+    remarks: list[str] = []
+    table = read_csv(path, about.columns, remarks=remarks)
+    print(*remarks, sep="\n", end="\n" * bool(remarks), file=sys.stderr)
     rows = pd.DataFrame({"image_id": _ids(table, about, path)}, dtype=object)
     rows["patient_id"] = _patients(table, about, path) if about.patient else rows["image_id"]
     rows["path"] = (
@@ -179,7 +184,9 @@ def _patients(table: pd.DataFrame, about: TableConfig, path: pathlib.Path) -> "p
     ids = table[about.patient]
     if about.look_alikes == "merge":
         return ids.map(tables.bare)
-    pairs = tables.look_alikes(ids) if about.look_alikes == "refuse" else []
+    if about.look_alikes == "apart":
+        return ids.map(tables.marked)
+    pairs = tables.look_alikes(ids)
     if pairs:
         raise InputError(
             f"{path} names the {about.unit}s {pairs[0][0]!r} and {pairs[0][1]!r} in its column "
@@ -187,6 +194,18 @@ def _patients(table: pd.DataFrame, about: TableConfig, path: pathlib.Path) -> "p
             "say data.table.look_alikes='merge' (they are one) or 'apart' (they are two)."
         )
     return ids
+
+
+def _no_table(root: pathlib.Path, about: TableConfig) -> InputError:
+    """The sentence for a folder without the table; it names those that are there."""
+    ends = (".csv", ".tsv", ".txt", ".xlsx", ".parquet", ".gz")
+    there = sorted(path.name for path in root.iterdir() if path.name.lower().endswith(ends))
+    if there:
+        return InputError(
+            f"{root} has no file {about.file}; name the table as data.table.file (there are "
+            f"{textwrap.shorten(', '.join(there), 200)}) and its columns in data.table."
+        )
+    return MissingData(f"{root} has no file {about.file}. {HOW_TO_GET}")
 
 
 def _path(root: pathlib.Path, name: str) -> str:
@@ -220,9 +239,8 @@ def _refuse_mute(cells: "pd.Series[str]", name: str, read: Callable, path: pathl
         return
     holds = ", ".join(f"{cell!r} x {n}" for cell, n in seen.head(5).items() if cell) or "nothing"
     raise InputError(
-        f"{path}: no cell of its column {cells.name} ({name}) is understood; it holds {holds}. Say "
-        f"what its words mean, as data.table.values = {{{name!r}: {{word: value}}}}, or leave the "
-        "column out."
+        f"{path}: no cell of its column {cells.name} ({name}) is understood (it holds {holds}); "
+        f"say what its words mean, as {meaning_of(name)}, or leave the column out."
     )
 
 
