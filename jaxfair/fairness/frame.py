@@ -12,6 +12,7 @@ from jaxfair.errors import InputError
 from jaxfair.fairness.catalog import metric_named
 from jaxfair.fairness.groups import OVERALL, group_labels
 from jaxfair.fairness.predictions import checked, patient_codes
+from jaxfair.fairness.values import checked_classes
 from jaxfair.schema import UNKNOWN
 
 __all__ = ["MIN_LABEL", "MIN_PATIENTS", "GroupFrame", "MetricFn", "enough", "too_few"]
@@ -156,7 +157,8 @@ def too_few(counts: pd.DataFrame) -> pd.Series:
 
 def enough(y_true: npt.NDArray[np.float64], patients: npt.NDArray[np.int64]) -> bool:
     """Returns True if rows with these labels and patient codes are not 'too few'."""
-    labels = [_distinct(patients[y_true == label]) for label in (0, 1)]
+    y = checked_classes(y_true)
+    labels = [_distinct(patients[y == label]) for label in (0, 1)]
     return min(labels) >= MIN_LABEL and _distinct(patients) >= MIN_PATIENTS
 
 

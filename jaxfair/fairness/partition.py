@@ -17,6 +17,7 @@ from jaxfair.fairness.groups import group_labels
 from jaxfair.fairness.permutation import patient_strata, permuted_groups
 from jaxfair.fairness.predictions import patient_codes
 from jaxfair.fairness.residuals import mean_gaps
+from jaxfair.fairness.values import checked_probabilities
 from jaxfair.schema import UNKNOWN
 
 __all__ = ["CALIBRATION", "Partition", "Record", "Task", "Tested"]
@@ -97,7 +98,9 @@ class Task:
         self.strata = None
         if self.control is not None:
             self.strata = pd.factorize(group_labels(table, self.control))[0].astype(np.int64)
-        self.residual = None if probabilities is None else self.y - np.asarray(probabilities)
+        self.residual = None
+        if probabilities is not None:
+            self.residual = self.y - checked_probabilities(probabilities)
 
     @property
     def statistics(self) -> tuple[str, ...]:

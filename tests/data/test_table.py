@@ -188,7 +188,10 @@ def test_missing_files_say_what_is_wanted(folder, tmp_path):
     with pytest.raises(InputError, match=r"does not exist. Wanted in one folder: the CSV"):
         opened(tmp_path / "nowhere")
     root = folder(rows())
-    with pytest.raises(InputError, match=r"has no file other.csv. Wanted"):
+    with pytest.raises(
+        InputError,
+        match=r"no file other.csv; name the table as data.table.file .there are table.csv",
+    ):
         opened(root, {"file": "other.csv"})
 
 

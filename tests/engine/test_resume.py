@@ -17,7 +17,7 @@ from jaxfair.engine.optim import make_optimizer
 from jaxfair.engine.trainer import Trainer
 from jaxfair.errors import InputError
 from jaxfair.methods.base import Method
-from jaxfair.privacy import isolation
+from jaxfair.privacy import isolation, seals
 from jaxfair.privacy import ledger as ledger_room
 from jaxfair.privacy import secret as secret_room
 from jaxfair.run import checkpoint, fingerprint
@@ -106,8 +106,8 @@ def fault_points(monkeypatch, kill_at):
         (files.os, "replace"),
         (files.os, "fsync"),
         (ledger_room.Ledger, "_append"),
-        (checkpoint, "_seal_path"),
-        (checkpoint, "_file_hashes"),
+        (seals, "seal_path"),
+        (seals, "file_hashes"),
         (feed.Feed, "randomness"),
         (Trainer, "_pay"),
         (trainer, "kept"),
@@ -182,8 +182,20 @@ def test_a_replay_is_charged_once(toy, monkeypatch):
 
 def interrupted(toy, monkeypatch, name):
     """Kills between the payment for the second stretch of steps and its checkpoint."""
+    paid, pay, randomness = [], Trainer._pay, feed.Feed.randomness
+
+    def paying(*args, **kwargs):
+        paid.append(pay(*args, **kwargs))
+        return paid[-1]
+
+    def drawing(*args):
+        if len(paid) == 2:
+            raise Killed
+        return randomness(*args)
+
     with monkeypatch.context() as faults, pytest.raises(Killed):
-        fault_points(faults, 66)
+        faults.setattr(Trainer, "_pay", paying)
+        faults.setattr(feed.Feed, "randomness", drawing)
         toy(name)
 
 

@@ -40,15 +40,18 @@ GOOD = {
     "edges": np.array([0.3, 0.6]),
     "predictions": make_predictions(120),
     "plain": [make_predictions(120)],
-    "private": [make_predictions(120)],
+    "private": [make_predictions(120).assign(y_score=lambda t: t["y_score"] ** 2)],
+    "name": "anomaly",
+    "table": pd.DataFrame({"y_true": Y, "y_score": S, "patient_id": np.arange(N).astype(str)}),
+    "control": None,
     "attribute": "sex",
     "attributes": ["sex"],
     "seed": 0,
 }
 """A good value of each argument, by name; what a new function needs besides is added here."""
 
-ROWS_AND_NOT = {"TableBootstrap.validation": None}
-"""Arguments with the name of a table that are none."""
+ROWS_AND_NOT = {"TableBootstrap.validation", "group_contrasts.probabilities"}
+"""Arguments with the name of a table that are none, or of an array by task (which Task checks)."""
 
 NOT_ROWS = {"loss_correlations", "two_source"}
 """Functions whose `plain` and `private` are no tables, but values or estimates."""
@@ -117,7 +120,7 @@ def refused(thing, given):
 def test_labels_and_scores_that_are_none_are_refused_by_every_public_function(
     thing, needed, spoilt
 ):
-    given = arguments(thing, needed)
+    given = arguments(thing, {*needed, spoilt})
     thing(**given)  # As they are they are accepted.
     tabular = spoilt in TABLES
     if tabular or spoilt in SCORES:
