@@ -104,10 +104,17 @@ def _text(path: pathlib.Path, content: bytes, said: list[str]) -> str:
         if name != "utf-8":
             raise InputError(f"{path} is broken {name} text ({error}); save it as UTF-8.") from None
     said.append(f"{path} is not UTF-8 and was read as Latin-1; look whether its letters are right.")
-    try:
-        return content.decode("cp1252")
-    except UnicodeDecodeError:
-        return content.decode("latin-1")
+    return "".join(map(_line, content.splitlines(keepends=True)))
+
+
+def _line(content: bytes) -> str:
+    """Each line by itself: one patient's letters do not change how another's id is read (P15)."""
+    for name in ("utf-8", "cp1252"):
+        try:
+            return content.decode(name)
+        except UnicodeDecodeError:
+            continue
+    return content.decode("latin-1")
 
 
 def _without_mark(start: bytes) -> str:
