@@ -122,7 +122,8 @@ def test_packed_pixels_are_the_file_that_numpy_writes(tmp_path):
 
 
 SLOW = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it
 from jaxfair.data import store
 with store.whole_folder(sys.argv[1]) as draft:
     (draft / "half").write_text("x")

@@ -120,7 +120,7 @@ def test_the_fairness_table_has_the_columns_of_the_contract(private):
     table = pd.read_csv(private / "fairness.csv")
     assert list(table.columns) == [
         "task", "split", "attribute", "group", "metric", "value",
-        "ci_low", "ci_high", "n", "n_images", "n_positive",
+        "ci_low", "ci_high", "n", "n_images", "n_positive", "covers",
     ]  # fmt: skip
     assert {"overall", "sex", "age_group", "view", "sex x age_group"} <= set(table["attribute"])
 

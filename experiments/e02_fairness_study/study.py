@@ -12,6 +12,7 @@ in results/study.csv, others stay; then the tables of README.md are written from
 import argparse
 import concurrent.futures
 import itertools
+import multiprocessing
 import pathlib
 import sys
 import time
@@ -54,7 +55,9 @@ def run(
     names = [name for name in SCENARIOS if not only or name in only]
     if processes == 1:
         return pd.concat([_rows(n, [_some(n, 0, _of(n, repeats), options)]) for n in names])
-    with concurrent.futures.ProcessPoolExecutor(processes) as pool:
+    with concurrent.futures.ProcessPoolExecutor(
+        processes, multiprocessing.get_context("spawn")
+    ) as pool:
         jobs = {n: [pool.submit(_some, n, *part, options) for part in _cut(n, repeats, processes)]
                 for n in names}  # fmt: skip
         return pd.concat([_rows(n, [job.result() for job in jobs[n]]) for n in names])

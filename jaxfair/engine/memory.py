@@ -8,7 +8,7 @@ a convolution may need room of its own. `Assembly.compiled().memory_analysis()` 
 
 import collections
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -38,7 +38,7 @@ def held_at_most(step: Any, *arguments: Any) -> int:
 
     >>> import jax.numpy as jnp
     >>> held_at_most(jax.jit(lambda x: jnp.tanh(x @ x)), jnp.zeros((100, 100)))
-    80000
+    120000
     """
     traced = step.trace(*arguments)
     given = jax.tree.leaves(traced.args_info)
@@ -49,7 +49,7 @@ def held_at_most(step: Any, *arguments: Any) -> int:
     return kept + sum(map(_bytes, jaxpr.constvars)) + _peak(jaxpr, own)
 
 
-def _peak(jaxpr: Any, owned: list[Any] = []) -> int:  # noqa: B006
+def _peak(jaxpr: Any, owned: Sequence[Any] = ()) -> int:
     """Bytes of what the equations make and of `owned` inputs, where they are the most."""
     merged = _merged(jaxpr)
     last = _last_reads(jaxpr, merged)

@@ -197,7 +197,7 @@ def _npz(content: bytes, rng: random.Random) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as out:
         for name, member in members.items():
-            out.writestr(name, member)
+            out.writestr(zipfile.ZipInfo(name), member, out.compression)
     return file.getvalue()
 
 
