@@ -2,8 +2,16 @@
 
 import contextlib
 
+import pytest
+
 from tests.privacy.mutations.__main__ import outcome, verdict
 from tests.privacy.mutations.table import EDGES, Edge
+
+
+@pytest.mark.parametrize("number", sorted(EDGES))
+def test_every_fault_can_be_put_in(number):
+    with EDGES[number].fault():
+        assert callable(EDGES[number].test)
 
 
 def test_every_edge_has_a_test_and_a_fault():

@@ -14,14 +14,14 @@ from tests.privacy.mutations.putting import replaced, wrapped
 def fault_67_a_second_image_of_the_same_pixels_is_dropped():
     """Who leaves brings another in: add or remove one becomes replace one."""
 
-    def parallel(original, *arguments, **how):
+    def read_files(original, *arguments, **how):
         seen = set()
         for image, header in original(*arguments, **how):
             known = image is not None and image.tobytes() in seen
             seen |= set() if image is None else {image.tobytes()}
             yield (None, {"reason": "a copy"}) if known else (image, header)
 
-    return wrapped(build.workers, "parallel", parallel)
+    return wrapped(build.reading, "read_files", read_files)
 
 
 def fault_68_a_validation_set_is_carved_where_nobody_validates_yet():
