@@ -161,3 +161,16 @@ def test_parameters_in_the_folder_of_a_claim_about_others_are_refused(home, priv
     assert any("parameters_digest" in fault for fault in verify_run(copy))
     with pytest.raises(InputError, match="not the one that its privacy"):
         first_variables(settings_from_config(config_of(home, train__start_from=str(copy))))
+
+
+def test_a_training_asks_about_its_earlier_stages_before_it_opens_anything(monkeypatch):
+    def refuses(settings, dataset):
+        raise InputError(f"{dataset} was held out.")
+
+    monkeypatch.setattr(train, "assembly_of", lambda *given: None)
+    monkeypatch.setattr(train, "open_data", lambda *given, **how: "somebody")
+    monkeypatch.setattr(train, "check_stages", refuses)
+    monkeypatch.setattr(train, "open_assembly", None)
+    options = train.Options(progress=False)
+    with pytest.raises(InputError, match="somebody was held out"):
+        train.open_training(None, None, None, options, num_devices=1)
