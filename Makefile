@@ -54,7 +54,7 @@ fairness-study: setup
 	$(RUN) experiments/e02_fairness_study/study.py
 
 phantom-study: setup
-	$(RUN) experiments/e05_phantom_study/study.py
+	$(RUN) experiments/e08_phantom_study/study.py
 
 bench: setup
 	$(RUN) -m jaxfair.benchmark --config configs/throughput.py --out experiments/e07_throughput/results/benchmark.json

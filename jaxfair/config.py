@@ -31,6 +31,7 @@ from jaxfair.privacy.plan import PrivacyConfig, PrivacyPlan, make_plan
 __all__ = [
     "Settings",
     "TrainConfig",
+    "data_from_section",
     "load_config",
     "method_from_settings",
     "parse_command",
@@ -119,9 +120,7 @@ def settings_from_config(config: ConfigDict) -> Settings:
     method |= {f"{EXTRACTOR}{name}": value for name, value in tree.get("extractor", {}).items()}
     method_name = method.pop("name", None)
     method_class = _entry("method", method_name, METHODS).config
-    data = dict(tree["data"])
-    drawn = data.pop("phantom", None)
-    checked_data = built(make_data_config, data, "data")
+    checked_data, phantom = data_from_section(tree["data"])
     mitigation_name, mitigation = _mitigation(tree.get("mitigation", {}))
     if "labels" in [field.name for field in dataclasses.fields(method_class)]:
         method.setdefault("labels", checked_data.tasks)
@@ -129,7 +128,7 @@ def settings_from_config(config: ConfigDict) -> Settings:
         name=tree["name"],
         seed=tree["seed"],
         data=checked_data,
-        phantom=None if drawn is None else checked(PhantomConfig, drawn, "data.phantom"),
+        phantom=phantom,
         method_name=method_name,
         method=checked(method_class, method, "method"),
         mitigation_name=mitigation_name,
@@ -145,6 +144,17 @@ def settings_from_config(config: ConfigDict) -> Settings:
             f"{settings.train.steps} would spend and learn nothing: use train.steps, or 0."
         )
     return settings
+
+
+def data_from_section(section: Mapping[str, Any]) -> tuple[DataConfig, PhantomConfig | None]:
+    """Checks the section `data` of a config, and what it asks to draw (None: nothing).
+
+    Raises InputError that names the field and the rule.
+    """
+    fields = dict(section)
+    drawn = fields.pop("phantom", None)
+    data = built(make_data_config, fields, "data")
+    return data, None if drawn is None else checked(PhantomConfig, drawn, "data.phantom")
 
 
 def _mitigation(fields: Mapping[str, Any]) -> tuple[str, Any]:

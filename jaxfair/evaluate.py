@@ -1,6 +1,13 @@
-"""Scores a trained run again and writes its report.
+"""Scores a trained run again, there or on a second site's data, and writes its report.
 
     jaxfair evaluate --workdir RUN
+    jaxfair evaluate --workdir RUN --config.data.source=mimic_cxr --config.data.root=DIR --out DIR
+    jaxfair evaluate --workdir RUN --config table_resnet --config.data.table.file=... --out DIR
+
+A second site is another source, or the run's with other fields of `data`; with --config its
+section `data` is that config's. Labels are matched by name, images prepared as the run's, and
+thresholds are the run's. Everybody there is tested, but for those who trained or validated in the
+run; --config.data.split=RULE takes that rule's test set alone. Nothing in RUN changes.
 
 Validation and test images become `predictions.parquet`, one row per image and task; what
 is right of that table (thresholds, groups, intervals) needs neither jax nor this file.
@@ -9,8 +16,8 @@ is right of that table (thresholds, groups, intervals) needs neither jax nor thi
 import os
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -20,23 +27,23 @@ from PIL import Image
 
 from jaxfair import files, report
 from jaxfair.cli import Command, Flag, Line, execute
-from jaxfair.config import Settings, settings_from_config
+from jaxfair.config import Settings, sections, settings_from_config
 from jaxfair.data.dataset import Dataset
 from jaxfair.engine.optim import averaged_params
 from jaxfair.errors import InputError
 from jaxfair.fairness.predictions import checked
 from jaxfair.fairness.table import fairness_table, fit_thresholds
-from jaxfair.methods.base import Method, PyTree
+from jaxfair.privacy.seals import digests
 from jaxfair.run.folder import RunFolder
-from jaxfair.run.log import Board, progress_bar
-from jaxfair.schema import CROSSED, INTERNAL_COLUMNS, PHANTOM
+from jaxfair.run.log import Board
+from jaxfair.schema import CROSSED, PHANTOM
+from jaxfair.scores import evaluated_rows, predictions_table, score_rows
+from jaxfair.site import Asked, Site, config_of_run, config_to_change, open_site
 from jaxfair.start import description, open_data, trained_assembly
 
-__all__ = ["COMMAND", "main", "run", "score_rows"]
+__all__ = ["COMMAND", "main", "run", "run_site", "score_rows"]
 
-_BATCH = 32
 _MAPS = 12
-_SPLITS = ("validation", "test")
 
 
 def run(
@@ -57,90 +64,139 @@ def run(
     if not folder.path.is_dir():
         raise InputError(f"{folder.path} holds no run; train one first.")
     with folder.locked():
-        _evaluate(settings, folder, dataset, with_images=with_images, progress=progress)
+        scored = _scored(settings, folder, dataset, progress=progress)
+        thresholds = fit_thresholds(scored.predictions)
+        groups, show = settings.data.attributes, with_images or dataset.data == PHANTOM
+        files.write_json(folder.thresholds, thresholds)
+        table = _write(settings, folder, dataset, scored, thresholds, groups, with_maps=show)
+        if settings.train.tensorboard:
+            _write_board(folder, table, scored.step, private=settings.dp.enabled)
 
 
-def _evaluate(
-    settings: Settings, folder: RunFolder, dataset: Dataset, *, with_images: bool, progress: bool
-) -> None:
+def run_site(
+    workdir: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    asked: Asked,
+    *,
+    with_images: bool = False,
+    progress: bool = True,
+) -> RunFolder:
+    """Scores a run on a second site's data and writes all of it, and a report, into `out`.
+
+    The run's folder is read and never written: thresholds are its own, and so is the claim.
+
+    Raises InputError as `site.open_site`, where `out` holds something else or lies in the run,
+    and where the run has not been evaluated or somebody is at work in it.
+    """
+    folder, target = RunFolder(pathlib.Path(workdir)), RunFolder(pathlib.Path(out))
+    settings = settings_from_config(config_of_run(folder))
+    with folder.read():
+        for path in (folder.privacy, folder.thresholds, folder.data_card):
+            if not path.is_file():
+                raise InputError(
+                    f"{folder.path} has no {path.name}, which a second site is scored with: end "
+                    f"the run with python -m jaxfair.evaluate --workdir={folder.path} first."
+                )
+        _check_free(folder, target)
+        site = open_site(settings, folder, asked, progress=progress)
+        about = _about_site(folder, site)
+        _check_same(target, about)
+        scored = _scored(settings, folder, site.dataset, progress=progress)
+    target.path.mkdir(parents=True, exist_ok=True)
+    with target.locked():
+        files.write_json(target.site, about)
+        for ours, theirs in (
+            (target.privacy, folder.privacy),
+            (target.thresholds, folder.thresholds),
+        ):
+            files.write_bytes(ours, theirs.read_bytes())
+        show = with_images or site.dataset.data == PHANTOM
+        thresholds = files.read_json(folder.thresholds)
+        _write(settings, target, site.dataset, scored, thresholds, site.attributes, with_maps=show)
+    report.run([target.path], target.path, with_images=with_images)
+    return target
+
+
+class _Scored(NamedTuple):
+    """What a run says of images: a row per image and task; maps of the rows, or None; its step."""
+
+    predictions: pd.DataFrame
+    maps: np.ndarray | None
+    rows: np.ndarray
+    step: int
+
+
+def _scored(settings: Settings, folder: RunFolder, dataset: Dataset, *, progress: bool) -> _Scored:
     stage, trained = trained_assembly(settings, folder)
     method, frozen = stage.method, jax.device_get(stage.frozen)
-
     rows = evaluated_rows(dataset, method)
     params = jax.device_get(averaged_params(trained.params, trained.opt_state))
-    scores = score_rows(method, params, frozen, dataset, np.unique(rows["row"]), progress=progress)
+    distinct = np.unique(rows["row"])
+    scores = score_rows(method, params, frozen, dataset, distinct, progress=progress)
     maps = scores.pop("maps", None)
     predictions = predictions_table(dataset, rows, scores)
     checked(predictions)  # before anything of it is written
-    files.write_table(folder.predictions, predictions)
+    return _Scored(predictions, maps, distinct, int(trained.step))
+
+
+def _write(
+    settings: Settings,
+    folder: RunFolder,
+    dataset: Dataset,
+    scored: _Scored,
+    thresholds: dict[str, Any],
+    attributes: Sequence[str],
+    *,
+    with_maps: bool,
+) -> pd.DataFrame:
+    """Writes predictions, card, model, maps and the fairness table, which is returned."""
+    files.write_table(folder.predictions, scored.predictions)
     files.write_json(folder.data_card, dataset.card)
     files.write_json(folder.model, description(settings))
-    files.write_json(folder.thresholds, fit_thresholds(predictions))
-    groups = [*settings.data.attributes, CROSSED]
-    table = fairness_table(predictions, attributes=groups, seed=settings.seed)
+    table = fairness_table(
+        scored.predictions,
+        thresholds=thresholds,
+        attributes=[*attributes, CROSSED],
+        seed=settings.seed,
+    )
     files.write_table(folder.fairness, table)
-    if settings.train.tensorboard:
-        _write_board(folder, table, int(trained.step), private=settings.dp.enabled)
-    if maps is not None and (with_images or dataset.data == PHANTOM):
-        _write_maps(folder, dataset, predictions, np.unique(rows["row"]), maps)
+    if scored.maps is not None and with_maps:
+        _write_maps(folder, dataset, scored.predictions, scored.rows, scored.maps)
+    return table
 
 
-def evaluated_rows(dataset: Dataset, method: Method) -> pd.DataFrame:
-    """Returns columns `row` and `split`: validation and test images with a label for a task."""
-    labels = dataset.manifest[[f"label_{task}" for task in method.tasks]]
-    labelled = labels.notna().any(axis=1).to_numpy()
-    parts = [pd.DataFrame({"row": dataset.rows(split), "split": split}) for split in _SPLITS]
-    rows = pd.concat(parts, ignore_index=True)
-    return rows[labelled[rows["row"]]].reset_index(drop=True)
+def _about_site(folder: RunFolder, site: Site) -> dict[str, Any]:
+    """site.json: what was scored where, in sentences and in digests."""
+    return {
+        "run": folder.path.resolve().name,
+        "lines": site.lines,
+        "labels": site.labels,
+        "data": site.dataset.data,
+        "population": site.dataset.population,
+        "parameters_digest": digests(folder.path)["parameters_digest"],
+        "data_digest": site.dataset.digest,
+        "config": files.read_json(folder.config),
+        "env": files.read_json(folder.env) if folder.env.is_file() else {},
+    }
 
 
-def score_rows(
-    method: Method,
-    params: PyTree,
-    frozen: PyTree,
-    dataset: Dataset,
-    rows: np.ndarray,
-    *,
-    progress: bool = True,
-) -> dict[str, np.ndarray]:
-    """Returns the outputs of `method.score` for `rows`, each of shape (n, ...)."""
-
-    @jax.jit
-    def score(params: PyTree, frozen: PyTree, batch: dict[str, Any]) -> dict[str, jax.Array]:
-        if method.prepare is not None:
-            batch |= jax.vmap(method.prepare, (None, 0))(frozen, batch)
-        return method.score(params, frozen, batch)
-
-    parts = []
-    with progress_bar(len(rows), what="scoring", unit="image", hidden=not progress) as bar:
-        for part in _parts(rows):
-            whole = np.resize(part, _BATCH)
-            raw = {name: read(whole) for name, read in dataset.fields.items()}
-            outputs = score(params, frozen, raw)
-            parts.append({name: np.asarray(v)[: len(part)] for name, v in outputs.items()})
-            bar.update(len(part))
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+def _check_free(folder: RunFolder, target: RunFolder) -> None:
+    """Refuses a place for the results that is the run's, or holds something else."""
+    run, out = folder.path.resolve(), target.path.resolve()
+    if out == run or run in out.parents:
+        raise InputError(f"--out is {out}, in the run itself, which stays as it is: name another.")
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not target.site.is_file())):
+        raise InputError(f"--out is {out}, which holds something else: name a new folder.")
 
 
-def predictions_table(
-    dataset: Dataset, rows: pd.DataFrame, scores: dict[str, np.ndarray]
-) -> pd.DataFrame:
-    """Returns one row per image, split and task that has a label.
-
-    Args:
-      rows: of `evaluated_rows`.
-      scores: task -> (n,) score of each distinct row, ascending.
-    """
-    manifest = dataset.manifest.iloc[rows["row"]].reset_index(drop=True)
-    manifest["split"] = rows["split"]
-    place = np.searchsorted(np.unique(rows["row"]), rows["row"])
-    kept = [c for c in manifest.columns if not c.startswith("label_") and c not in INTERNAL_COLUMNS]
-    tables = []
-    for task, values in scores.items():
-        labels = manifest[f"label_{task}"]
-        table = manifest[kept].assign(task=task, y_true=labels)
-        tables.append(table.assign(y_score=values[place].astype(np.float64))[labels.notna()])
-    return pd.concat(tables, ignore_index=True)
+def _check_same(target: RunFolder, about: dict[str, Any]) -> None:
+    names = ("parameters_digest", "data_digest")
+    before = files.read_json(target.site) if target.site.is_file() else about
+    if any(before[name] != about[name] for name in names):
+        raise InputError(
+            f"--out is {target.path}, which holds the scores of another run or another site: name "
+            "a new folder."
+        )
 
 
 def _write_board(folder: RunFolder, table: pd.DataFrame, step: int, *, private: bool) -> None:
@@ -150,11 +206,6 @@ def _write_board(folder: RunFolder, table: pd.DataFrame, step: int, *, private: 
     names = shown["split"] + "/" + shown["task"] + "/" + shown["attribute"] + "/" + shown["group"]
     board.write(step, dict(zip("auroc/" + names, shown["value"])), covered=False)
     board.close()
-
-
-def _parts(rows: np.ndarray) -> Iterator[np.ndarray]:
-    for start in range(0, len(rows), _BATCH):
-        yield rows[start : start + _BATCH]
 
 
 def _write_maps(
@@ -181,8 +232,13 @@ COMMAND = Command(
     about=__doc__,
     flags=(
         Flag("workdir", str, ".", "folder of the run"),
+        Flag("out", str, None, "folder for the scores of a second site"),
+        Flag("labels", list, [], "labels that a second site calls otherwise, as OURS=THEIRS"),
         Flag("with-images", bool, False, "write maps of real images"),
     ),
+    sections=lambda config: [s for s in sections(config) if s.name.partition(".")[0] == "data"],
+    needs_config=False,
+    base=lambda flags: config_to_change(RunFolder(pathlib.Path(flags["workdir"]))),
 )
 
 
@@ -192,17 +248,31 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _act(line: Line) -> int:
-    folder = RunFolder(pathlib.Path(line.flags["workdir"]))
-    config = _config_of(folder)
-    run(config, folder.path, with_images=line.flags["with-images"])
-    report.run([folder.path], folder.path, with_images=line.flags["with-images"])
+    folder, images = RunFolder(pathlib.Path(line.flags["workdir"])), line.flags["with-images"]
+    if line.config is None:
+        if {"out", "labels"} & line.given:
+            raise InputError(
+                "--out and --labels go with a second site: name its data, as "
+                "--config.data.source=... or --config FILE."
+            )
+        run(config_of_run(folder), folder.path, with_images=images)
+        report.run([folder.path], folder.path, with_images=images)
+        return 0
+    if not line.flags["out"]:
+        raise InputError("The scores of a second site need a folder of their own: give --out DIR.")
+    asked = Asked(line.config, line.overrides, line.named is not None, _pairs(line.flags["labels"]))
+    made = run_site(folder.path, line.flags["out"], asked, with_images=images)
+    print(f"Report: {made.report}")
     return 0
 
 
-def _config_of(folder: RunFolder) -> ConfigDict:
-    if not folder.config.exists():
-        raise InputError(f"{folder.path} is no run folder: it has no config.json.")
-    return ConfigDict(files.read_json(folder.config))
+def _pairs(words: Sequence[str]) -> dict[str, str]:
+    """OURS=THEIRS, several of them, as a mapping."""
+    pairs = [word.partition("=") for word in words]
+    for own, equal, theirs in pairs:
+        if not (own and equal and theirs):
+            raise InputError(f"--labels has {own + equal + theirs!r}; it takes OURS=THEIRS.")
+    return {own: theirs for own, _, theirs in pairs}
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ __all__ = [
     "HAM10000",
     "PANCREAS_CT",
     "RESNET9",
+    "data_section",
     "experiment",
     "section",
     "variant",
@@ -164,7 +165,7 @@ def experiment(
     """
     options = {key: value for key, value in method.items() if key != "name"}
     config = ConfigDict({"name": name, "seed": 1})
-    config.data = _data_section(data)
+    config.data = data_section(data)
     config.method = section(METHODS[method["name"]].config, **options)
     config.method.name = method["name"]
     config.augment = section(AugmentConfig, **(augment or {}))
@@ -197,7 +198,8 @@ def variant(config: ConfigDict, arg: str, **variants: Mapping[str, Any]) -> Conf
     return config
 
 
-def _data_section(chosen: Section) -> ConfigDict:
+def data_section(chosen: Section) -> ConfigDict:
+    """Returns the section `data` of a config: every field of its source, with what is chosen."""
     fields = dict(chosen)
     if "table" in fields:
         fields["table"] = section(TableConfig, **fields["table"])

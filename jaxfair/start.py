@@ -1,6 +1,7 @@
 """What a config begins with: its data, its network (fresh, or train.start_from), its training."""
 
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -29,8 +30,10 @@ __all__ = [
     "assembly_of",
     "check_stages",
     "description",
+    "earlier_stages",
     "first_variables",
     "open_data",
+    "places_of_run",
     "population_of",
     "shapes_of",
     "trained_assembly",
@@ -149,24 +152,40 @@ def check_stages(settings: Settings, dataset: Dataset) -> None:
     Raises InputError as `overlap.check_places`, and where a stage's config or data are gone.
     """
     now = Places(dataset.manifest, dataset.population, dataset.unit)
-    named = settings.train.start_from
-    while named is not None:
-        folder = RunFolder(pathlib.Path(named))
-        before = _settings_of(folder)
-        people = read_json(folder.privacy)["population"]
+    for named, before in earlier_stages(settings):
+        people = read_json(RunFolder(pathlib.Path(named)).privacy)["population"]
         drawn = [(one.phantom, one.phantom and one.data.source) for one in (before, settings)]
         if people == now.population and drawn[0] == drawn[1]:
-            check_places(_places(before, named), now, where=named)
+            places = places_of_run(before, f"train.start_from is {named}")
+            check_places(places, now, where=named)
+
+
+def earlier_stages(settings: Settings) -> Iterator[tuple[str, Settings]]:
+    """Yields folder and config of each run that this one descends from, the nearest first.
+
+    Raises InputError where one of the folders is gone.
+    """
+    named = settings.train.start_from
+    while named is not None:
+        before = _settings_of(RunFolder(pathlib.Path(named)))
+        yield named, before
         named = before.train.start_from
 
 
-def _places(before: Settings, named: str) -> Places:
+def places_of_run(before: Settings, named: str) -> Places:
+    """Returns who trained, validated and tested in a run.
+
+    Args:
+      named: the beginning of the sentence: which run it is.
+
+    Raises InputError where its data are gone.
+    """
     try:
         return places_of(ready(before.phantom, before.data, progress=False))
     except InputError as error:
         raise InputError(
-            f"train.start_from is {named}, and whether somebody who trained there tests here "
-            f"cannot be said, since its data are not to be found: {error}"
+            f"{named}, and whether somebody who trained there tests here cannot be said, since its "
+            f"data are not to be found: {error}"
         ) from error
 
 

@@ -29,6 +29,8 @@ ROOMS = {  # room -> what it may import of jaxfair, besides itself and the bedro
     "config": {"cli", "data", "engine", "methods", "phantom", "privacy"},
     "experiment": {"config", "data", "engine", "methods", "privacy"},
     "start": {"config", "data", "engine", "methods", "phantom", "privacy", "run"},
+    "scores": {"data", "methods", "run"},
+    "site": {"config", "data", "experiment", "phantom", "run", "start"},
     "dryrun": {"config", "engine", "methods", "privacy", "start"},
 }
 COMMANDS = {"train", "prepare", "evaluate", "report", "benchmark", "audit", "account"}
@@ -54,7 +56,7 @@ ONLY = {  # module -> the only rooms where it may be imported
     "orbax": {"run"},
 }
 ORACLES = {"torch", "opacus", "jax_privacy", "fairlearn", "skimage", "tensorflow", "torchvision"}
-MOST_IN_ROOT = 14
+MOST_IN_ROOT = 16
 
 
 def room_of(path: pathlib.Path) -> str:

@@ -37,6 +37,8 @@ class Command(NamedTuple):
       sections: what describes the config for `--help`, called with the config or None; None
         where the command takes no config.
       needs_config: refuse a line without `--config`.
+      base: what overrides change on a line that has some and no `--config`, called with the
+        flags; None where they need `--config`.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Command(NamedTuple):
     words: str = ""
     sections: Callable[[ConfigDict | None], list[Section]] | None = None
     needs_config: bool = True
+    base: Callable[[dict[str, Any]], ConfigDict] | None = None
 
 
 class Line(NamedTuple):
@@ -55,9 +58,13 @@ class Line(NamedTuple):
       flags: name -> value, for every flag of the command.
       given: names of the flags that stood on the line.
       words: the arguments without dashes.
+      overrides: names of the fields of the config that stood on the line, as "data.root".
+      named: what `--config` named; None where it was left out.
     """
 
     config: Any
     flags: dict[str, Any]
     given: frozenset[str]
     words: tuple[str, ...]
+    overrides: frozenset[str] = frozenset()
+    named: str | None = None

@@ -79,7 +79,8 @@ def parse(command: Command, argv: Sequence[str]) -> Line:
         raise InputError(f"{command.name} takes no argument {words[0]!r}; options start with --.")
     names = [flag.name for flag in command.flags]
     given = frozenset(name for name in names if values[name].present)
-    return Line(config, {name: values[name].value for name in names}, given, tuple(words))
+    found = {name: values[name].value for name in names}
+    return Line(config, found, given, tuple(words), frozenset(_overrides(rest)), path)
 
 
 def _config(command: Command, path: str | None, rest: list[str], values: Any) -> ConfigDict | None:
@@ -92,10 +93,13 @@ def _config(command: Command, path: str | None, rest: list[str], values: Any) ->
                 "Which experiment? Give --config FILE, or a name such as rsna_fae:phantom; "
                 "`jaxfair configs` lists the names."
             )
-        return None
-    if command.sections is None:
+        if command.base is None or not _overrides(rest):
+            return None
+        config = command.base(_flags_alone(command, rest))
+    elif command.sections is None:
         raise InputError(f"{command.name} takes no --config; `jaxfair {command.name} --help`.")
-    config = load_config(path)
+    else:
+        config = load_config(path)
     _refuse_unknown_overrides(rest, config)
     config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=rest)
     return config
@@ -124,14 +128,27 @@ def _take_config(argv: list[str]) -> tuple[str | None, list[str]]:
 
 def _refuse_unknown_overrides(argv: list[str], config: ConfigDict) -> None:
     known = _leaves(config)
-    for argument in argv[1:]:
-        if not argument.startswith(("--config.", "-config.")):
-            continue
-        name = argument.partition("config.")[2].partition("=")[0]
+    for name in _overrides(argv):
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
             hint = f" Did you mean config.{close[0]}?" if close else ""
             raise InputError(f"config.{name} does not exist.{hint}")
+
+
+def _overrides(argv: list[str]) -> list[str]:
+    """Names of the fields of the config that stand on the line."""
+    found = [argument for argument in argv[1:] if argument.startswith(("--config.", "-config."))]
+    return [argument.partition("config.")[2].partition("=")[0] for argument in found]
+
+
+def _flags_alone(command: Command, argv: list[str]) -> dict[str, Any]:
+    """The command's own flags on a line whose overrides have no config yet."""
+    own = flags.FlagValues()
+    own.set_gnu_getopt(True)
+    for flag in command.flags:
+        _DEFINE[flag.kind](flag.name, flag.default, flag.meaning, flag_values=own)
+    own(argv, known_only=True)
+    return {flag.name: own[flag.name].value for flag in command.flags}
 
 
 def _leaves(config: ConfigDict, prefix: str = "") -> list[str]:

@@ -48,6 +48,8 @@ class Dataset:
       tasks: names T of the columns label_T that an example carries, in the order of `label`.
       groups: attribute of an example's `group`, in its order -> its public values.
       weighted: whether an example carries the `weight` of its row.
+      strict: False where a group's value that is none of `groups` counts as unknown: at a
+        second site, whose values the model has never met.
     """
 
     manifest: pd.DataFrame
@@ -62,6 +64,7 @@ class Dataset:
     tasks: tuple[str, ...]
     groups: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     weighted: bool = False
+    strict: bool = True
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -109,7 +112,7 @@ class Dataset:
 
     @functools.cached_property
     def _codes(self) -> np.ndarray:
-        return group_codes(self.manifest, self.groups)
+        return group_codes(self.manifest, self.groups, strict=self.strict)
 
     def rows(self, split: str) -> np.ndarray:
         """Rows of a split, ascending; with `share_normals` test has validation's normals too."""

@@ -46,18 +46,21 @@ def example_spec(
     return spec
 
 
-def group_codes(manifest: pd.DataFrame, values: Mapping[str, Sequence[str]]) -> np.ndarray:
+def group_codes(
+    manifest: pd.DataFrame, values: Mapping[str, Sequence[str]], *, strict: bool = True
+) -> np.ndarray:
     """The groups of each image: (n, k) int32, the place of its value in the attribute's list.
 
     Args:
       manifest: n rows with a column for each attribute.
       values: attribute -> its public values; k of them.
+      strict: refuse a cell that the list does not name; else it is unknown.
 
     Returns:
       -1 stands for "unknown". A code is the image's own: two images of one person may differ.
 
     Raises:
-      InputError: a cell holds what the public list does not name.
+      InputError: `strict`, and a cell holds what the public list does not name.
 
     >>> rows = pd.DataFrame({"sex": ["M", "unknown", "F"]})
     >>> group_codes(rows, {"sex": ("F", "M")}).ravel().tolist()
@@ -67,13 +70,13 @@ def group_codes(manifest: pd.DataFrame, values: Mapping[str, Sequence[str]]) -> 
     for place, (name, known) in enumerate(values.items()):
         code = {value: i for i, value in enumerate(known)} | {UNKNOWN: -1}
         wrong = manifest.loc[~manifest[name].isin(list(code)), name]
-        if len(wrong):
+        if strict and len(wrong):
             raise InputError(
                 f"The column {name} holds {str(wrong.iloc[0])!r} ({len(wrong)} rows), and its "
                 f"public values are {', '.join(known)}; add it to data.table.values, or mend the "
                 "table."
             )
-        codes[:, place] = manifest[name].map(code)
+        codes[:, place] = manifest[name].map(code).fillna(-1)
     return codes
 
 

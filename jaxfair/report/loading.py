@@ -38,7 +38,7 @@ def load_run(path: str | os.PathLike[str]) -> Run:
     read = open_predictions(folder / "predictions.parquet", one_label=True)
     predictions = read.rows
     thresholds = _read(folder / "thresholds.json") or fairness.fit_thresholds(predictions)
-    stored = folder / "fairness.csv"
+    stored, site = folder / "fairness.csv", _read(folder / "site.json")
     return Run(
         name=text_of(folder.resolve().name) or "run",
         path=folder,
@@ -47,12 +47,13 @@ def load_run(path: str | os.PathLike[str]) -> Run:
         if stored.is_file()
         else fairness.fairness_table(predictions, thresholds=thresholds),
         privacy=_read(folder / "privacy.json"),
-        config=_read(folder / "config.json"),
-        env=_read(folder / "env.json"),
+        config=site.get("config") or _read(folder / "config.json"),
+        env=site.get("env") or _read(folder / "env.json"),
         card=_read(folder / "data_card.json"),
         thresholds=thresholds,
         model=_read(folder / "model.json"),
         remarks=_remarks(read),
+        site=site,
     )
 
 

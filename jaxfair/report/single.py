@@ -29,6 +29,7 @@ class Run:
       config, env, card, model: the further JSON files, {} where absent.
       thresholds: thresholds.json, or fitted anew on the validation rows.
       remarks: sentences about what was lost in reading the predictions, for the page.
+      site: site.json, where a trained run was scored on a second site's data; {} elsewhere.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Run:
     thresholds: dict[str, dict[str, Any]]
     model: dict[str, Any] = dataclasses.field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    site: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def tasks(self) -> list[str]:
@@ -57,8 +59,9 @@ class Run:
 
     @property
     def phantom(self) -> bool:
-        """True if the images are made up."""
-        return self.privacy is not None and self.privacy.get("data") == PHANTOM
+        """True if the images that were scored are made up."""
+        about = self.site or self.privacy
+        return about is not None and about.get("data") == PHANTOM
 
     @property
     def epsilon(self) -> float | None:
@@ -133,7 +136,8 @@ class Run:
                 " privacy guarantee.",
                 f"{NOT_COVERED_IN_SHORT[0].upper()}{NOT_COVERED_IN_SHORT[1:]}.",
             ]
-        lines = [*_phantom(self.privacy), _guarantee(self.privacy)]
+        lines = [*self.site.get("lines", ()), *_phantom(self.privacy, self.phantom)]
+        lines.append(_guarantee(self.privacy))
         lines.append(f"{NOT_COVERED_IN_SHORT[0].upper()}{NOT_COVERED_IN_SHORT[1:]}.")
         lines.extend(_caveats(self.privacy))
         commit = self.env.get("commit") or "unknown"
@@ -164,10 +168,13 @@ def _guarantee(privacy: dict[str, Any]) -> str:
     )
 
 
-def _phantom(privacy: dict[str, Any]) -> list[str]:
-    if privacy.get("data") != PHANTOM:
-        return []
-    return ["PHANTOM: the images are drawn by a program, and nothing here is about patients."]
+def _phantom(privacy: dict[str, Any], scored: bool) -> list[str]:
+    """Whether the images are drawn: those that were scored, and those of the training."""
+    if scored:
+        return ["PHANTOM: the images are drawn by a program, and nothing here is about patients."]
+    if privacy.get("data") == PHANTOM:
+        return ["The model was trained on PHANTOM images, drawn by a program."]
+    return []
 
 
 def _caveats(privacy: dict[str, Any]) -> list[str]:

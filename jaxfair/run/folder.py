@@ -8,7 +8,7 @@ import pathlib
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from jaxfair import files
 from jaxfair.errors import InputError
@@ -41,6 +41,7 @@ class RunFolder:
     predictions = property(lambda self: self.path / "predictions.parquet")
     fairness = property(lambda self: self.path / "fairness.csv")
     maps = property(lambda self: self.path / "maps")
+    site = property(lambda self: self.path / "site.json")
     report = property(lambda self: self.path / "report.md")
 
     def checkpoints_of(self, stage: int) -> pathlib.Path:
@@ -95,19 +96,35 @@ class RunFolder:
         and where the file system gives no locks.
         """
         with open(self.lock, "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InputError(
-                    f"Another process is training or evaluating in {self.path}; wait for it, "
-                    "stop it, or choose another --workdir."
-                ) from error
-            except OSError as error:
-                raise InputError(
-                    f"{self.path} lies on a file system without locks ({error.strerror}), where "
-                    "two processes could spoil one run; choose another --workdir."
-                ) from error
+            self._take(file, fcntl.LOCK_EX)
             yield
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[None]:
+        """Holds the folder against writers and changes nothing; others may read it too.
+
+        Raises InputError as `locked`.
+        """
+        if not self.lock.exists():  # nobody has ever worked here
+            yield
+            return
+        with open(self.lock) as file:
+            self._take(file, fcntl.LOCK_SH)
+            yield
+
+    def _take(self, file: IO[str], kind: int) -> None:
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"Another process is training or evaluating in {self.path}; wait for it, "
+                "stop it, or choose another --workdir."
+            ) from error
+        except OSError as error:
+            raise InputError(
+                f"{self.path} lies on a file system without locks ({error.strerror}), where "
+                "two processes could spoil one run; choose another --workdir."
+            ) from error
 
     def level_times(self) -> None:
         """Gives everything in the folder one time, that of this call.
