@@ -6,6 +6,7 @@ stays so: the shape of an image and how it is prepared, labels by name, threshol
 
 import dataclasses
 import pathlib
+import types
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -42,7 +43,7 @@ class Asked(NamedTuple):
     config: ConfigDict
     overrides: frozenset[str] = frozenset()
     from_file: bool = False
-    labels: Mapping[str, str] = {}
+    labels: Mapping[str, str] = types.MappingProxyType({})
 
 
 class Site(NamedTuple):

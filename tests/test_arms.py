@@ -1,0 +1,182 @@
+"""The frame of the studies of fair representations: grids, tables and plots, on made numbers."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments.arms import cells, plots, published, tables
+from experiments.arms.cells import PLAIN, Arm, Cell, Grid
+
+ARMS = (
+    Arm("erm", "ERM", {"name": "linear_probe"}, published="ERM"),
+    Arm("fairread", "FairREAD", {"name": "linear_probe"}, published="FairREAD", needs="sex"),
+    Arm("batch", "orthogonal in batches", {"name": "linear_probe"}, private="its loss reads others"),
+)  # fmt: skip
+
+
+def made(folds=(0, 1, 2), seeds=(1, 2), epsilons=(PLAIN, 8.0)):
+    """Measures whose means are known: fold f adds f / 100, seed s nothing but noise of mean 0."""
+    levels = {
+        "erm": {"accuracy": 0.8, "AUROC": 0.9, "delta-AUC": 0.1, "delta-EO": 0.2},
+        "fairread": {"accuracy": 0.76, "AUROC": 0.89, "delta-AUC": 0.05, "delta-EO": 0.1},
+        "batch": {"accuracy": 0.7, "AUROC": 0.85, "delta-AUC": 0.05, "delta-EO": 0.15},
+    }
+    rows = []
+    for arm, values in levels.items():
+        for epsilon in epsilons if arm != "batch" else (PLAIN,):
+            for fold in folds:
+                for place, seed in enumerate(seeds):
+                    shift = 0.01 * (fold - np.mean(folds)) + 0.003 * (place - (len(seeds) - 1) / 2)
+                    for per_group in (False, True):
+                        rows += [
+                            {"arm": arm, "epsilon": epsilon, "on": "correlated", "rule": "min_gap",
+                             "per_group": per_group, "measure": name, "fold": fold, "seed": seed,
+                             "value": value + shift, "null_mean": 0.02, "null_95": 0.04,
+                             "smallest": 400}
+                            for name, value in values.items()
+                        ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+WHERE = {"on": "correlated", "rule": "min_gap", "per_group": False}
+
+
+def test_a_measure_is_the_mean_of_its_folds_and_its_spread_that_of_folds():
+    found = tables.summary(made()).set_index(list(tables.KEYS))
+    row = found.loc[("erm", PLAIN, "correlated", "min_gap", False, "AUROC")]
+    assert row["mean"] == pytest.approx(0.9) and row["sd"] == pytest.approx(0.01)
+    assert row["folds"] == 3 and row["runs"] == 6 and row["smallest"] == 400
+
+
+def test_with_one_fold_the_spread_is_that_of_seeds():
+    found = tables.summary(made(folds=(0,), seeds=(1, 2, 3))).set_index(list(tables.KEYS))
+    row = found.loc[("erm", PLAIN, "correlated", "min_gap", False, "AUROC")]
+    assert row["sd"] == pytest.approx(0.003) and row["folds"] == 1 and row["runs"] == 3
+
+
+def test_an_unfinished_fold_weighs_as_much_as_a_finished_one():
+    rows = made()
+    part = rows[~((rows["fold"] == 2) & (rows["seed"] == 2))]
+    found = tables.summary(part).set_index(list(tables.KEYS))
+    row = found.loc[("erm", PLAIN, "correlated", "min_gap", False, "AUROC")]
+    assert row["mean"] == pytest.approx(0.9 - 0.0015 / 3)
+
+
+def test_fate_follows_from_the_printed_columns_but_for_the_misprints():
+    """Of every printed row, within what rounding to three digits allows."""
+    wrong = []
+    for name in ("fairread-2", "fairread-4"):
+        printed = published.published(name).rename(columns={"method": "arm", "value": "mean"})
+        for target, part in printed[printed["target"] != "Average"].groupby("target"):
+            part = part.assign(arm=part["arm"].replace({"ERM": "erm"}))
+            plain = part[~part["measure"].str.startswith("FATE")]
+            plain = plain.assign(epsilon=PLAIN, null_mean=0, null_95=0, smallest=0, folds=5, runs=5)
+            found = tables.with_fate(plain.assign(**WHERE)).set_index(["arm", "measure"])["mean"]
+            for key, told in part.set_index(["arm", "measure"])["mean"].items():
+                if abs(found[key] - told) > 0.03:
+                    wrong.append((target, *key, f"{found[key]:.3f}"))
+    assert wrong == [
+        ("Fracture", "FCRO", "FATE (EO)", "-0.019"),
+        ("Fracture", "FCRO", "FATE (AUC)", "0.161"),
+        ("Cardiomegaly", "AL", "FATE (AUC)", "-0.196"),
+    ]
+    for *_, value in wrong:
+        assert value.replace("0.", ".") in published.MISPRINTS
+
+
+def test_a_fate_whose_divisor_is_chance_is_marked():
+    table = tables.with_fate(tables.summary(made()))
+    sound = tables.table_of_arms(table, ARMS, epsilon=PLAIN, **WHERE).set_index("method")
+    assert sound.loc["FairREAD", "FATE (EO)"] == "0.450"
+    assert sound.loc["ERM", "AUROC"] == "0.900 ± 0.010"
+    chance = table.assign(null_95=table["null_95"].where(table["measure"] != "delta-EO", 0.3))
+    shaky = tables.table_of_arms(chance, ARMS, epsilon=PLAIN, **WHERE).set_index("method")
+    assert shaky.loc["FairREAD", "FATE (EO)"] == "0.450~"
+    assert shaky.loc["FairREAD", "FATE (AUC)"] == "0.489"
+
+
+def test_what_was_not_run_says_so_and_why():
+    table = tables.with_fate(tables.summary(made()))
+    private = tables.table_of_arms(table, ARMS, epsilon=8.0, **WHERE).set_index("method")
+    assert private.loc["orthogonal in batches", "runs"] == "none: its loss reads others"
+    assert private.loc["FairREAD", "runs"] == 6
+    nothing = tables.table_of_arms(table, ARMS, epsilon=1.0, **WHERE)
+    assert set(nothing["runs"]) == {"not run", "none: its loss reads others"}
+    assert (nothing["AUROC"] == "").all()
+
+
+def test_printed_rows_stand_under_ours():
+    table = tables.with_fate(tables.summary(made()))
+    ours = tables.table_of_arms(table, ARMS, epsilon=PLAIN, **WHERE)
+    text = tables.beside(ours, published.published("fairread-2"), "Cardiomegaly", ARMS)
+    lines = text.splitlines()
+    assert lines[0] == (
+        "| method | accuracy | AUROC | delta-AUC | delta-EO | FATE (EO) | FATE (AUC) | runs |"
+    )
+    at = next(i for i, line in enumerate(lines) if line.startswith("| FairREAD |"))
+    assert lines[at + 1].startswith(
+        "| · printed | 0.781 ± 0.004 | 0.880 ± 0.003 | 0.073 ± 0.007 | 0.113 ± 0.006 | 0.318 |"
+    )
+    assert sum("printed" in line for line in lines) == 2, "an arm of ours alone has no such row"
+
+
+def test_thresholds_pooled_and_per_subgroup_are_two_rows():
+    rules = tables.table_of_rules(
+        tables.with_fate(tables.summary(made())), ARMS[1:2], ["min_gap", "youden"],
+        epsilon=PLAIN, on="correlated",
+    )  # fmt: skip
+    assert rules["thresholds"].tolist() == ["pooled", "per subgroup"]
+    assert rules["rule"].unique().tolist() == ["min_gap"], "what was not measured has no row"
+
+
+def test_the_thesis_shape_has_a_column_per_arm():
+    table = tables.with_fate(tables.summary(made()))
+    found = tables.thesis_shape(table, ARMS[:2], epsilon=PLAIN, **WHERE)
+    assert found.columns.tolist() == ["metric", "ERM", "FairREAD"]
+    wide = found.set_index("metric")
+    assert wide.loc["AUC gap (groups)", "FairREAD"] == "0.050 ± 0.010"
+    assert wide.loc["calibration difference", "ERM"] == ""
+
+
+def test_a_gap_stands_beside_its_null_and_its_excess():
+    gaps = tables.gaps_with_nulls(tables.summary(made()), ARMS, epsilon=PLAIN, **WHERE)
+    row = gaps[(gaps["arm"] == "erm") & (gaps["measure"] == "delta-EO")].iloc[0]
+    assert row["excess"] == pytest.approx(0.18) and row["null_95"] == pytest.approx(0.04)
+    assert plots.gaps_figure(gaps).axes[0].get_xlabel() == "delta-EO"
+
+
+def test_the_front_holds_whom_nobody_beats_in_both():
+    points = pd.DataFrame(
+        {"AUROC": [0.9, 0.89, 0.85, 0.9], "delta-EO": [0.2, 0.1, 0.15, 0.2]},
+        index=["erm", "fairread", "batch", "twin"],
+    )
+    assert plots.front(points) == ["erm", "fairread", "twin"]
+    figure = plots.pareto_figure(tables.summary(made()), ARMS)
+    filled = [line.get_markerfacecolor() != "none" for line in figure.axes[0].lines]
+    assert filled == [True, True, False, True, True]
+
+
+def test_a_cell_is_known_by_its_folder():
+    for cell in (Cell("erm", PLAIN, 0, 1), Cell("fairread-published", 8.0, 4, 5)):
+        assert Cell.named(cell.name) == cell
+
+
+def test_an_arm_that_cannot_be_private_is_trained_without_privacy_alone():
+    grid = Grid((PLAIN, 8.0), (0, 1), (1, 2))
+    found = grid.cells(ARMS)
+    assert len(found) == len(set(found)) == 2 * 2 * (2 + 2 + 1)
+    assert not any(cell.arm == "batch" and cell.epsilon == 8 for cell in found)
+    assert {cell.seed for cell in found[:10]} == {1}, "whole seeds come first"
+
+
+def test_a_cells_config_counts_the_search_and_takes_what_it_chose():
+    data = {"source": "table", "split": "folds", "table": {"file": "t.csv", "image": "i", "labels": ("l",)}}  # fmt: skip
+    training = {"optim": {"name": "sgd", "learning_rate": 0.1}, "dp": {"l2_clip_norm": 1.0},
+                "train": {"steps": 3, "expected_batch_size": 8}}  # fmt: skip
+    config = cells.config_of(
+        Cell("erm", 8.0, 3, 2), ARMS[0], data, training, {"optim.learning_rate": 0.5}, 4
+    )
+    assert (config.data.fold, config.seed, config.dp.epsilon) == (3, 2, 8.0)
+    assert config.dp.tuning_runs == 4 and config.optim.learning_rate == 0.5 and config.dp.enabled
+    plain = cells.config_of(Cell("erm", PLAIN, 0, 1), ARMS[0], data, training, {}, 4)
+    assert not plain.dp.enabled
