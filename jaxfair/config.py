@@ -273,12 +273,12 @@ def _mitigation_sections() -> list[Section]:
 def _data_sections(given: dict[str, Any] | None) -> list[Section]:
     """The flat section `data` of a config: of its own source, or of all sources."""
     sources = list(SOURCES) if given is None else [given.get("source", DataConfig.source)]
-    shared = data_classes(sources[0])[:3]
+    shared = data_classes(sources[0])[:-1]
     common = [part for cls in shared for part in section_of(cls, "data", given)]
     fields = [f for s in common if s.name == "data" for f in s.fields if f.name not in PARTS]
     found = [Section("data", "Which data, kept how, divided how.", tuple(fields))]
     for source in sources:
-        own, *inner = section_of(data_classes(source)[3], "data", given)
+        own, *inner = section_of(data_classes(source)[-1], "data", given)
         named = own._replace(summary=f"options of the source {source!r}")
         found += [named, *inner] if own.fields else inner
     drawn = None if given is None else given.get("phantom")

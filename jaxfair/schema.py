@@ -15,6 +15,7 @@ __all__ = [
     "ATTRIBUTES",
     "COLUMNS",
     "COUPLED",
+    "COUPLING",
     "CROSSED",
     "INDEPENDENT",
     "INTERNAL_COLUMNS",
@@ -57,6 +58,8 @@ PHANTOM_MARKER = "phantom.json"
 """The file beside drawn images that says what they are; a folder without it holds patients."""
 INDEPENDENT, COUPLED = "independent", "coupled"
 """How rows were selected: each patient by himself, or by a rule that counts patients."""
+COUPLING = {"split": "thesis", "curate": "counted"}
+"""Fields of the section data, and the values by which a selection is COUPLED (protocol P4)."""
 
 UNKNOWN = "unknown"
 """The group of a missing value, never guessed and never dropped."""

@@ -2,25 +2,27 @@
 
 The section `data` of a config is flat, so that `--config.data.fold=2` stays short. Its fields
 belong to several classes, each with one thought: where the data are and what an example carries
-(`DataConfig`), what is kept of an image (`Stored`), how patients are divided (`SplitConfig`), and
-what only the source can be asked (its `OPTIONS`). `make_data_config` deals them out.
+(`DataConfig`), what is kept of an image (`Stored`), how patients are divided (`SplitConfig`), who
+is dropped to make a disparity larger (`CurationConfig`), and what only the source can be asked (its
+`OPTIONS`). `make_data_config` deals them out.
 """
 
 import dataclasses
 from typing import Any
 
 from jaxfair.data.checks import as_tuples, check_rules, field_names
+from jaxfair.data.curation import CurationConfig
 from jaxfair.data.examples import VALUES, example_spec
 from jaxfair.data.sources.base import Options
 from jaxfair.data.sources.catalog import SOURCES
 from jaxfair.data.splits import SplitConfig
 from jaxfair.data.stored import Stored
 from jaxfair.errors import InputError, nearest
-from jaxfair.schema import UNKNOWN, VIEWS
+from jaxfair.schema import COUPLED, INDEPENDENT, UNKNOWN, VIEWS
 
 __all__ = ["DataConfig", "data_classes", "make_data_config"]
 
-PARTS = ("stored", "splits", "options")
+PARTS = ("stored", "splits", "curation", "options")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +40,7 @@ class DataConfig:
         room only carries it.
       stored: what is kept of an image.
       splits: how patients are divided.
+      curation: which images are dropped.
       options: what only this source can be asked; None is its defaults.
 
     Raises InputError where the parts do not go together.
@@ -52,6 +55,7 @@ class DataConfig:
     public_size: int | None = None
     stored: Stored = dataclasses.field(default_factory=Stored)
     splits: SplitConfig = dataclasses.field(default_factory=SplitConfig)
+    curation: CurationConfig = dataclasses.field(default_factory=CurationConfig)
     options: Options | None = None
 
     @property
@@ -92,7 +96,13 @@ class DataConfig:
         """What decides labels and splits; an option that has its default may be missing."""
         assert self.options is not None
         chosen = {n: list(getattr(self, n)) for n in ("labels", "views") if getattr(self, n)}
-        return self.splits.rule | self.options.rule() | chosen
+        return self.splits.rule | self.curation.rule | self.options.rule() | chosen
+
+    @property
+    def selection(self) -> str:
+        """INDEPENDENT, or COUPLED where a rule counts patients (protocol P4)."""
+        words = (self.splits.selection, self.curation.selection)
+        return COUPLED if COUPLED in words else INDEPENDENT
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -115,6 +125,7 @@ class DataConfig:
             (self.public_size is None or self.public_size >= 1, "public_size", "at least 1"),
         ))  # fmt: skip
         _check_names(self)
+        _check_curation(self)
         _check_stored(self)
 
 
@@ -142,13 +153,13 @@ def make_data_config(**fields: Any) -> DataConfig:
     return DataConfig(**own, **dealt)
 
 
-def data_classes(source: str) -> tuple[type, type, type, type]:
+def data_classes(source: str) -> tuple[type, ...]:
     """The classes whose fields make the section `data` of a source.
 
     Raises InputError for a source that is not there.
     """
     _check_source(source)
-    return DataConfig, Stored, SplitConfig, SOURCES[source].OPTIONS
+    return DataConfig, Stored, SplitConfig, CurationConfig, SOURCES[source].OPTIONS
 
 
 def _check_source(source: str) -> None:
@@ -191,6 +202,28 @@ def _check_names(config: DataConfig) -> None:
             raise InputError(
                 f"data.groups has {name!r}, whose values are not declared; list all of them as "
                 f"data.table.values, so that codes never depend on the data."
+            )
+
+
+def _check_curation(config: DataConfig) -> None:
+    """A curation moves a label and groups that there are, and no split that composes by itself."""
+    how = config.curation
+    if not how.curate:
+        return
+    if config.splits.selection == COUPLED:
+        raise InputError(
+            f"data.curate is {how.curate!r}, and data.split {config.splits.split!r} chooses who "
+            "trains already: use another split, or leave data.curate empty."
+        )
+    listed = VALUES | config.facts.get("values", {})
+    found = [("curate_label", how.curate_label, config.facts["tasks"])]
+    found += [("curate_toward", name, config.attributes) for name in how.curate_toward]
+    for name, values in how.curate_toward.items():
+        found += [("curate_toward", v, listed[name]) for v in values if name in listed]
+    for field, name, known in found:
+        if name not in known:
+            raise InputError(
+                f"data.{field} has {name!r}; there are {', '.join(known)}.{nearest(name, known)}"
             )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from jaxfair.data import build, manifest, splits, store
+from jaxfair.data.arranging import arrange, moved_rates
 from jaxfair.data.card import card_of
 from jaxfair.data.config import DataConfig
 from jaxfair.data.examples import agreed, example_spec, group_codes
@@ -22,7 +23,7 @@ from jaxfair.errors import InputError
 from jaxfair.files import json_digest
 from jaxfair.schema import SPLITS
 
-__all__ = ["Dataset", "arrange", "open_dataset", "prepare"]
+__all__ = ["Dataset", "open_dataset", "prepare"]
 
 PHANTOM_COMMAND = "python -m jaxfair.train --config {config}:phantom"
 
@@ -203,14 +204,14 @@ def open_dataset(config: DataConfig, *, progress: bool = True) -> Dataset:
     manifest.check(table, unit=unit)
     group_codes(table, config.group_values)  # refuses a value that has no code
     rule = config.rule
-    card |= card_of(table, rejected, {"split_rule": rule})
+    card |= card_of(table, rejected, {"split_rule": rule} | moved_rates(rows, table, config))
     return Dataset(
         manifest=table,
         pixels=store.open_pixels(folder),
         data=about["data"],
         population=about["population"],
         unit=unit,
-        selection=config.splits.selection,
+        selection=config.selection,
         digest=_digest(seen, table, rule),
         card=card,
         folder=folder,
@@ -244,25 +245,6 @@ def prepare(config: DataConfig, *, progress: bool = True) -> pathlib.Path:
         return build.prepare_folder(root, folder, config, arrange=ordered, progress=progress)
     except MissingData as error:
         raise _missing(str(error), config) from error
-
-
-def arrange(table: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
-    """Adds `label_<task>`, `split` and `also_test` to a prepared table by the config's rules.
-
-    An image has no split where none of the config's tasks was asked, or where its view is not
-    among `data.views`.
-
-    Raises:
-      InputError: the rule cannot be applied to this table.
-    """
-    table = table.drop(columns=["split", "also_test"], errors="ignore")
-    table = SOURCES[config.source].label(table, config.options)
-    split, also_test = splits.assign(table, config.splits)
-    asked = table[[f"label_{task}" for task in config.tasks]].notna().any(axis=1)
-    if config.views:
-        asked &= table["view"].isin(config.views)
-    table.insert(2, "split", np.where(asked, split, "").astype(object))
-    return table.assign(also_test=also_test)
 
 
 def _root(config: DataConfig) -> pathlib.Path | None:

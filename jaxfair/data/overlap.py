@@ -5,8 +5,9 @@ from typing import NamedTuple
 import pandas as pd
 
 from jaxfair.data import build
+from jaxfair.data.arranging import arrange
 from jaxfair.data.config import DataConfig
-from jaxfair.data.dataset import arrange, prepare
+from jaxfair.data.dataset import prepare
 from jaxfair.errors import InputError
 
 __all__ = ["Places", "check_places", "places_of"]

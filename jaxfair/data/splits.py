@@ -1,21 +1,26 @@
 """How patients are divided into train, validation and test: the rules, and their options.
 
 No rule but the thesis's lets one patient decide over another's place (protocol P4). That one is
-in `splits_thesis`.
+in `splits_thesis`, those by folds are in `splits_folds`.
 """
 
 import dataclasses
-import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from jaxfair.data.checks import check_choice, check_rules
+from jaxfair.data.hashing import by_patient, hash_fraction
+from jaxfair.data.splits_folds import (
+    split_in_folds,
+    split_validation_folds,
+    train_or_validation,
+)
 from jaxfair.data.splits_thesis import split_like_thesis
 from jaxfair.errors import InputError
-from jaxfair.schema import COUPLED, INDEPENDENT
+from jaxfair.schema import COUPLED, COUPLING, INDEPENDENT
 
 __all__ = [
     "RULES",
@@ -27,6 +32,7 @@ __all__ = [
     "split_at_random",
     "split_by_patient",
     "split_in_folds",
+    "split_validation_folds",
 ]
 
 OF_THESIS = ("protected_attr", "protected_attr_percent", "share_normals", "per_group", "split_seed")
@@ -34,6 +40,7 @@ RULES = {  # rule -> the options that decide with it
     "patient": ("split_salt",),
     "random": ("split_salt",),
     "folds": ("split_salt", "folds", "fold"),
+    "validation_folds": ("split_salt", "folds", "fold", "test_share"),
     "source": ("split_salt", "carve_validation"),
     "thesis": OF_THESIS,
 }
@@ -45,11 +52,13 @@ class SplitConfig:
 
     Attributes:
       split: "patient" (anomaly detection: the sick never train), "random" (disease plays no
-        role), "folds", "source" (as published) or "thesis" (by group share, `selection:
+        role), "folds" (each fold tests once), "validation_folds" (each fold validates once, and
+        one fixed set tests), "source" (as published) or "thesis" (by group share, `selection:
         coupled`); None is "patient" where a task is "anomaly" and "random" elsewhere.
       split_salt: public constant of the hash.
-      folds: number of folds, at least 2, of the split "folds".
-      fold: which of them, from 0, is the test.
+      folds: number of folds, at least 2, of the splits by folds.
+      fold: which of them, from 0, is the test, or validates.
+      test_share: of the patients who test in all folds alike, split "validation_folds".
       protected_attr: "sex" or "age", of the thesis's split.
       protected_attr_percent: share in [0, 1] of men or of the old in training, thesis's split.
       share_normals: the thesis's defect: validation and test share their normals.
@@ -66,6 +75,7 @@ class SplitConfig:
     split_salt: str = "jaxfair-1"
     folds: int = 5
     fold: int = 0
+    test_share: float = 0.1
     protected_attr: str = "sex"
     protected_attr_percent: float = 0.5
     share_normals: bool = False
@@ -76,7 +86,7 @@ class SplitConfig:
     @property
     def selection(self) -> str:
         """INDEPENDENT, or COUPLED where the rule counts patients (protocol P4)."""
-        return COUPLED if self.split == "thesis" else INDEPENDENT
+        return COUPLED if self.split == COUPLING["split"] else INDEPENDENT
 
     @property
     def rule(self) -> dict[str, Any]:
@@ -100,7 +110,7 @@ class SplitConfig:
         if self.split in ("patient", "thesis") and "anomaly" not in tasks:
             raise InputError(
                 f"data.split is {self.split!r}, a rule of anomaly detection, and this source has "
-                "no task 'anomaly'; use 'random', 'folds' or 'source'."
+                "no task 'anomaly'; use 'random', 'folds', 'validation_folds' or 'source'."
             )
         return self
 
@@ -113,6 +123,7 @@ class SplitConfig:
             (self.per_group >= 1, "per_group", "at least 1"),
             (self.folds >= 2, "folds", "at least 2"),
             (0 <= self.fold < self.folds, "fold", "0 to data.folds - 1"),
+            (0 < self.test_share < 1, "test_share", "above 0 and below 1"),
             (not self.share_normals or self.split == "thesis", "share_normals",
              "False unless data.split is 'thesis'"),
         ))  # fmt: skip
@@ -150,6 +161,10 @@ def assign(table: pd.DataFrame, how: SplitConfig) -> tuple[np.ndarray, np.ndarra
         split = split_at_random(patient, salt=salt)
     elif how.split == "folds":
         split = split_in_folds(patient, folds=how.folds, fold=how.fold, salt=salt)
+    elif how.split == "validation_folds":
+        split = split_validation_folds(
+            patient, folds=how.folds, fold=how.fold, test_share=how.test_share, salt=salt
+        )
     else:
         published, carve = _published(table), bool(how.carve_validation)
         split = split_as_published(patient, published, salt=salt, carve=carve)
@@ -171,12 +186,6 @@ def refuse_image_units(rule: str, unit: str) -> None:
             "abnormal, so images decide over each other and cannot be the units of privacy: use "
             f"dp.unit {unit!r}, or data.split 'random'."
         )
-
-
-def hash_fraction(salt: str, name: str) -> float:
-    """A number in [0, 1) that depends on nothing but a public salt and an id (SHA-256)."""
-    digest = hashlib.sha256(f"{salt}\0{name}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2.0**64
 
 
 def split_by_patient(
@@ -213,22 +222,7 @@ def split_at_random(patient_id: Iterable[str], *, salt: str) -> np.ndarray:
     Returns:
       (n,) object array of "train", "validation" or "test".
     """
-    return _by_patient(patient_id, lambda name: _place(hash_fraction(salt, name), ill=False))
-
-
-def split_in_folds(patient_id: Iterable[str], *, folds: int, fold: int, salt: str) -> np.ndarray:
-    """Fold number `fold` tests; of the other patients one in eight, by another hash, validates.
-
-    Over all folds every image is tested once, as no patient's place depends on another.
-    Arguments and value as of `split_at_random`; `fold` counts from 0.
-    """
-
-    def place(name: str) -> str:
-        if int(folds * hash_fraction(salt, name)) == fold:
-            return "test"
-        return _train_or_validation(salt, name)
-
-    return _by_patient(patient_id, place)
+    return by_patient(patient_id, lambda name: _place(hash_fraction(salt, name), ill=False))
 
 
 def split_as_published(
@@ -248,7 +242,7 @@ def split_as_published(
     split = np.asarray(list(published), object)
     if not carve:
         return split
-    carved = _by_patient(patient_id, lambda name: _train_or_validation(salt, name))
+    carved = by_patient(patient_id, lambda name: train_or_validation(salt, name))
     return np.where(split == "train", carved, split)
 
 
@@ -259,15 +253,6 @@ def _published(table: pd.DataFrame) -> "pd.Series[str]":
             "(data.table.split names the column of a table); use 'random' or 'folds'."
         )
     return table["source_split"]
-
-
-def _train_or_validation(salt: str, name: str) -> str:
-    return "validation" if hash_fraction(f"{salt} validation", name) < 1 / 8 else "train"
-
-
-def _by_patient(patient_id: Iterable[str], place: Callable[[str], str]) -> np.ndarray:
-    names = pd.Series([str(name) for name in patient_id], dtype=object)
-    return names.map({name: place(name) for name in names.unique()}).to_numpy(object)
 
 
 def _place(fraction: float, ill: bool) -> str:

@@ -19,10 +19,10 @@ class Fold(NamedTuple):
     """Whom a training left out by a rule that asks nobody but himself.
 
     Attributes:
-      rule: population, what its ids name and where they are from, salt and number of folds; under
-        one rule everybody is in one fold.
+      rule: population, what its ids name and where they are from, salt, number of folds and, where
+        one fixed set tests, its share; under one rule everybody is in one fold.
       folds: how many there are.
-      left_out: the one that tested.
+      left_out: the one that tested, or that validated beside a fixed test set.
     """
 
     rule: tuple[Any, ...]
@@ -91,20 +91,24 @@ def joint_cost(trained: Iterable[Trained], delta: float, *, tuned: bool = False)
 def fold_of(config: Mapping[str, Any], population: str, unit: str) -> Fold | None:
     """Returns whom the split of a run's config leaves out of training; None for other rules.
 
-    A person's fold is a hash of his id, so runs share a rule only where they call him alike: ids of
-    images and of patients, of two tables, or as written and merged are others.
+    A person's fold is a hash of his id, and nobody trains in his own. Under "validation_folds" who
+    is in the fixed test set trains in none and pays less than is said. Runs share a rule only where
+    they call a person alike: ids of images and of patients, of two tables, or as written and merged
+    are others.
 
     Args:
       unit: who was protected. An image under `dp.unit` may be placed by its patient or by itself,
         which no file of a run tells, so such a run leaves nobody out for sure.
     """
     data, asked = config.get("data", {}), config.get("dp", {}).get("unit")
-    if data.get("split") != "folds" or asked == "image":
+    if data.get("split") not in ("folds", "validation_folds") or asked == "image":
         return None
     folds, about = int(data["folds"]), data.get("table") or {}
     ids = (unit, *(about.get(name) for name in ("file", "patient", "id", "image")))
     ids += (about.get("look_alikes") == "merge",)
-    rule = (population, data.get("source"), ids, data["split_salt"], folds)
+    rule: tuple[Any, ...] = (population, data.get("source"), ids, data["split_salt"], folds)
+    if data["split"] == "validation_folds":
+        rule += (data["test_share"],)
     return Fold(rule, folds, int(data["fold"]))
 
 

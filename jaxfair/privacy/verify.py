@@ -24,7 +24,7 @@ from jaxfair.privacy.sampling import draw_bound
 from jaxfair.privacy.statement import RELEASED, covered, not_covered, tuning_of
 from jaxfair.privacy.verify_bound import bound_faults, earlier_faults, earlier_of_older
 from jaxfair.privacy.verify_costs import TOLERANCE, cost_faults, ledger_faults, query_faults
-from jaxfair.schema import COUPLED, INDEPENDENT, PHANTOM
+from jaxfair.schema import COUPLED, COUPLING, INDEPENDENT, PHANTOM
 
 __all__ = ["SCHEMA", "Findings", "check_run", "verify_run"]
 
@@ -208,8 +208,8 @@ def _own_words(files: Files, dp: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _selection(data: Mapping[str, Any], told: Mapping[str, Any]) -> str:
-    """What the rule of the split makes of the selection; without a rule, what the caller said."""
-    if data.get("split") == "thesis":
+    """What the rules of the data make of the selection; without a rule, what the caller said."""
+    if any(data.get(field) == value for field, value in COUPLING.items()):
         return COUPLED
     return INDEPENDENT if "split" in data else str(told["selection"])
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from jaxfair.data import build, dataset, manifest
+from jaxfair.data import arranging, build, dataset, manifest
 from jaxfair.data.config import make_data_config
 from jaxfair.data.sources import cxr14
 from jaxfair.data.sources.base import SourceTable, rejected
@@ -153,7 +153,7 @@ def test_the_real_table_becomes_a_manifest_in_seconds():
     for place in range(len(rows)):  # as if each film could be read
         gathered._keep(place, {"remarks": []})
     config = make_data_config(source="cxr14", split="random", public_size=20_000)
-    table = manifest.check(dataset.arrange(gathered.manifest(), config))
+    table = manifest.check(arranging.arrange(gathered.manifest(), config))
     assert time.perf_counter() - begun < 20
     assert len(table) == 112_120 and table["patient_id"].nunique() == 30_805
     assert table["split"].value_counts(normalize=True)["train"] == pytest.approx(0.7, abs=0.02)

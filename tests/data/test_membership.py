@@ -14,11 +14,20 @@ from jaxfair.errors import InputError
 from tests.data.conftest import write_tables
 
 COLUMNS = {"image": "path", "patient": "person", "id": "id", "sex": "sex", "age": "age"}
+CURATED = {
+    "curate": "public",
+    "curate_label": "mass",
+    "curate_toward": {"sex": ("F",), "site": ("north",)},
+    "curate_keep": {"sex": 0.5, "site": 0.7},
+    "curate_splits": ("train", "validation", "test"),
+}
 CASES = {
     "patient": {"unit": "patient"},
     "image": {"unit": "image"},
     "image without patients": {"unit": "image", "patient": None},
     "folds": {"unit": "patient", "split": "folds"},
+    "curated patients": {"unit": "patient", **CURATED},
+    "curated images": {"unit": "image", **CURATED},
     "published": {"unit": "patient", "split": "source"},
     "anomaly": {"unit": "patient", "split": "patient", "labels": ("anomaly",)},
 }
@@ -51,14 +60,14 @@ def crowd(root):
     return pd.DataFrame(rows)
 
 
-def prepared(root, table, out, *, unit, patient="person", labels=("mass",), split="random"):
+def prepared(root, table, out, *, unit, patient="person", labels=("mass",), split="random", **more):
     """Everything that belongs to one unit, by its id."""
     table.to_csv(root / "table.csv", index=False)
     about = COLUMNS | {"file": "table.csv", "patient": patient, "labels": labels, "split": "part"}
     about |= {"attributes": ("site",), "values": {"site": ("north", "south", "east")}}
     config = make_data_config(
         source="table", root=str(root), prepared=str(out), image_size=12, split=split, table=about,
-        groups=("sex", "site"),
+        groups=("sex", "site"), **more,
     )  # fmt: skip
     made = dataset.open_dataset(config, progress=False)
     found = {}

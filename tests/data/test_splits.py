@@ -70,6 +70,44 @@ def test_folds_cover_everybody_once_and_an_eighth_of_the_rest_validates():
         assert (rest == "validation").mean() == pytest.approx(1 / 8, abs=0.04)
 
 
+def validated(patient, fold, **how):
+    how = {"folds": 5, "test_share": 0.1, "salt": "s"} | how
+    return splits.split_validation_folds(patient, fold=fold, **how)
+
+
+def test_one_set_tests_in_all_folds_and_everybody_else_validates_once():
+    patient, _ = crowd()
+    folds = [validated(patient, k) for k in range(5)]
+    for split in folds:
+        frame = pd.DataFrame({"patient": patient, "split": split})
+        assert (frame.groupby("patient")["split"].nunique() == 1).all()
+        shares = frame.drop_duplicates("patient")["split"].value_counts(normalize=True)
+        wanted = [0.72, 0.18, 0.10]  # FairREAD's
+        np.testing.assert_allclose(shares[["train", "validation", "test"]], wanted, atol=0.03)
+        assert ((split == "test") == (folds[0] == "test")).all()
+    held_out = np.sum([split == "validation" for split in folds], axis=0)
+    assert (held_out == (folds[0] != "test")).all()
+
+
+def test_neither_the_number_of_folds_nor_the_other_patients_move_the_fixed_test_set():
+    patient, _ = crowd()
+    split = validated(patient, 2)
+    assert ((validated(patient, 0, folds=3) == "test") == (split == "test")).all()
+    assert set(patient[split == "test"]) < set(
+        patient[validated(patient, 2, test_share=0.3) == "test"]
+    )
+    keep = patient != patient[17]
+    assert (validated(patient[keep], 2) == split[keep]).all()
+
+
+def test_who_tests_says_nothing_about_who_validates():
+    """Two hashes: the test is not the lowest tenth of fold 0."""
+    patient = np.array([str(i) for i in range(20_000)])
+    fold = splits.split_in_folds(patient, folds=5, fold=0, salt="s") == "test"
+    test = validated(patient, 0) == "test"
+    assert test[fold].mean() == pytest.approx(test[~fold].mean(), abs=0.02)
+
+
 def test_a_published_split_keeps_its_words_and_gets_a_validation_set_where_it_is_asked_for():
     names = [str(i) for i in range(800)]
     given = ["train"] * 600 + ["test"] * 199 + [""]

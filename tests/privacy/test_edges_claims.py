@@ -92,3 +92,18 @@ def test_edge_86_a_plain_run_on_patients_is_no_beginning_of_a_private_one(tmp_pa
     plain = made(tmp_path / "plain", enabled=False)
     with pytest.raises(InputError, match="a run without privacy"):
         made(tmp_path / "second", plain)
+
+
+def test_edge_131_a_curation_that_counts_is_coupled_whatever_the_claim_says(tmp_path):
+    for number, (rules, word) in enumerate((
+        ({"split": "random", "curate": "counted"}, "coupled"),
+        ({"split": "thesis", "curate": ""}, "coupled"),
+        ({"split": "random", "curate": "public"}, "independent"),
+        ({"split": "validation_folds"}, "independent"),
+    )):  # fmt: skip
+        run = made(tmp_path / str(number), checkpoint=True, split=rules, selection=word)
+        assert verify.verify_run(run) == []
+        other = {"coupled": "independent", "independent": "coupled"}[word]
+        for file in ("privacy", "population"):  # the claim, and the people it was taken for
+            change(run, file, selection=other)
+        assert any(f"selection is {other!r}" in fault for fault in verify.verify_run(run))

@@ -72,6 +72,18 @@ def test_folders_are_read_and_priced_by_who_trained_in_them(tmp_path):
     assert read_study(runs).epsilon == accounting.epsilon([event] * 5, 1e-5)
 
 
+def test_folds_that_validate_beside_a_fixed_test_set_leave_each_person_out_once(tmp_path):
+    split = {"split": "validation_folds", "folds": 5, "split_salt": "s", "source": "table"}
+    split |= {"test_share": 0.1}
+    runs = [made(tmp_path / f"fold {n}", split=split | {"fold": n}) for n in range(5)]
+    event = Event(0.1, 8.0, 4)
+    assert read_study(runs).epsilon == accounting.epsilon([event] * 4, 1e-5)
+    data = read(runs[0], "config")["data"] | {"test_share": 0.2}
+    change(runs[0], "config", data=data)  # somebody may have tested there and trained in all others
+    change(runs[0], config_digest=json_digest(read(runs[0], "config")))
+    assert read_study(runs).epsilon == accounting.epsilon([event] * 5, 1e-5)
+
+
 @pytest.mark.parametrize(
     ("words", "split"),
     [

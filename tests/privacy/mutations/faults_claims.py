@@ -72,3 +72,8 @@ def fault_85_each_run_is_priced_by_itself():
 def fault_86_patients_of_a_plain_run_count_as_protected():
     """Its parameters are public weights, somebody thought."""
     return replaced(plan, "check_protected", lambda earlier: None)
+
+
+def fault_131_only_the_split_is_asked_whether_patients_were_counted():
+    """A table that was composed by counting is called independent."""
+    return replaced(verify, "COUPLING", {"split": "thesis"})
