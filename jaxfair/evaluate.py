@@ -75,8 +75,8 @@ def _evaluate(
     files.write_table(folder.predictions, predictions)
     files.write_json(folder.data_card, dataset.card)
     files.write_json(folder.model, description(settings))
-    files.write_json(folder.thresholds, fit_thresholds(predictions))
     groups = [*settings.data.attributes, CROSSED]
+    files.write_json(folder.thresholds, fit_thresholds(predictions, attributes=groups))
     table = fairness_table(predictions, attributes=groups, seed=settings.seed)
     files.write_table(folder.fairness, table)
     if settings.train.tensorboard:
