@@ -65,8 +65,8 @@ def run(
         raise InputError(f"{folder.path} holds no run; train one first.")
     with folder.locked():
         scored = _scored(settings, folder, dataset, progress=progress)
-        thresholds = fit_thresholds(scored.predictions)
-        groups, show = settings.data.attributes, with_images or dataset.data == PHANTOM
+        groups, show = [*settings.data.attributes, CROSSED], with_images or dataset.data == PHANTOM
+        thresholds = fit_thresholds(scored.predictions, attributes=groups)
         files.write_json(folder.thresholds, thresholds)
         table = _write(settings, folder, dataset, scored, thresholds, groups, with_maps=show)
         if settings.train.tensorboard:
@@ -111,8 +111,8 @@ def run_site(
         ):
             files.write_bytes(ours, theirs.read_bytes())
         show = with_images or site.dataset.data == PHANTOM
-        thresholds = files.read_json(folder.thresholds)
-        _write(settings, target, site.dataset, scored, thresholds, site.attributes, with_maps=show)
+        thresholds, groups = files.read_json(folder.thresholds), [*site.attributes, CROSSED]
+        _write(settings, target, site.dataset, scored, thresholds, groups, with_maps=show)
     report.run([target.path], target.path, with_images=with_images)
     return target
 
@@ -154,10 +154,7 @@ def _write(
     files.write_json(folder.data_card, dataset.card)
     files.write_json(folder.model, description(settings))
     table = fairness_table(
-        scored.predictions,
-        thresholds=thresholds,
-        attributes=[*attributes, CROSSED],
-        seed=settings.seed,
+        scored.predictions, thresholds=thresholds, attributes=attributes, seed=settings.seed
     )
     files.write_table(folder.fairness, table)
     if scored.maps is not None and with_maps:

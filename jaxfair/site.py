@@ -146,7 +146,8 @@ def _forget(fields: dict[str, Any], settings: Settings, asked: Asked) -> None:
     if "data.split" not in asked.overrides:
         fields.pop("split", None)
         fields.pop("share_normals", None)
-    for name in ("labels", "groups", "public_size"):
+    curated = [n for n in fields if n.startswith("curate") and f"data.{n}" not in asked.overrides]
+    for name in ("labels", "groups", "public_size", *curated):
         fields.pop(name, None)
 
 

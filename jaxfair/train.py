@@ -50,6 +50,7 @@ def run(
     num_devices: int | None = None,
     with_images: bool = False,
     recharge: bool = False,
+    before: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> RunFolder:
     """Trains, or resumes, the run of `config` in `workdir`, evaluates it and writes the report.
@@ -59,6 +60,7 @@ def run(
       with_images: allow images in the report of real data.
       recharge: continue a run that cannot be replayed with a fresh secret; the steps since
         its last checkpoint are paid for again.
+      before: another run on the same data; the report then begins with what changed since.
       progress: show progress bars.
 
     With several hosts (`mesh.join_hosts`) they train together on one shared `workdir`, and
@@ -66,6 +68,7 @@ def run(
     """
     settings, folder = settings_from_config(config), RunFolder(pathlib.Path(workdir))
     folder.check_claim(config.to_dict())
+    earlier = [] if before is None else [report.load_run(before).path]  # refused before training
     if folder.trained():
         first_then_others(folder.forget_secret)  # which a crash may have left behind
     else:
@@ -74,7 +77,7 @@ def run(
     if jax.process_count() > 1:  # scoring needs no more than one host
         return folder
     evaluate.run(config, workdir, with_images=with_images, progress=progress)
-    report.run([workdir], workdir, with_images=with_images)
+    report.run([*earlier, workdir], workdir, with_images=with_images)
     return folder
 
 
@@ -126,6 +129,7 @@ COMMAND = Command(
         Flag("hosts", int, None, "how many hosts there are"),
         Flag("host", int, None, "which host this is, from 0"),
         Flag("with-images", bool, False, "allow images of patients in the report"),
+        Flag("before", str, None, "a finished run that the report compares this one with"),
         Flag("dry-run", bool, False, "print the plan and touch no data"),
         Flag("compile", bool, False, "with --dry-run: compile the step for its exact memory"),
         Flag("recharge", bool, False, "resume with a fresh secret and pay again"),
@@ -171,6 +175,7 @@ def _train_or_say_how_to_resume(line: Line, workdir: str, again: list[str]) -> i
             num_devices=line.flags["devices"],
             with_images=line.flags["with-images"],
             recharge=line.flags["recharge"],
+            before=line.flags["before"],
         )
     except KeyboardInterrupt:
         print(f"\nInterrupted. To resume this run: {resume}", file=sys.stderr)

@@ -90,7 +90,9 @@ def _run_part(data: Data, part: Part, out: pathlib.Path, progress: bool) -> None
     tries = [(cell, i) for cell in _first(cells) for i in range(len(arms[cell.arm].settings))]
     tries = [(cell, i) for cell, i in tries if len(arms[cell.arm].settings) > 1]
     total = len(tries) + len(cells)
-    with progress_bar(total, what=f"{data.name}, {part.name}", unit="run", hidden=not progress) as bar:
+    with progress_bar(
+        total, what=f"{data.name}, {part.name}", unit="run", hidden=not progress
+    ) as bar:
         for cell, i in tries:
             folder = out / "search" / f"setting-{i}_{cell.name}"
             setting = arms[cell.arm].settings[i]
@@ -195,5 +197,3 @@ def main(argv: Sequence[str], make: Callable[[bool], Study], default: str) -> in
         return 2
     print(out)
     return 0
-
-

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from jaxfair.fairness.delong import auroc_estimate
 from jaxfair.fairness.multiplicity import bootstrap_sums
 from jaxfair.fairness.permutation import (
-    can_change,
+    exchangeable,
     own_groups,
     patient_strata,
     permuted_groups,
@@ -100,7 +100,7 @@ def _by_permutation(
     rng = np.random.default_rng(seed)
     size = max(1, min(32_000 // blocks.n_groups, _CHUNK // len(y)))
     value, statistic = (float(part[0]) for part in blocks.gaps(own[None]))
-    if not _exchangeable(y, own, people, strata):
+    if not exchangeable(y, own, people, strata):
         return _UNDEFINED._replace(value=value)
     parts = [
         blocks.gaps(permuted_groups(own, strata, min(size, n_replicates - start), rng))
@@ -240,17 +240,6 @@ def _ratio(above: Array, below: Array) -> Array:
 def _spread(block: Ints, values: Array, counts: Ints, means: Array) -> Array:
     squares = np.bincount(block, values**2, minlength=len(counts))
     return np.asarray((squares - counts * means**2) / (counts * (counts - 1)))
-
-
-def _exchangeable(y: Array, own: Ints, people: Ints, strata: Ints) -> bool:
-    """True if every group's patients of either label find their like in other groups."""
-    for label in (0, 1):
-        has = np.bincount(people[y == label], minlength=len(own)) > 0
-        for g in range(int(own.max()) + 1):
-            inside = own == g
-            if not can_change(strata[has & inside], strata[has & ~inside]):
-                return False
-    return True
 
 
 def _enough(y: Array, codes: Ints, people: Ints) -> bool:

@@ -4,12 +4,21 @@ Only patients who are alike in their labels (and in a control column) change pla
 difference in prevalence stays a difference in prevalence (protocol S1).
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
 from jaxfair.fairness.values import checked_classes
 
-__all__ = ["can_change", "own_groups", "patient_strata", "permuted_groups"]
+__all__ = [
+    "Switches",
+    "can_change",
+    "exchangeable",
+    "own_groups",
+    "patient_strata",
+    "permuted_groups",
+]
 
 Ints = npt.NDArray[np.int64]
 
@@ -60,6 +69,22 @@ def can_change(one: Ints, other: Ints, share: float = 0.1) -> bool:
     return bool(moved >= share * len(small))
 
 
+def exchangeable(y_true: npt.NDArray[np.float64], own: Ints, patients: Ints, strata: Ints) -> bool:
+    """Returns True if every group's patients of either label find their like in other groups.
+
+    Args:
+      y_true, patients: (n,) of the rows; patient codes 0..p-1.
+      own, strata: (p,) groups 0..k-1 and strata of the patients.
+    """
+    for label in (0, 1):
+        has = np.bincount(patients[y_true == label], minlength=len(own)) > 0
+        for g in range(int(own.max()) + 1):
+            inside = own == g
+            if not can_change(strata[has & inside], strata[has & ~inside]):
+                return False
+    return True
+
+
 def permuted_groups(
     own: Ints, strata: Ints, n_sets: int, rng: np.random.Generator
 ) -> npt.NDArray[np.int16]:
@@ -69,3 +94,45 @@ def permuted_groups(
         members = np.flatnonzero(strata == stratum)
         assigned[:, members] = rng.permuted(assigned[:, members], axis=1)
     return assigned
+
+
+class Switches(NamedTuple):
+    """The patients of one split who may exchange groups.
+
+    Attributes:
+      own: (p,) their groups.
+      strata: (p,) who may change places.
+      moves: False where too few patients of a group find their like in others.
+    """
+
+    own: Ints
+    strata: Ints
+    moves: bool
+
+    @classmethod
+    def of(
+        cls,
+        y_true: npt.NDArray[np.float64],
+        patients: Ints,
+        codes: Ints,
+        n_compared: int,
+        control: Ints | None = None,
+    ) -> "Switches | None":
+        """Returns them for groups 0..n_compared-1; patients of other groups keep theirs.
+
+        None where a patient is in several groups.
+        """
+        own = own_groups(codes, patients)
+        if own is None:
+            return None
+        strata = patient_strata(y_true, patients, control)
+        compared = own < n_compared
+        use = compared[patients]
+        among = np.unique(patients[use], return_inverse=True)[1]
+        moves = exchangeable(y_true[use], own[compared], among, strata[compared])
+        apart = np.where(compared, strata, strata.max() + 1 + own)
+        return cls(own, np.unique(apart, return_inverse=True)[1].astype(np.int64), moves)
+
+    def drawn(self, n_sets: int, rng: np.random.Generator) -> npt.NDArray[np.int16]:
+        """Returns (n_sets, p) group codes after an exchange."""
+        return permuted_groups(self.own, self.strata, n_sets, rng)

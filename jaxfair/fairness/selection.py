@@ -7,14 +7,17 @@ no rule names one winner for all purposes.
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from jaxfair.fairness import metrics
 from jaxfair.fairness.agreement import check_images
+from jaxfair.fairness.bootstrap import percentile_interval
 from jaxfair.fairness.frame import GroupFrame
+from jaxfair.fairness.levels import Levels, spreads
 from jaxfair.fairness.predictions import checked
 
-__all__ = ["candidates", "distance_to_ideal", "minimax", "pareto"]
+__all__ = ["candidates", "distance_to_ideal", "front", "minimax", "pareto", "trade_off"]
 
 
 def candidates(
@@ -62,12 +65,47 @@ def pareto(table: pd.DataFrame) -> list[str]:
     """Returns the models that no other beats in one of overall, worst and -epsilon for free."""
     known = table.dropna(subset=["overall", "worst"])
     values = known[["overall", "worst"]].assign(private=-known["epsilon"]).to_numpy(dtype=float)
-    front = []
-    for i, name in enumerate(known.index):
-        better = (values >= values[i]).all(axis=1) & (values > values[i]).any(axis=1)
-        if not better.any():
-            front.append(str(name))
-    return front
+    return [str(name) for name, best in zip(known.index, front(values), strict=True) if best]
+
+
+def front(values: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Returns which of (n, d) points, larger is better, no other one beats for free, (n,).
+
+    >>> front([[0.8, -0.1], [0.9, -0.2], [0.8, -0.3]]).tolist()
+    [True, True, False]
+    """
+    points = np.asarray(values, dtype=float)
+    beaten = [((points >= p).all(axis=1) & (points > p).any(axis=1)).any() for p in points]
+    return ~np.array(beaten, dtype=bool)
+
+
+def trade_off(
+    utilities: Mapping[str, Levels], gaps: Mapping[str, Levels], gap: str
+) -> pd.DataFrame:
+    """Returns utility and gap of each model on its test rows, with intervals, and the front.
+
+    It describes; to choose a model by it would be to choose by the test set.
+
+    Args:
+      utilities: levels whose `overall` is the utility: AUROC (areas.py) or accuracy (odds.py).
+      gaps: levels of the same models.
+      gap: key of GAPS of their kind.
+
+    Returns:
+      Index model; columns utility, utility_low, utility_high, gap, gap_low, gap_high, excess,
+      on_front (of the values; an interval that holds another's value says how sure that is).
+    """
+    rows = {}
+    for name, levels in utilities.items():
+        low, high = percentile_interval(levels.overall_draws)
+        spread = spreads(gaps[name])[gap]
+        rows[name] = (levels.overall, low, high, *spread[:3], spread.excess)
+    names = ["utility", "utility_low", "utility_high", "gap", "gap_low", "gap_high", "excess"]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=names).rename_axis("model")
+    known = table[["utility", "gap"]].notna().all(axis=1).to_numpy()
+    best = np.zeros(len(table), dtype=bool)
+    best[known] = front(table.loc[known, ["utility", "gap"]].to_numpy() * [1, -1])
+    return table.assign(on_front=best)
 
 
 def distance_to_ideal(table: pd.DataFrame) -> pd.Series:

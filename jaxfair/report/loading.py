@@ -76,7 +76,7 @@ def run_from_predictions(
     if groups is None:
         groups = [a for a in ATTRIBUTES if set(a.split(" x ")) <= set(table.columns)]
     groups = attribute_names(groups, table)
-    thresholds = fairness.fit_thresholds(table)
+    thresholds = fairness.fit_thresholds(table, attributes=groups)
     rows = fairness.fairness_table(
         table, thresholds=thresholds, attributes=groups, seed=seed, n_bootstrap=n_bootstrap
     )

@@ -11,11 +11,13 @@ from jaxfair.fairness.frame import MIN_LABEL, MIN_PATIENTS
 from jaxfair.fairness.groups import OVERALL, group_labels
 from jaxfair.files import slug
 from jaxfair.report import plots
+from jaxfair.report.before_after import before_after
 from jaxfair.report.cells import cells, number
 from jaxfair.report.compare import comparison
 from jaxfair.report.content import Block, Image, Plot, Section, Table, Text
 from jaxfair.report.coverage import coverage_words
 from jaxfair.report.headline import shown_headline
+from jaxfair.report.measured import WORDS
 from jaxfair.report.single import Run
 from jaxfair.report.views import TaskView, run_views
 from jaxfair.report.words import LIMITS, crosswalk
@@ -44,6 +46,8 @@ def sections(
     """
     views = [view for run in runs for view in run_views(run, n_draws)]
     found = [_heading(runs)]
+    if len(runs) > 1:
+        found.extend(before_after(views))
     found.extend(_headline(view) for view in views)
     if len(runs) > 1:
         found.extend(comparison(views))
@@ -90,6 +94,8 @@ def _headline(view: TaskView) -> Section:
             " label and view."
         )
         blocks.append(Table(f"{stem(view)}.gaps", view.shown_gaps(), words, data=view.gaps))
+        measured, title = view.measured, f"{stem(view)}.decisions"
+        blocks.append(Table(title, measured.shown(), WORDS, data=measured.table()))
     return Section(f"{view.run.title()}, {view.task}: results by group", blocks)
 
 

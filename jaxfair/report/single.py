@@ -70,6 +70,11 @@ class Run:
         return None if value is None else float(value)
 
     @property
+    def needs(self) -> tuple[str, ...] | None:
+        """What the model needs at test time beside the image; None where nothing says."""
+        return tuple(self.model.get("needs", ())) if self.model else None
+
+    @property
     def seed(self) -> Any:
         """The seed of the config, or 'unknown'."""
         return _find(self.config, "seed", "unknown")
@@ -148,7 +153,15 @@ class Run:
         )
         if "note" in self.model:
             lines.append(self.model["note"])
-        return lines
+        return [*lines, *([self.at_test_time()] if self.model else [])]
+
+    def at_test_time(self) -> str:
+        """Returns what the model needs to score an image, as a sentence."""
+        if self.needs is None:
+            return f"What {self.name} needs at test time is not known."
+        if not self.needs:
+            return "At test time the model needs the image alone."
+        return f"At test time the model needs, beside the image: {', '.join(self.needs)}."
 
 
 def _guarantee(privacy: dict[str, Any]) -> str:

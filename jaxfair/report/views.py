@@ -5,6 +5,7 @@ instead (protocol S3). What is undefined is called so.
 """
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from jaxfair.report.family import (
     probabilities_of,
 )
 from jaxfair.report.headline import headline_table
+from jaxfair.report.measured import Measured
 from jaxfair.report.single import Run
 from jaxfair.report.verdict import TITLES, harm, verdict
 
@@ -141,6 +143,13 @@ class TaskView:
         )
 
     @functools.cached_property
+    def measured(self) -> Measured:
+        """The gaps of AUROC, decisions and calibration (measured.py)."""
+        groups = {name: self.enough(name) for name in self.frames}
+        gaps = {row["attribute"]: _gap_of(row) for row in self.gaps.to_dict("records")}
+        return Measured(self.run, self.task, groups, gaps, self.probabilities)
+
+    @functools.cached_property
     def probabilities(self) -> Probabilities | None:
         """Probabilities of the test rows, bin edges from validation, and how they were made."""
         return probabilities_of(self.run, self.task)
@@ -242,6 +251,10 @@ class TaskView:
             rows.append({g: "too few" if g in small else number(v) for g, v in values.items()})
         groups = pd.Series(large, name="group", dtype=object)
         return pd.concat([groups, pd.DataFrame(rows).fillna("none")], axis=1)
+
+
+def _gap_of(row: Mapping[Any, Any]) -> Gap:
+    return Gap(*(row[name] for name in Gap._fields))
 
 
 def run_views(run: Run, n_draws: int | None = None) -> list[TaskView]:

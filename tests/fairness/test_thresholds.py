@@ -79,5 +79,5 @@ def test_small_groups_take_the_pooled_threshold():
 
 @pytest.mark.parametrize("rule", ["f1", "sens", "sens@2", "fpr@x", "youden@1"])
 def test_unknown_rules_are_refused_with_the_known_ones(rule):
-    with pytest.raises(InputError, match="use youden, min_gap, sens@x"):
+    with pytest.raises(InputError, match="use youden, min_gap, g_means, sens@x"):
         thresholds.fit_threshold(Y, S, rule)
