@@ -70,13 +70,10 @@ def config_of_run(folder: RunFolder) -> ConfigDict:
 
 
 def config_to_change(folder: RunFolder) -> ConfigDict:
-    """Returns a run's config with every field of its data open to overrides."""
-    config = config_of_run(folder)
-    given = {name: value for name, value in config.data.to_dict().items() if value is not None}
-    known = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-    with config.unlocked():
-        config.data = data_section({"source": DataConfig.source, **known})
-    return config
+    """Returns the section `data` of a run's config, every field of it open to overrides."""
+    given = config_of_run(folder).data.to_dict().items()
+    known = {k: tuple(v) if isinstance(v, list) else v for k, v in given if v is not None}
+    return ConfigDict({"data": data_section({"source": DataConfig.source, **known})})
 
 
 def open_site(settings: Settings, folder: RunFolder, asked: Asked, *, progress: bool) -> Site:
@@ -89,6 +86,8 @@ def open_site(settings: Settings, folder: RunFolder, asked: Asked, *, progress: 
     Raises InputError where the site cannot be scored by this run, or nobody there may test.
     """
     data, phantom = _data_of(settings, asked)
+    stages = [(str(folder.path), settings), *earlier_stages(settings)]
+    _refuse_same_drawing(stages, phantom, data.source)
     given = asked.config.data.to_dict() if "data.labels" in asked.overrides else {}
     labels = matched(settings.data.tasks, given.get("labels") or data.tasks, asked.labels)
     if not labels:
@@ -100,7 +99,7 @@ def open_site(settings: Settings, folder: RunFolder, asked: Asked, *, progress: 
     dataset = open_dataset(ready(phantom, data, progress=progress), progress=progress)
     terms = Terms(settings.data.tasks, settings.data.group_values, settings.data.attributes)
     dataset, said = in_terms_of(dataset, labels, terms, data.attributes)
-    seen = list(_people_met(settings, folder, dataset, phantom, data.source))
+    seen = list(_people_met(stages, dataset.population, phantom))
     dataset, gone = without_people(dataset, seen, tests="data.split" in asked.overrides)
     if not len(dataset.rows("test")):
         raise InputError(
@@ -151,44 +150,44 @@ def _forget(fields: dict[str, Any], settings: Settings, asked: Asked) -> None:
         fields.pop(name, None)
 
 
-def _people_met(
-    settings: Settings,
-    folder: RunFolder,
-    dataset: Dataset,
-    phantom: PhantomConfig | None,
-    source: str,
-) -> Iterator[Places]:
-    """Who was where in the run, and in those that it descends from, where they may be the same.
+Stages = list[tuple[str, Settings]]
 
-    Phantoms of one seed hold the same people, whatever else is drawn; those of another seed are
-    others. Else the population tells, and another one is taken to be of other people.
-    """
-    stages = [(str(folder.path), settings), *earlier_stages(settings)]
+
+def _refuse_same_drawing(stages: Stages, phantom: PhantomConfig | None, source: str) -> None:
+    """Phantoms of one seed show the same people, under other names where the layout differs."""
     for named, stage in stages:
-        own = read_json(RunFolder(pathlib.Path(named)).privacy)["population"]
         drawn = stage.phantom
-        if own != dataset.population or (
-            drawn is not None and phantom is not None and drawn.seed != phantom.seed
-        ):
-            continue
-        if drawn is not None and phantom is not None and stage.data.source != source:
+        same = drawn is not None and phantom is not None and drawn.seed == phantom.seed
+        if drawn is not None and same and stage.data.source != source:
             raise InputError(
                 f"{named} trained on a PHANTOM of {stage.data.source} with the seed {drawn.seed}, "
                 f"whose people a PHANTOM of {source} with that seed shows again under other names: "
                 f"give the second site another one, as --config.data.phantom.seed={drawn.seed + 1}."
             )
-        yield places_of_run(stage, f"The run is {named}")
+
+
+def _people_met(stages: Stages, population: str, phantom: PhantomConfig | None) -> Iterator[Places]:
+    """Who was where in the run, and in those that it descends from, where they may be the same.
+
+    Phantoms of another seed hold other people. Else the population tells, and another one is taken
+    to be of other people.
+    """
+    for named, stage in stages:
+        drawn, people = stage.phantom, read_json(RunFolder(pathlib.Path(named)).privacy)
+        other = drawn is not None and phantom is not None and drawn.seed != phantom.seed
+        if people["population"] == population and not other:
+            yield places_of_run(stage, f"The run is {named}")
 
 
 def _head(folder: RunFolder, dataset: Dataset, same: bool, gone: int) -> list[str]:
     """What was trained and scored, and whom the guarantee covers."""
     trained, scored = read_json(folder.data_card)["dataset"], dataset.card["dataset"]
     people = (
-        f"Both are of the population {dataset.population!r}: nobody who trained or validated in "
-        f"the run is scored ({gone} left out), and the rest are held out, not other people."
+        f"Both are of the population {dataset.population!r}: {gone} who trained or validated in "
+        "the run are left out, by their ids, and everybody who is scored is held out."
         if same
-        else "No one of the second site is known to have trained; people of other names count as "
-        "other people."
+        else "Nobody of the second site is known to have trained; a population of another name "
+        "counts as other people."
     )
     return [
         f"Second site: trained on {trained['title']}, scored on {scored['title']}.",

@@ -10,8 +10,8 @@ from experiments.arms.cells import PLAIN, Arm, Cell, Grid
 ARMS = (
     Arm("erm", "ERM", {"name": "linear_probe"}, published="ERM"),
     Arm("fairread", "FairREAD", {"name": "linear_probe"}, published="FairREAD", needs="sex"),
-    Arm("batch", "orthogonal in batches", {"name": "linear_probe"}, private="its loss reads others"),
-)  # fmt: skip
+    Arm("batch", "orthogonal in batches", {"name": "linear_probe"}, private="reads others"),
+)
 
 
 def made(folds=(0, 1, 2), seeds=(1, 2), epsilons=(PLAIN, 8.0)):
@@ -98,10 +98,10 @@ def test_a_fate_whose_divisor_is_chance_is_marked():
 def test_what_was_not_run_says_so_and_why():
     table = tables.with_fate(tables.summary(made()))
     private = tables.table_of_arms(table, ARMS, epsilon=8.0, **WHERE).set_index("method")
-    assert private.loc["orthogonal in batches", "runs"] == "none: its loss reads others"
+    assert private.loc["orthogonal in batches", "runs"] == "none: reads others"
     assert private.loc["FairREAD", "runs"] == 6
     nothing = tables.table_of_arms(table, ARMS, epsilon=1.0, **WHERE)
-    assert set(nothing["runs"]) == {"not run", "none: its loss reads others"}
+    assert set(nothing["runs"]) == {"not run", "none: reads others"}
     assert (nothing["AUROC"] == "").all()
 
 
@@ -170,7 +170,8 @@ def test_an_arm_that_cannot_be_private_is_trained_without_privacy_alone():
 
 
 def test_a_cells_config_counts_the_search_and_takes_what_it_chose():
-    data = {"source": "table", "split": "folds", "table": {"file": "t.csv", "image": "i", "labels": ("l",)}}  # fmt: skip
+    table = {"file": "t.csv", "image": "i", "labels": ("l",)}
+    data = {"source": "table", "split": "folds", "table": table}
     training = {"optim": {"name": "sgd", "learning_rate": 0.1}, "dp": {"l2_clip_norm": 1.0},
                 "train": {"steps": 3, "expected_batch_size": 8}}  # fmt: skip
     config = cells.config_of(
