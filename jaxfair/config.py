@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from jaxfair.cli.command import Command, Line
 from jaxfair.cli.fields import Section, built, checked, meanings, refuse_unknown, section_of
 from jaxfair.cli.parser import parse
-from jaxfair.cli.sections import EXTRACTOR, all_sections
+from jaxfair.cli.sections import EXTRACTOR, all_sections, choices
 from jaxfair.cli.sources import load_config
 from jaxfair.data.config import PARTS, DataConfig, data_classes, make_data_config
 from jaxfair.data.sources.catalog import SOURCES
@@ -23,7 +23,7 @@ from jaxfair.engine.optim import OptimConfig
 from jaxfair.errors import InputError, nearest
 from jaxfair.methods.base import Method
 from jaxfair.methods.catalog import METHODS, make_method
-from jaxfair.methods.mitigations import MITIGATIONS, mitigated
+from jaxfair.methods.mitigations.catalog import MITIGATIONS, check_private, mitigated
 from jaxfair.phantom.config import PhantomConfig
 from jaxfair.privacy.descent import read_earlier
 from jaxfair.privacy.plan import PrivacyConfig, PrivacyPlan, make_plan
@@ -121,7 +121,7 @@ def settings_from_config(config: ConfigDict) -> Settings:
     method_name = method.pop("name", None)
     method_class = _entry("method", method_name, METHODS).config
     checked_data, phantom = data_from_section(tree["data"])
-    mitigation_name, mitigation = _mitigation(tree.get("mitigation", {}))
+    mitigation_name, mitigation = _mitigation(tree.get("mitigation", {}), checked_data)
     if "labels" in [field.name for field in dataclasses.fields(method_class)]:
         method.setdefault("labels", checked_data.tasks)
     settings = Settings(
@@ -134,10 +134,12 @@ def settings_from_config(config: ConfigDict) -> Settings:
         mitigation_name=mitigation_name,
         mitigation=mitigation,
         augment=checked(AugmentConfig, tree.get("augment", {}), "augment"),
-        optim=checked(OptimConfig, tree["optim"], "optim"),
+        optim=_optim(tree["optim"], mitigation_name, mitigation),
         dp=checked(PrivacyConfig, tree["dp"], "dp"),
         train=checked(TrainConfig, tree["train"], "train"),
     )
+    if mitigation_name and settings.dp.enabled:
+        check_private(mitigation_name)
     if 0 < settings.optim.decay_steps < settings.train.steps:
         raise InputError(
             f"optim.decay_steps is {settings.optim.decay_steps}, so the last of train.steps = "
@@ -157,15 +159,30 @@ def data_from_section(section: Mapping[str, Any]) -> tuple[DataConfig, PhantomCo
     return data, None if drawn is None else checked(PhantomConfig, drawn, "data.phantom")
 
 
-def _mitigation(fields: Mapping[str, Any]) -> tuple[str, Any]:
-    """The name and the checked config of `config.mitigation`; "" and None where there is none."""
-    fields = dict(fields)
-    name = fields.pop("name", None) or ""
+def _mitigation(fields: Mapping[str, Any], data: DataConfig) -> tuple[str, Any]:
+    """The name and the checked config of `config.mitigation`; "" and None where there is none.
+
+    What was left open counts as left out, and its attributes are those of the data.
+    """
+    fields = {name: value for name, value in fields.items() if value is not None}
+    name = fields.pop("name", "")
     if not name:
         refuse_unknown(fields, (), "mitigation")
         return "", None
-    entry = _entry("mitigation", name, MITIGATIONS)
-    return name, checked(entry.config, fields, "mitigation")
+    cls = _entry("mitigation", name, MITIGATIONS).config
+    if "attributes" in [field.name for field in dataclasses.fields(cls)]:
+        sizes = {attribute: len(values) for attribute, values in data.group_values.items()}
+        fields.setdefault("attributes", sizes)
+    return name, checked(cls, fields, "mitigation")
+
+
+def _optim(fields: Mapping[str, Any], mitigation_name: str, mitigation: Any) -> OptimConfig:
+    """The optimiser, and beside it that of the parameters which a mitigation has of its own."""
+    optim = checked(OptimConfig, fields, "optim")
+    parts = MITIGATIONS[mitigation_name].parts if mitigation_name else None
+    if parts is None:
+        return optim
+    return dataclasses.replace(optim, parts={**parts(mitigation), **optim.parts})
 
 
 def _entry(kind: str, name: Any, table: Mapping[str, Any]) -> Any:
@@ -256,18 +273,12 @@ def sections(config: ConfigDict | None = None) -> list[Section]:
     """
     tree = None if config is None else config.to_dict()
     methods = {name: entry.config for name, entry in METHODS.items()}
+    mitigations = {name: (entry.config, entry.standing) for name, entry in MITIGATIONS.items()}
     found = all_sections(Settings, _PLAIN, _SECTIONS, methods, tree)
     if tree is None:
-        return [*found, *_data_sections(None), *_mitigation_sections()]
-    return found + _data_sections(dict(tree.get("data") or {}))
-
-
-def _mitigation_sections() -> list[Section]:
-    return [
-        part._replace(summary=f"{name!r}: {part.summary}")
-        for name, entry in MITIGATIONS.items()
-        for part in section_of(entry.config, "mitigation")
-    ]
+        return [*found, *_data_sections(None), *choices("mitigation", mitigations, None)]
+    data, mitigation = (dict(tree.get(name) or {}) for name in ("data", "mitigation"))
+    return [*found, *_data_sections(data), *choices("mitigation", mitigations, mitigation)]
 
 
 def _data_sections(given: dict[str, Any] | None) -> list[Section]:

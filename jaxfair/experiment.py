@@ -19,6 +19,7 @@ from jaxfair.data.sources.columns import TableConfig
 from jaxfair.data.transforms import AugmentConfig
 from jaxfair.engine.optim import OptimConfig
 from jaxfair.methods.catalog import METHODS
+from jaxfair.methods.mitigations.catalog import MITIGATIONS
 from jaxfair.privacy.config import PrivacyConfig
 
 __all__ = [
@@ -152,6 +153,7 @@ def experiment(
     dp: Section,
     train: Section,
     augment: Section | None = None,
+    mitigation: Section | None = None,
 ) -> ConfigDict:
     """Returns the config of an experiment: every field of every section, with what is chosen.
 
@@ -160,6 +162,8 @@ def experiment(
       data: `source`, and fields of its classes (`data_classes`).
       method: `name`, a key of METHODS, and fields of its config class.
       optim, dp, train, augment: fields of OptimConfig, PrivacyConfig, TrainConfig, AugmentConfig.
+      mitigation: `name`, a key of MITIGATIONS, and fields of its config class; without a name there
+        is none, and every field of any of them stays open for the command line.
 
     Nothing is checked here but the names of source and method; `settings_from_config` does that.
     """
@@ -168,6 +172,7 @@ def experiment(
     config.data = data_section(data)
     config.method = section(METHODS[method["name"]].config, **options)
     config.method.name = method["name"]
+    config.mitigation = _mitigation_section(mitigation or {})
     config.augment = section(AugmentConfig, **(augment or {}))
     config.optim = section(OptimConfig, **optim)
     config.dp = section(PrivacyConfig, **dp)
@@ -204,6 +209,17 @@ def data_section(chosen: Section) -> ConfigDict:
     if "table" in fields:
         fields["table"] = section(TableConfig, **fields["table"])
     return section(*data_classes(fields["source"]), **fields)
+
+
+def _mitigation_section(chosen: Section) -> ConfigDict:
+    """The name, and every field of any mitigation left open by its type."""
+    found = ConfigDict({"name": ""})
+    for entry in MITIGATIONS.values():
+        for name, hint in typing.get_type_hints(entry.config).items():
+            if name != "attributes":  # they are the data's
+                found[name] = config_dict.placeholder(typing.get_origin(hint) or hint)
+    found.update(chosen)
+    return found
 
 
 def section(*classes: type, **chosen: Any) -> ConfigDict:

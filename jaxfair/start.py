@@ -22,6 +22,7 @@ from jaxfair.errors import InputError
 from jaxfair.files import read_json
 from jaxfair.methods.base import Method, PyTree
 from jaxfair.methods.catalog import METHODS
+from jaxfair.methods.mitigations.catalog import described
 from jaxfair.phantom.write import ready
 from jaxfair.privacy.seals import digests
 from jaxfair.run.folder import RunFolder
@@ -192,8 +193,16 @@ def places_of_run(before: Settings, named: str) -> Places:
 def description(settings: Settings) -> dict[str, Any]:
     """Returns what a report must say about the model: where its first weights are from.
 
-    After `train.start_from` these are the words of the run before, whose weights they were.
+    After `train.start_from` these are the words of the run before, whose weights they were. A
+    mitigation is named, with how it stands to privacy.
     """
+    told = _origin(settings)
+    if not settings.mitigation_name:
+        return told
+    return described(settings.mitigation_name, settings.mitigation, told)
+
+
+def _origin(settings: Settings) -> dict[str, Any]:
     if settings.train.start_from is None:
         return dict(METHODS[settings.method_name].describe(settings.method))
     folder = RunFolder(pathlib.Path(settings.train.start_from))

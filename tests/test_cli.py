@@ -19,7 +19,7 @@ from jaxfair.data.config import PARTS, data_classes
 from jaxfair.data.sources.catalog import SOURCES
 from jaxfair.errors import InputError
 from jaxfair.methods.catalog import METHODS
-from jaxfair.methods.mitigations import MITIGATIONS
+from jaxfair.methods.mitigations.catalog import MITIGATIONS
 from jaxfair.phantom.config import PhantomConfig
 from jaxfair.report.write import write_report
 from tests.small import CONFIG

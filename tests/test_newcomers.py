@@ -16,7 +16,7 @@ from jaxfair.data.sources.catalog import SOURCES
 from jaxfair.errors import InputError
 from jaxfair.fairness.catalog import METRICS
 from jaxfair.methods.catalog import METHODS
-from jaxfair.methods.mitigations import MITIGATIONS
+from jaxfair.methods.mitigations.catalog import MITIGATIONS
 from jaxfair.privacy.verify import verify_run
 from tests.data.test_every_source import TOY as TOY_SOURCE
 
@@ -99,12 +99,14 @@ import toy_source
 from jaxfair.data.sources.catalog import SOURCES
 from jaxfair.fairness.catalog import METRICS, Metric
 from jaxfair.methods.catalog import METHODS, Entry
-from jaxfair.methods.mitigations import MITIGATIONS, Mitigation
+from jaxfair.methods.mitigations.catalog import MITIGATIONS, Mitigation
 
 METHODS["brightness"] = Entry(
     toy_method.BrightnessConfig, toy_method.make_brightness, toy_method.describe
 )
-MITIGATIONS["women"] = Mitigation(toy_mitigation.TwiceConfig, toy_mitigation.count_women_more)
+MITIGATIONS["women"] = Mitigation(
+    toy_mitigation.TwiceConfig, toy_mitigation.count_women_more, "fits", "the factor is public"
+)
 SOURCES["toy"] = toy_source
 METRICS["loudness"] = Metric(
     lambda y, s: float(s.mean()), "scores", "Loudness", "mean score of the group"

@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxfair.cli.fields import OPEN, REQUIRED, Field, Section, meanings, section_of
 
-__all__ = ["EXTRACTOR", "all_sections"]
+__all__ = ["EXTRACTOR", "all_sections", "choices"]
 
 EXTRACTOR = "extractor_"
 """A Method's fields that begin so may stand in the section `extractor`, without it."""
@@ -37,6 +37,29 @@ def all_sections(
     return found + [
         part for n, cls in sections.items() for part in section_of(cls, n, _part(tree, n))
     ]
+
+
+def choices(
+    section: str, known: Mapping[str, tuple[type, str]], given: Tree | None
+) -> list[Section]:
+    """Returns a section once for each name that it may have, the name and its remark first.
+
+    Args:
+      section: for instance "mitigation".
+      known: name -> config class, and what is to be said of it.
+      given: the section in a config: the name that it has is shown with its values.
+    """
+    found = []
+    for name, (cls, remark) in known.items():
+        part = section_of(cls, section)[0]
+        said = given if given is not None and given.get("name") == name else {}
+        fields = [
+            field if said.get(field.name) is None else field._replace(value=f"{said[field.name]}")
+            for field in part.fields
+        ]
+        head = Field("name", name, remark)
+        found.append(Section(section, f"{name!r}: {part.summary}", (head, *fields)))
+    return found
 
 
 def _method(cls: type, name: str, known: str, tree: Tree | None) -> list[Section]:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxfair.errors import InputError
 from jaxfair.methods.base import Example
 
-__all__ = ["TARGETS", "check_labels", "label_loss", "label_scores"]
+__all__ = ["TARGETS", "asked_labels", "check_labels", "label_loss", "label_scores"]
 
 TARGETS = ("multi-label", "multi-class")
 
@@ -61,7 +61,7 @@ def label_loss(
     logits = logits.astype(jnp.float32)
     losses = _multi_class if target == "multi-class" else _multi_label
     weights = jnp.asarray(class_weights or (1.0,) * logits.shape[-1], jnp.float32)
-    return jnp.mean(losses(logits, *_asked(views), weights))
+    return jnp.mean(losses(logits, *asked_labels(views), weights))
 
 
 def label_scores(logits: jax.Array, labels: tuple[str, ...], target: str) -> dict[str, jax.Array]:
@@ -70,8 +70,11 @@ def label_scores(logits: jax.Array, labels: tuple[str, ...], target: str) -> dic
     return dict(zip(labels, squash(logits.astype(jnp.float32)).T, strict=True))
 
 
-def _asked(views: Example) -> tuple[jax.Array, jax.Array]:
-    """Returns labels without NaN, and where they were asked."""
+def asked_labels(views: Example) -> tuple[jax.Array, jax.Array]:
+    """Returns labels without NaN, and where they were asked, as `label` and `label_mask` say.
+
+    Both have the shape of `label`: (l,) of one example, (b, l) of a batch.
+    """
     label = views["label"].astype(jnp.float32)
     asked = ~jnp.isnan(label)
     if "label_mask" in views:

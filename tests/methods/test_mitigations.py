@@ -1,106 +1,169 @@
-"""Mitigations are functions Method -> Method, with a bound that still holds."""
+"""Mitigations are functions Method -> Method; of each that fits privacy the bound still holds."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jaxfair import engine
-from jaxfair.config import method_from_settings, settings_from_config
-from jaxfair.engine.assembly import assemble
-from jaxfair.engine.optim import OptimConfig, make_optimizer
+from jaxfair.engine.assembly import assemble, join
+from jaxfair.engine.chunk import abstract_randomness, unit_keys, zeros
+from jaxfair.engine.stages import stages_of
 from jaxfair.errors import InputError
-from jaxfair.methods.base import Method, Stage, carrying
-from jaxfair.methods.mitigations import (
+from jaxfair.methods.base import carrying
+from jaxfair.methods.mitigations.catalog import (
     MITIGATIONS,
-    GroupWeights,
-    Mitigation,
+    PRIVACY,
+    check_private,
     mitigated,
-    weigh_groups,
 )
 from jaxfair.privacy.plan import PrivacyConfig, make_plan
-from jaxfair.privacy.sums import clipping
-from tests.small import small_config
+from jaxfair.privacy.sums import clipping, fast, rounding
+from tests.methods.mitigated import BATCH, CASES, FITS, PLAIN, QUICK, SPEC, N, loss_of, stages
+from tests.privacy.toy import plan_of as quiet_plan
 
-SPEC = {
-    "x": jax.ShapeDtypeStruct((3,), np.float32),
-    "group": jax.ShapeDtypeStruct((2,), np.int32),
-}
-
-
-def plain_loss(params, frozen, example, key):
-    return jnp.sum(params["w"] * example["x"]), {}
+C = 0.5
+KEYS = jax.random.split(jax.random.key(7), N)
+LAST = {name: stages(name)[-1] for name in CASES}
+"""The stage of each mitigation that is its own: Method, parameters, frozen part."""
 
 
-PLAIN = Method("plain", (), lambda key, spec: ({"w": jnp.ones(3)}, {}), plain_loss, None)
+def vector(tree):
+    return np.concatenate([np.asarray(leaf, np.float64).ravel() for leaf in jax.tree.leaves(tree)])
 
 
-def gradient(method, *codes):
-    example = {"x": jnp.array([1.0, 2.0, 3.0]), "group": jnp.asarray(codes, jnp.int32)}
-    loss = lambda p: method.loss(p, {}, example, jax.random.key(0))[0]
-    return np.asarray(jax.grad(loss)({"w": jnp.ones(3)})["w"])
-
-
-@pytest.mark.parametrize(
-    ("code", "weight"), [(0, 2.0), (1, 0.5), (-1, 1.0), (7, 0.5)], ids=["F", "M", "unknown", "high"]
-)
-def test_a_loss_has_the_public_weight_of_its_group(code, weight):
-    weighted = weigh_groups(GroupWeights((2.0, 0.5)), PLAIN)
-    np.testing.assert_allclose(gradient(weighted, code, 0), weight * gradient(PLAIN, 0, 0))
-
-
-def test_the_attribute_is_the_one_that_was_named():
-    weighted = weigh_groups(GroupWeights((2.0, 0.5), attribute=1), PLAIN)
-    np.testing.assert_allclose(gradient(weighted, 0, 1), 0.5 * gradient(PLAIN, 0, 0))
-
-
-def test_the_weight_comes_before_the_clip_so_nobody_moves_the_sum_by_more_than_c():
-    weighted = weigh_groups(GroupWeights((1000.0,)), PLAIN)
-    batch = {"x": jnp.ones((4, 3)), "group": jnp.array([[0, 0], [-1, 0], [0, 0], [0, 0]])}
-    keys, loss = (
-        jax.random.split(jax.random.key(0), 4),
-        lambda p, e, k: weighted.loss(p, {}, e, k)[0],
-    )
-    sums = [
-        clipping.clipped_sum(
-            loss, {"w": jnp.ones(3)}, batch, keys, jnp.arange(4) < n, l2_clip_norm=0.5
-        )["w"]
-        for n in (3, 4)
-    ]
-    assert np.linalg.norm(np.asarray(sums[1] - sums[0], np.float64)) <= 0.5 * (1 + 1e-6)
-
-
-@pytest.mark.parametrize("name", MITIGATIONS)
-def test_a_mitigation_keeps_examples_apart_and_its_guarantee_is_written_down(name):
-    entry = MITIGATIONS[name]
-    assert "Guarantee:" in entry.apply.__doc__ and "Cost:" in entry.apply.__doc__
-    weighted = mitigated(name, entry.config(weights=(2.0, 1.0)), PLAIN)
-    plan = make_plan(PrivacyConfig(), steps=2, expected_batch_size=4, public_size=40)
-    made = assemble(
-        plan, weighted, make_optimizer(OptimConfig()), spec=SPEC,
-        variables=weighted.init(None, None), microbatch=4, mesh=engine.make_mesh(1),
+def assembly_of(name, **fields):
+    method = mitigated(name, CASES[name], PLAIN)
+    plan = make_plan(PrivacyConfig(**fields), steps=8, expected_batch_size=4, public_size=40)
+    return assemble(
+        plan, method, optax.sgd(0.1), spec=SPEC, variables=method.init(jax.random.key(0), SPEC),
+        microbatch=4, mesh=engine.make_mesh(1),
     )  # fmt: skip
-    assert made.plan.event(2) == plan.event(2)
 
 
-@pytest.mark.parametrize(
-    ("fields", "sentence"),
-    [
-        ({"weights": ()}, "give a weight for each group"),
-        ({"weights": (1.0, 0.0)}, "mitigation.weights holds 0.0"),
-        ({"weights": (float("nan"),)}, "mitigation.weights holds nan"),
-        ({"weights": (1.0,), "attribute": -1}, "for attribute -1"),
-    ],
-)
-def test_wrong_weights_end_in_one_sentence(fields, sentence):
+@functools.cache
+def gradients(name):
+    """`(batch, keys) -> per-example gradients` of a mitigation's last stage, compiled once."""
+    method, params, frozen = LAST[name]
+    grad = jax.vmap(jax.grad(loss_of(method, frozen)), in_axes=(None, 0, 0))
+    return jax.jit(functools.partial(grad, params), compiler_options=QUICK)
+
+
+@functools.cache
+def summed(name, way):
+    """`(batch, mask) -> clipped sum`, compiled once."""
+    method, params, frozen = LAST[name]
+    loss = loss_of(method, frozen)
+    fun = lambda batch, mask: way(loss, params, batch, KEYS, mask, l2_clip_norm=C)
+    return jax.jit(fun, compiler_options=QUICK)
+
+
+def looped(name, keys=KEYS, units=0):
+    """The clipped sum by a loop over examples, in float64."""
+    each, clip = gradients(name)(BATCH, keys), rounding.bound(C, units) * (1 - 2.0**-12)
+    rows = [vector(jax.tree.map(lambda a, i=i: a[i], each)) for i in range(N)]
+    return sum(row * min(1, clip / max(np.linalg.norm(row), 1e-30)) for row in rows)
+
+
+def test_every_mitigation_has_a_case_and_says_what_it_guarantees_and_costs():
+    assert set(CASES) == set(MITIGATIONS)
+    for name, entry in MITIGATIONS.items():
+        assert "Guarantee:" in entry.apply.__doc__ and "Cost:" in entry.apply.__doc__, name
+        assert entry.privacy in PRIVACY and entry.why in entry.standing
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_what_fits_privacy_passes_every_check_at_the_price_of_the_plain_method(name):
+    made = assembly_of(name)
+    plain = make_plan(PrivacyConfig(), steps=8, expected_batch_size=4, public_size=40)
+    assert all(stage.plan == plain for stage in stages_of(made, assemble))
+    check_private(name)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in FITS])
+def test_what_does_not_fit_is_refused_with_the_reason_and_by_the_step(name):
     with pytest.raises(InputError) as caught:
-        GroupWeights(**fields)
-    assert sentence in str(caught.value) and "\n" not in str(caught.value)
+        check_private(name)
+    assert MITIGATIONS[name].why in str(caught.value) and "\n" not in str(caught.value)
+    assert "dp.enabled=False" in str(caught.value)
+    with pytest.raises(InputError, match="couples the examples"):
+        assembly_of(name)
+    assembly_of(name, enabled=False)
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_adding_anybody_moves_the_sum_by_at_most_c(name):
+    for place, size in enumerate([1e-30, 1.0, 1e4, 1e30, np.nan, np.inf]):
+        wild = BATCH | {"x": BATCH["x"].at[place].multiply(size)}
+        others = jnp.arange(N) != place
+        sums = [summed(name, clipping.clipped_sum)(wild, others | there) for there in (False, True)]
+        assert np.linalg.norm(vector(sums[1]) - vector(sums[0])) <= C * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_nobody_decides_what_another_one_adds(name):
+    before = gradients(name)(BATCH, KEYS)
+    for place in range(3):
+        others = np.arange(N) != place
+        put = lambda a, i=place: a.at[i].set(a[i - 1])
+        after = gradients(name)(jax.tree.map(put, BATCH), KEYS)
+        for one, two in zip(jax.tree.leaves(before), jax.tree.leaves(after)):
+            np.testing.assert_array_equal(one[others], two[others])
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_fast_clipping_gives_the_sum_of_the_loop(name):
+    truth, everybody = looped(name), jnp.ones(N, bool)
+    for way in (fast.clipped_sum, clipping.clipped_sum):
+        found = vector(summed(name, way)(BATCH, everybody))
+        np.testing.assert_allclose(found, truth, atol=1e-5 * np.abs(truth).max())
+
+
+@pytest.mark.parametrize("devices", [1, 2, 8])
+def test_a_private_step_of_the_second_training_sums_as_the_loop_on_any_mesh(devices):
+    method, params, frozen = LAST["jtt"]
+    made = join(
+        quiet_plan(clip=C), method, optax.sgd(0.1), spec=SPEC, variables=(params, frozen),
+        microbatch=8 // devices, mesh=engine.make_mesh(devices),
+    )  # fmt: skip
+    fields = {name: np.asarray(value).__getitem__ for name, value in BATCH.items()}
+    state, keys = made.begin(), zeros(abstract_randomness(made.num_leaves))
+    for rows in (range(8), range(8, N)):
+        state, _ = made.update(state, made.chunk(fields, rows), keys, is_last=False)
+    keys = unit_keys(keys.examples, jnp.arange(N))
+    truth = looped("jtt", keys, made.plan.max_draw)
+    np.testing.assert_allclose(vector(state.clipped_sum), truth, atol=3e-5 * np.abs(truth).max())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_losses_follow_from_their_keys_and_are_finite_for_the_unknown_too(name):
+    method, params, frozen = LAST[name]
+    call = jax.vmap(lambda example, key: loss_of(method, frozen)(params, example, key))
+    if method.batch_loss is not None:
+        call = lambda batch, keys: method.batch_loss(params, frozen, batch, jnp.ones(N, bool), keys)
+    call = jax.jit(call, compiler_options=QUICK)
+    once, again, other = call(BATCH, KEYS), call(BATCH, KEYS), call(BATCH, KEYS[::-1])
+    np.testing.assert_array_equal(once, again)
+    assert np.isfinite(once).all() and not np.array_equal(once, other)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_score_of_an_image_depends_on_no_other(name):
+    method, params, frozen = LAST[name]
+    score = jax.jit(method.score, compiler_options=QUICK)
+    scores = score(params, frozen, BATCH)
+    changed = score(params, frozen, jax.tree.map(lambda a: a.at[1:].set(a[0]), BATCH))
+    for task in PLAIN.tasks:
+        assert scores[task].shape == (N,) and jnp.isfinite(scores[task]).all()
+        assert scores[task][0] == changed[task][0] and scores[task][1] != changed[task][1]
 
 
 def test_an_unknown_mitigation_names_the_nearest():
     with pytest.raises(InputError, match="Did you mean 'group_weights'"):
-        mitigated("group_weight", GroupWeights((1.0,)), PLAIN)
+        mitigated("group_weight", CASES["group_weights"], PLAIN)
 
 
 def test_what_a_method_prepares_hands_the_group_on():
@@ -109,31 +172,3 @@ def test_what_a_method_prepares_hands_the_group_on():
     assert set(example) == {"x", "group"} and float(example["x"][0]) == 2.0
     without = {"x": SPEC["x"]}
     assert carrying(prepared, without) is prepared and carrying(PLAIN, SPEC) is PLAIN
-
-
-def test_the_door_builds_a_mitigated_feature_autoencoder(tmp_path):
-    config = small_config(tmp_path, data__groups=("sex",))
-    with config.unlocked():
-        config.mitigation = {"name": "group_weights", "weights": (3.0, 1.0)}
-    settings = settings_from_config(config)
-    assert settings.mitigation == GroupWeights((3.0, 1.0))
-    assert settings.data.spec["group"].shape == (1,)
-    method = method_from_settings(settings)
-    assert carrying(method, settings.data.spec).prepare is not method.prepare
-
-
-def test_the_door_applies_the_mitigation_that_a_config_names(tmp_path, monkeypatch):
-    marks = lambda config, method: method._replace(name=f"weighed by {config.weights}")
-    monkeypatch.setitem(MITIGATIONS, "group_weights", Mitigation(GroupWeights, marks))
-    config = small_config(tmp_path, data__groups=("sex",))
-    with config.unlocked():
-        config.mitigation = {"name": "group_weights", "weights": (3.0, 1.0)}
-    method = method_from_settings(settings_from_config(config))
-    assert method.name == "weighed by (3.0, 1.0)"
-
-
-def test_later_stages_are_weighted_alike():
-    staged = PLAIN._replace(stages=(Stage(PLAIN, lambda *given: given[:2], 0.5),))
-    weighted = weigh_groups(GroupWeights((2.0, 0.5)), staged)
-    later = weighted.stages[0].method
-    np.testing.assert_allclose(gradient(later, 1, 0), 0.5 * gradient(PLAIN, 0, 0))

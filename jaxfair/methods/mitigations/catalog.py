@@ -1,0 +1,132 @@
+"""Mitigations by name: functions Method -> Method that serve groups more evenly.
+
+A new one is a file beside this one and a line in MITIGATIONS. Each states its guarantee, why the
+private step's bound holds with it or why it does not, and what it costs.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jaxfair.errors import InputError, nearest
+from jaxfair.methods.base import Method
+from jaxfair.methods.mitigations.dro import GroupDRO, worst_group
+from jaxfair.methods.mitigations.head import BalancedHead, retrain_head
+from jaxfair.methods.mitigations.jtt import TrainTwice, train_twice
+from jaxfair.methods.mitigations.norms import GroupNorms, norms_by_group
+from jaxfair.methods.mitigations.weights import GroupWeights, weigh_groups
+
+__all__ = ["MITIGATIONS", "PRIVACY", "Mitigation", "check_private", "described", "mitigated"]
+
+PRIVACY = {
+    "fits": "fits privacy as it is",
+    "needs_query": "needs an accounted query, and is refused under privacy",
+    "not_separable": "has no loss of one example, and is refused under privacy",
+}
+"""How a mitigation may stand to privacy."""
+
+
+class Mitigation(NamedTuple):
+    """What the house knows of a mitigation.
+
+    Attributes:
+      config: its frozen config class, `config.mitigation` of a config file.
+      apply: `(config, Method) -> Method`.
+      privacy: one of PRIVACY.
+      why: the reason, in words that end a sentence.
+      parts: `(config) -> {part: changes}` of `optim.parts`, an optimiser that its parameters need;
+        None for none.
+      reads_group: whether the model reads an image's group when it scores it.
+    """
+
+    config: Any
+    apply: Callable[[Any, Method], Method]
+    privacy: str
+    why: str
+    parts: Callable[[Any], dict[str, dict[str, Any]]] | None = None
+    reads_group: bool = False
+
+    @property
+    def standing(self) -> str:
+        """How it stands to privacy, as a sentence."""
+        return f"It {PRIVACY[self.privacy]}: {self.why}."
+
+
+MITIGATIONS: dict[str, Mitigation] = {
+    "group_weights": Mitigation(
+        GroupWeights,
+        weigh_groups,
+        "fits",
+        "the weight is a public constant that follows from the example alone, before the clip",
+    ),
+    "group_norms": Mitigation(
+        GroupNorms,
+        norms_by_group,
+        "fits",
+        "an example's own group says which norms it trains, and all are clipped as one gradient",
+        reads_group=True,
+    ),
+    "group_dro": Mitigation(
+        GroupDRO,
+        worst_group,
+        "needs_query",
+        "groups are weighed by their losses in the batch, which under privacy would be a query of "
+        "every patient's loss, clipped to a public bound, within each step's one noisy release "
+        "(protocol P9)",
+        parts=lambda config: config.parts,
+    ),
+    "jtt": Mitigation(
+        TrainTwice,
+        train_twice,
+        "fits",
+        "the weight follows from the example itself and from parameters that were released before",
+    ),
+    "balanced_head": Mitigation(
+        BalancedHead,
+        retrain_head,
+        "fits",
+        "the weight is a public constant of the example's own label and group, and the frozen rest "
+        "was released before",
+    ),
+}
+
+
+def mitigated(name: str, config: Any, method: Method) -> Method:
+    """Returns `method` under the mitigation `name`; raises InputError for an unknown name."""
+    return _entry(name).apply(config, method)
+
+
+def described(name: str, config: Any, told: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a report must say of a model, with its mitigation.
+
+    Args:
+      told: what the Method says of itself (`describe`), a `note` among it. `needs`, of what the
+        model reads at test time beside the image, grows by the attributes that it reads now.
+    """
+    entry = _entry(name)
+    found = told | {
+        "mitigation": name,
+        "note": f"{told['note']} Trained with the mitigation {name!r}. {entry.standing}",
+    }
+    if entry.reads_group:
+        found["needs"] = list(dict.fromkeys([*told.get("needs", ()), *config.by]))
+    return found
+
+
+def check_private(name: str) -> None:
+    """Raises InputError, with the reason, for a mitigation that no private run can have."""
+    entry = _entry(name)
+    if entry.privacy != "fits":
+        raise InputError(
+            f"The mitigation {name!r} {PRIVACY[entry.privacy]}: {entry.why}; train it with "
+            "dp.enabled=False, or choose one that fits: "
+            f"{', '.join(n for n, e in MITIGATIONS.items() if e.privacy == 'fits')}."
+        )
+
+
+def _entry(name: str) -> Mitigation:
+    if name not in MITIGATIONS:
+        known = ", ".join(MITIGATIONS)
+        raise InputError(
+            f"There is no mitigation {name!r}; known are {known}.{nearest(name, MITIGATIONS)}"
+        )
+    return MITIGATIONS[name]

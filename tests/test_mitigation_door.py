@@ -1,0 +1,136 @@
+"""A mitigation is chosen by name, in a config or on the line, and refused in one sentence."""
+
+import pytest
+
+from jaxfair import train
+from jaxfair.config import load_config, method_from_settings, parse_command, settings_from_config
+from jaxfair.engine.optim import OptimConfig, make_optimizer
+from jaxfair.errors import InputError
+from jaxfair.experiment import experiment
+from jaxfair.methods.base import carrying
+from jaxfair.methods.mitigations.catalog import MITIGATIONS, Mitigation
+from jaxfair.methods.mitigations.jtt import TrainTwice
+from jaxfair.methods.mitigations.weights import GroupWeights
+from jaxfair.start import description
+from tests.small import small_config
+
+FILMS = "configs/chexpert_resnet.py:phantom"
+SEX = "--config.data.groups=('sex',)"
+LINES = {
+    "group_weights": (SEX, "--config.mitigation.weights=(3.0,1.0)"),
+    "group_norms": (SEX,),
+    "group_dro": (SEX, "--config.dp.enabled=False", "--config.mitigation.rate=0.5"),
+    "jtt": ("--config.mitigation.weight=8.0",),
+    "balanced_head": (SEX, "--config.mitigation.shares=(0.4,0.1,0.4,0.1)"),
+}
+
+
+def settings_of(name, *line, config=FILMS):
+    argv = ["train", "--config", config, f"--config.mitigation.name={name}", *line]
+    return settings_from_config(parse_command(argv)[0])
+
+
+def refusal(name, *line, config=FILMS):
+    with pytest.raises(InputError) as caught:
+        settings = settings_of(name, *line, config=config)
+        method_from_settings(settings)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", MITIGATIONS)
+def test_every_mitigation_is_chosen_on_the_line(name):
+    settings = settings_of(name, *LINES[name])
+    assert settings.mitigation_name == name and method_from_settings(settings).tasks
+    assert getattr(settings.mitigation, "attributes", {"sex": 2}) == {"sex": 2}
+    told = description(settings)
+    assert told["mitigation"] == name and MITIGATIONS[name].why in told["note"]
+    assert told.get("needs") == (["sex"] if name == "group_norms" else None)
+
+
+def test_what_is_left_open_has_its_default_and_what_is_said_arrives():
+    assert settings_of("jtt").mitigation == TrainTwice()
+    said = settings_of("jtt", "--config.mitigation.share=0.5", "--config.mitigation.label=edema")
+    assert said.mitigation == TrainTwice(share=0.5, label="edema")
+
+
+def test_groups_have_the_order_and_the_sizes_of_the_data():
+    line = ("--config.data.groups=('view','sex')", "--config.mitigation.by=('sex',)")
+    mitigation = settings_of("group_norms", *line).mitigation
+    assert list(mitigation.attributes) == ["view", "sex"] and mitigation.by == ("sex",)
+    assert mitigation.groups == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "sentence"),
+    [
+        ("jt", (), "mitigation.name is 'jt'; known mitigations are group_weights"),
+        ("jtt", ("--config.mitigation.rate=0.5",), "mitigation.rate is not a field"),
+        ("", ("--config.mitigation.weight=2.0",), "mitigation.weight is not a field"),
+        ("group_norms", (), "set data.groups, for instance to ('sex',)"),
+        ("group_dro", (SEX,), "a query of every patient's loss, clipped to a public bound"),
+        ("jtt", ("--config.mitigation.label=flu",), "the tasks of 'classifier' are atelectasis"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_sentence(name, line, sentence):
+    assert sentence in refusal(name, *line)
+
+
+def test_a_private_run_with_group_dro_ends_with_status_2_before_data_are_touched(capsys):
+    line = ["train", "--config", FILMS, "--config.mitigation.name=group_dro", SEX]
+    assert train.main(line) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "refused under privacy" in err and "(protocol P9)" in err
+
+
+def test_the_weights_of_group_dro_have_an_optimiser_of_their_own():
+    settings = settings_of("group_dro", *LINES["group_dro"])
+    own = settings.optim.of_part("group_dro")
+    assert (own.name, own.learning_rate, own.momentum) == ("sgd", 0.5, 0.0)
+    params = {"group_dro": {"log_weights": 1.0}, "head": 1.0}
+    make_optimizer(settings.optim).init(params)
+    assert settings_of("jtt").optim == OptimConfig(**load_config(FILMS).optim.to_dict())
+
+
+def test_a_config_file_may_choose_one():
+    parts = load_config(FILMS).to_dict()
+    chosen = {name: parts[name] for name in ("data", "method", "optim", "dp", "train")}
+    config = experiment("mine", **chosen, mitigation={"name": "jtt", "weight": 2.0})
+    assert settings_from_config(config).mitigation == TrainTwice(weight=2.0)
+
+
+def test_fields_of_one_name_have_one_type_in_all_mitigations():
+    hints = {}
+    for entry in MITIGATIONS.values():
+        for name, hint in entry.config.__dataclass_fields__.items():
+            assert hints.setdefault(name, hint.type) == hint.type
+
+
+def test_help_shows_how_each_stands_to_privacy_and_the_values_of_the_chosen_one(capsys):
+    line = ["train", "--config", FILMS, "--config.mitigation.name=jtt"]
+    assert train.main([*line, "--config.mitigation.weight=8.0", "--help"]) == 0
+    page = " ".join(capsys.readouterr().out.split())
+    assert all(entry.standing in page for entry in MITIGATIONS.values())
+    assert "weight = 8.0 public constant" in page and "share = 0.75 of all steps" in page
+
+
+def test_the_door_builds_a_mitigated_feature_autoencoder(tmp_path):
+    config = small_config(tmp_path, data__groups=("sex",))
+    with config.unlocked():
+        config.mitigation = {"name": "group_weights", "weights": (3.0, 1.0)}
+    settings = settings_from_config(config)
+    assert settings.mitigation == GroupWeights(attributes={"sex": 2}, weights=(3.0, 1.0))
+    assert settings.data.spec["group"].shape == (1,)
+    method = method_from_settings(settings)
+    assert carrying(method, settings.data.spec).prepare is not method.prepare
+
+
+def test_the_door_applies_the_mitigation_that_a_config_names(tmp_path, monkeypatch):
+    marks = lambda config, method: method._replace(name=f"weighed by {config.weights}")
+    entry = Mitigation(GroupWeights, marks, "fits", "it is a mark")
+    monkeypatch.setitem(MITIGATIONS, "group_weights", entry)
+    config = small_config(tmp_path, data__groups=("sex",))
+    with config.unlocked():
+        config.mitigation = {"name": "group_weights", "weights": (3.0, 1.0)}
+    method = method_from_settings(settings_from_config(config))
+    assert method.name == "weighed by (3.0, 1.0)"
