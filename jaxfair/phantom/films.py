@@ -5,12 +5,16 @@ one frontal film and now and then a lateral one. Findings lie in the shares of `
 run together in a person, and a large heart, congestion and effusions come more often with age.
 AP films are more frequent where there is a finding. Sex and race have no part in any of it.
 
-The planted gap is in the strength of all findings of the gap group. The tables also hold
+The planted gap is in the strength of all findings of the gap group. A linked finding
+(`config.link_label`) is another plant: it follows the sex and chance alone, neither age, nor other
+findings, nor the view, so that all but the finding itself is independent of it once the sex is
+known (`truth` says what follows). The tables also hold
 faults of real ones: those of `people.ODDITIES`, lateral films, and PNGs in colour.
 """
 
 import io
 import pathlib
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
@@ -18,7 +22,7 @@ from PIL import Image, PngImagePlugin
 
 from jaxfair.data import workers
 from jaxfair.phantom import layouts, people, thorax, thorax_findings
-from jaxfair.phantom.config import PhantomConfig
+from jaxfair.phantom.config import SITES, PhantomConfig
 
 __all__ = ["PREVALENCE", "draw", "draw_table"]
 
@@ -36,6 +40,9 @@ PREVALENCE = {  # share of studies
 AGEING = {"cardiomegaly": 0.5, "congestion": 0.4, "pleural_effusion_right": 0.3,
           "pleural_effusion_left": 0.3}  # fmt: skip
 """Weight of age, in standard deviations, among what decides on a finding."""
+
+OF_A_SITE = 1_000_000
+"""Patients and films of the next site count from here on, so that nobody is at two sites."""
 
 VISITS = {1: 0.55, 2: 0.25, 3: 0.14, 6: 0.06}
 
@@ -71,9 +78,10 @@ def draw_table(config: PhantomConfig, *, laterals: float = 0.0) -> pd.DataFrame:
       Columns of `people.draw_studies`, index, film (running number of the study's
       films), view (AP, PA or LATERAL), the findings of `PREVALENCE` (bool) and gap (bool).
     """
-    rng = np.random.default_rng([config.seed, 10])
+    site = SITES.index(config.link_site)
+    rng = np.random.default_rng([config.seed, 10, site] if site else [config.seed, 10])
     studies = people.draw_studies(config.n_images, VISITS, rng=rng)
-    studies = _with_findings(studies, rng)
+    studies = _with_findings(studies, config, rng)
     second = rng.random(len(studies)) < laterals
     second[0] = laterals > 0
     films = studies.loc[studies.index.repeat(1 + second)].head(config.n_images)
@@ -82,10 +90,13 @@ def draw_table(config: PhantomConfig, *, laterals: float = 0.0) -> pd.DataFrame:
     films.loc[films["film"] == 2, "view"] = "LATERAL"
     films["gap"] = people.in_gap(films, config.gap_group)
     films["index"] = np.arange(len(films))
+    films[["patient", "index"]] += site * OF_A_SITE
     return films
 
 
-def _with_findings(studies: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+def _with_findings(
+    studies: pd.DataFrame, config: PhantomConfig, rng: np.random.Generator
+) -> pd.DataFrame:
     """Adds findings, present where a sum of normals is among the highest, and the view."""
     person = studies["patient"].to_numpy() - 1
     frail = rng.standard_normal(person.max() + 1)[person]
@@ -95,10 +106,23 @@ def _with_findings(studies: pd.DataFrame, rng: np.random.Generator) -> pd.DataFr
         total = 0.4 * frail + 0.6 * own + 0.7 * rng.standard_normal(len(studies))
         total += AGEING.get(name, 0.0) * old
         studies[name] = total > np.quantile(total, 1 - share)
-    ill = studies[list(PREVALENCE)].any(axis=1).to_numpy()
+    if config.link_label:
+        studies[config.link_label] = _linked(studies, config)
+    others = [name for name in PREVALENCE if name != config.link_label]
+    ill = studies[others].any(axis=1).to_numpy()
     lying = rng.random(len(studies)) < np.where(ill, 0.65, 0.35)
     studies["view"] = np.where(lying, "AP", "PA")
     return studies
+
+
+def _linked(studies: pd.DataFrame, config: PhantomConfig) -> np.ndarray:
+    """Who has the linked finding: by his sex's probability, and alike in a person's studies."""
+    rng = np.random.default_rng([config.seed, 14, SITES.index(config.link_site)])
+    person = studies["patient"].to_numpy() - 1
+    total = 0.6 * rng.standard_normal(person.max() + 1)[person]
+    total += 0.8 * rng.standard_normal(len(studies))
+    edges = {sex: NormalDist().inv_cdf(1 - rate) for sex, rate in config.rates.items()}
+    return total > studies["sex"].map(edges).to_numpy()
 
 
 def _write_film(job: tuple[PhantomConfig, dict, str]) -> None:
@@ -111,8 +135,9 @@ def _write_film(job: tuple[PhantomConfig, dict, str]) -> None:
     else:
         findings = [name for name in thorax_findings.FINDINGS if row[name]]
         contrast = config.gap_contrast if row["gap"] else 1.0
+        own = {config.link_label: config.link_contrast}
         film = thorax_findings.draw_frontal(
-            body, row["view"], findings, config.pixels, contrast=contrast, rng=rng
+            body, row["view"], findings, config.pixels, contrast=contrast, own=own, rng=rng
         )
     top = (config.pixels - row["height"]) // 2
     picture = np.round(255 * film[top : top + row["height"]]).astype(np.uint8)

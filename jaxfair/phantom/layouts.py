@@ -168,7 +168,7 @@ def _spread(number: int, start: int) -> int:
 
 
 def _mimic_ids(table: pd.DataFrame) -> pd.DataFrame:
-    study = table.groupby(["patient", "study"], sort=False).ngroup() + 1
+    study = table.groupby(["patient", "study"], sort=False).ngroup() + 1 + table["index"].min()
     ids = pd.DataFrame(index=table.index)
     names = [hashlib.sha256(f"PHANTOM {i}".encode()).hexdigest() for i in table["index"]]
     ids["dicom_id"] = ["-".join(name[i : i + 8] for i in range(0, 40, 8)) for name in names]

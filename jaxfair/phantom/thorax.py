@@ -10,6 +10,7 @@ import numpy as np
 
 __all__ = [
     "FINDINGS",
+    "HEARTS",
     "Anatomy",
     "Scene",
     "blob",
@@ -25,6 +26,8 @@ __all__ = [
 ]
 
 FINDINGS = ("normal", "opacity", "other")
+HEARTS = 0.07
+"""Standard deviation of the width of hearts from person to person, as a share of their mean."""
 
 
 class Anatomy(NamedTuple):
@@ -57,7 +60,7 @@ def draw_anatomy(sex: str, age: float, *, rng: np.random.Generator) -> Anatomy:
         age=age,
         chest=(0.80 - 0.04 * woman) * (1 - 0.14 * child) * (1 + 0.03 * vary[0]),
         lung=1.18 * (1 - 0.10 * child + 0.06 * old) * (1 + 0.03 * vary[1]),
-        heart=0.27 * (1 + 0.12 * child) * (1 + 0.07 * vary[2]),
+        heart=0.27 * (1 + 0.12 * child) * (1 + HEARTS * vary[2]),
         knob=0.085 * (1 - 0.3 * child + 0.5 * old) * (1 + 0.1 * vary[3]),
         bone=0.085 * (1 - 0.3 * child - 0.35 * old) * (1 + 0.1 * vary[4]),
         soft=0.055 * woman * (1 - 0.8 * child) * math.exp(0.25 * vary[5]),

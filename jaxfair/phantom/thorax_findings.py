@@ -1,13 +1,13 @@
 """Chest films with several findings at once, each on its side; no patient is behind them."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
 from jaxfair.phantom import thorax
 from jaxfair.phantom.thorax import Anatomy, Scene, blob, grain, radius, step
 
-__all__ = ["FINDINGS", "SIDES", "draw_frontal", "draw_lateral"]
+__all__ = ["FINDINGS", "SIDES", "WIDER", "draw_frontal", "draw_lateral"]
 
 SIDES = ("right", "left")
 """Of the patient, in the order in which they stand on the film from left to right."""
@@ -23,6 +23,9 @@ FINDINGS = (
     "atelectasis_left",
 )
 
+WIDER = (0.45, 0.75)
+"""By how much cardiomegaly widens a heart, uniformly: share of its own width."""
+
 
 def draw_frontal(
     body: Anatomy,
@@ -31,6 +34,7 @@ def draw_frontal(
     size: int,
     *,
     contrast: float = 1.0,
+    own: Mapping[str, float] | None = None,
     rng: np.random.Generator,
 ) -> np.ndarray:
     """Draws one AP or PA film; the views differ as `thorax.draw_film` says.
@@ -46,6 +50,7 @@ def draw_frontal(
       findings: names of `FINDINGS`.
       size: pixels per side.
       contrast: strength of all findings, 1 as written above; below 1 they are harder to see.
+      own: finding -> a factor on its strength alone.
       rng: everything random comes from it, for each finding from a stream of its own, so that
         films that differ in one finding are equal elsewhere.
 
@@ -53,25 +58,28 @@ def draw_frontal(
       (size, size) float32 in [0, 1], dense tissue bright, the patient's right on the left.
     """
     streams = dict(zip(FINDINGS, rng.spawn(len(FINDINGS))))
+    strength = {name: contrast * (own or {}).get(name, 1.0) for name in FINDINGS}
     if view == "AP":
         body = body._replace(heart=body.heart * 1.15, lung=body.lung * 0.92)
     if "cardiomegaly" in findings:
-        wider = contrast * streams["cardiomegaly"].uniform(0.45, 0.75)
+        wider = strength["cardiomegaly"] * streams["cardiomegaly"].uniform(*WIDER)
         body = body._replace(heart=body.heart * (1 + wider))
     scene = Scene.pose(size, rng)
     lift = [0.0, 0.0]
     for side, name in enumerate(SIDES):
         if f"atelectasis_{name}" in findings:
-            lift[side] = contrast * streams[f"atelectasis_{name}"].uniform(0.12, 0.22)
+            band = f"atelectasis_{name}"
+            lift[side] = strength[band] * streams[band].uniform(0.12, 0.22)
     lungs, domes = thorax.draw_lungs(scene, body, lift)
     film = thorax.draw_tissue(scene, body, lungs, domes, rng) + thorax.draw_bones(scene, body)
     if "congestion" in findings:
-        film = _shaded(film, contrast * _haze(scene, lungs, streams["congestion"]))
+        film = _shaded(film, strength["congestion"] * _haze(scene, lungs, streams["congestion"]))
     for side, name in enumerate(SIDES):
         for kind, draw in _ONE_SIDED.items():
-            if f"{kind}_{name}" in findings:
-                shadow = draw(scene, side, lungs[side], domes[side], streams[f"{kind}_{name}"])
-                film = _shaded(film, contrast * shadow)
+            own_name = f"{kind}_{name}"
+            if own_name in findings:
+                shadow = draw(scene, side, lungs[side], domes[side], streams[own_name])
+                film = _shaded(film, strength[own_name] * shadow)
     return thorax.expose(film, view, rng)
 
 
