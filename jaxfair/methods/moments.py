@@ -9,9 +9,10 @@ by the step that trains everything else: the same draw, clip, noise, secret and 
 Guarantee: |gradient| = |w| |x|^2 = 1 before the clip (0 for an example without a class), so one
 unit moves the sum by at most min(1, C) <= C. At a clip norm C of at most 1 everybody is clipped to
 C alike, and the noise sigma C is sigma times one unit's part. Above 1 nobody is clipped, yet the
-noise grows with C: C times the noise for the same sum. So choose a C of at most 1 where the subspace
-matters. An example is one image of its unit, chosen anew for every draw, which stands for the mean
-over the unit's images that P10 asks for. What is read from M afterwards is post-processing.
+noise grows with C: C times the noise for the same sum. So choose a C of at most 1 where the
+subspace matters. An example is one image of its unit, chosen anew for every draw, which stands for
+the mean over the unit's images that P10 asks for. What is read from M afterwards is
+post-processing.
 """
 
 import math

@@ -129,7 +129,7 @@ class Refusion(nn.Module):
 
     Attributes:
       labels: outputs.
-      guesses: logits of the adversary.
+      guesses: logits of the adversary; 0 for none.
       channels: c.
       vectors: which form.
       blocks: how many re-fusions.
@@ -172,9 +172,9 @@ class Refusion(nn.Module):
         """Returns the adversary's logits (b, guesses) of what has not been re-fused."""
         return self.adversary(x)
 
-    def both(self, x: jax.Array, attributes: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def both(self, x: jax.Array, attributes: jax.Array) -> tuple[jax.Array, jax.Array | None]:
         """Returns what `__call__` and `guess` do; for initialising all parameters at once."""
-        return self(x, attributes, train=False), self.guess(x)
+        return self(x, attributes, train=False), self.guess(x) if self.guesses else None
 
 
 def _bottleneck(x: jax.Array, norm: str) -> jax.Array:
