@@ -4,11 +4,13 @@ A stage hands on what it froze by name: "encoder" is what the encoder of the sta
 `prepare` reads, and "key" the seed of the run.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 from jaxfair.errors import InputError
 from jaxfair.methods.base import Example, PyTree
@@ -17,6 +19,7 @@ from jaxfair.models.embedding import EmbeddingHead
 
 __all__ = [
     "Embedder",
+    "compiled_init",
     "fresh_key",
     "make_embedder",
     "no_init",
@@ -52,8 +55,8 @@ def make_embedder(config: EncoderConfig, dims: int, outputs: int) -> Embedder:
     def init(key: jax.Array, spec: dict[str, Any]) -> tuple[PyTree, PyTree]:
         of_encoder, of_head = jax.random.split(key)
         params, frozen = encoder.init(of_encoder, spec)
-        begun = jax.jit(head.init)(of_head, jnp.zeros((1, encoder.width)))["params"]
-        return {"encoder": params, "head": begun}, frozen
+        begun = compiled_init(head)(of_head, jnp.zeros((1, encoder.width)))
+        return {"encoder": params, "head": begun["params"]}, frozen
 
     def embed(params: PyTree, frozen: PyTree, batch: Example) -> jax.Array:
         features = encoder.embed(params["encoder"], frozen, batch)
@@ -65,6 +68,12 @@ def make_embedder(config: EncoderConfig, dims: int, outputs: int) -> Embedder:
         return found
 
     return Embedder(init, embed, classify, encoder.prepare)
+
+
+@functools.lru_cache(maxsize=8)
+def compiled_init(module: nn.Module, method: str = "__call__") -> Callable[..., Any]:
+    """Returns the module's `init`, compiled once for all that begin with it."""
+    return jax.jit(functools.partial(module.init, method=method))
 
 
 def paired(outputs: jax.Array, sizes: tuple[int, ...]) -> jax.Array:

@@ -18,7 +18,6 @@ Source: Gao et al. 2024 (arXiv 2412.16373), its code, and FCRO (arXiv 2301.01481
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -29,7 +28,15 @@ from jaxfair.errors import InputError
 from jaxfair.methods import fcro
 from jaxfair.methods.attributes import attribute_inputs, attribute_loss, input_count
 from jaxfair.methods.base import Example, Method, PyTree, Stage
-from jaxfair.methods.embedder import Embedder, fresh_key, no_init, one_row, paired, prepared
+from jaxfair.methods.embedder import (
+    Embedder,
+    compiled_init,
+    fresh_key,
+    no_init,
+    one_row,
+    paired,
+    prepared,
+)
 from jaxfair.methods.encoder import FEATURES, make_encoder, refuse_unless_known
 from jaxfair.methods.fcro import FcroConfig
 from jaxfair.methods.labels import label_loss, label_scores
@@ -172,8 +179,7 @@ def fusion_stage(config: FairreadConfig, told: Embedder, asked: Embedder) -> Sta
     def begin(params: PyTree, frozen: PyTree, key: Any, spec: Any) -> tuple[PyTree, PyTree]:
         kept, space = trunk.keep(params), () if net.vectors else (1,) * config.ndim
         inputs = (jnp.zeros((1, *space, net.channels)), jnp.zeros((1, input_count(sizes))))
-        init = jax.jit(functools.partial(net.init, method="both"))
-        fusion = init(fresh_key(frozen, key), *inputs)
+        fusion = compiled_init(net, "both")(fresh_key(frozen, key), *inputs)
         trained = {"fusion": fusion["params"]}
         frozen = frozen | {"alpha": jnp.float32(config.alpha), "stats": fusion.get("stats", {})}
         if config.tuned:
