@@ -16,6 +16,8 @@ GROWTH = 32
 class DenseNet121(nn.Module):
     """Images (b, *spatial, c) -> pooled features (b, 1024). Source: Huang et al. 2017.
 
+    Without `pooled` maps (b, *spatial', 1024), as the last norm leaves them: no ReLU, no mean.
+
     Modules are named as in torchvision (features_conv0, features_denseblock1_denselayer1, ...).
     `channels` are the stem's, to which a grey image counts as repeated (`layers.Conv`).
     """
@@ -23,6 +25,7 @@ class DenseNet121(nn.Module):
     norm: str = "group"
     channels: int | None = None
     width: int = 1024
+    pooled: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -37,8 +40,8 @@ class DenseNet121(nn.Module):
                 x = jnp.concatenate([x, new], axis=-1)
             if i < len(BLOCKS):
                 x = _Transition(self.norm, name=f"features_transition{i}")(x)
-        x = nn.relu(make_norm(self.norm, x.shape[-1], "features_norm5")(x))
-        return jnp.mean(x, axis=range(1, x.ndim - 1))
+        x = make_norm(self.norm, x.shape[-1], "features_norm5")(x)
+        return jnp.mean(nn.relu(x), axis=range(1, x.ndim - 1)) if self.pooled else x
 
 
 class _DenseLayer(nn.Module):

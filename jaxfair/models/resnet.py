@@ -65,7 +65,8 @@ class ResNet(nn.Module):
 
     Modules are named as in torchvision (conv1, bn1, layer1_0, ...), whatever the norm.
     `depth` is a key of DEPTHS, `norm` "group" (32 groups at every width) or "frozen";
-    `channels` are the stem's, to which a grey image counts as repeated (`layers.Conv`).
+    `channels` are the stem's, to which a grey image counts as repeated (`layers.Conv`). Without
+    `pooled` it gives the maps (b, *spatial', width) of the last block.
     Source: He et al. 2016; ResNet9 as in Ziller et al. 2023 (arXiv 2302.01622).
     """
 
@@ -73,6 +74,7 @@ class ResNet(nn.Module):
     norm: str = "group"
     activation: str = "relu"
     channels: int | None = None
+    pooled: bool = True
 
     @property
     def width(self) -> int:
@@ -97,7 +99,7 @@ class ResNet(nn.Module):
             for i in range(count):
                 stride = 2 if stage > 0 and i == 0 else 1
                 x = block(64 * 2**stage, stride, name=f"layer{stage + 1}_{i}")(x)
-        return jnp.mean(x, axis=range(1, x.ndim - 1))
+        return jnp.mean(x, axis=range(1, x.ndim - 1)) if self.pooled else x
 
 
 def _pieces(block: nn.Module) -> tuple:
