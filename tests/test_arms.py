@@ -30,7 +30,7 @@ def made(folds=(0, 1, 2), seeds=(1, 2), epsilons=(PLAIN, 8.0)):
                     for per_group in (False, True):
                         rows += [
                             {"arm": arm, "epsilon": epsilon, "on": "correlated", "rule": "min_gap",
-                             "per_group": per_group, "measure": name, "fold": fold, "seed": seed,
+                             "attribute": "sex", "per_group": per_group, "measure": name, "fold": fold, "seed": seed,
                              "value": value + shift, "null_mean": 0.02, "null_95": 0.04,
                              "smallest": 400}
                             for name, value in values.items()
@@ -38,19 +38,19 @@ def made(folds=(0, 1, 2), seeds=(1, 2), epsilons=(PLAIN, 8.0)):
     return pd.DataFrame(rows)
 
 
-WHERE = {"on": "correlated", "rule": "min_gap", "per_group": False}
+WHERE = {"attribute": "sex", "on": "correlated", "rule": "min_gap", "per_group": False}
 
 
 def test_a_measure_is_the_mean_of_its_folds_and_its_spread_that_of_folds():
     found = tables.summary(made()).set_index(list(tables.KEYS))
-    row = found.loc[("erm", PLAIN, "correlated", "min_gap", False, "AUROC")]
+    row = found.loc[("erm", PLAIN, "sex", "correlated", "min_gap", False, "AUROC")]
     assert row["mean"] == pytest.approx(0.9) and row["sd"] == pytest.approx(0.01)
     assert row["folds"] == 3 and row["runs"] == 6 and row["smallest"] == 400
 
 
 def test_with_one_fold_the_spread_is_that_of_seeds():
     found = tables.summary(made(folds=(0,), seeds=(1, 2, 3))).set_index(list(tables.KEYS))
-    row = found.loc[("erm", PLAIN, "correlated", "min_gap", False, "AUROC")]
+    row = found.loc[("erm", PLAIN, "sex", "correlated", "min_gap", False, "AUROC")]
     assert row["sd"] == pytest.approx(0.003) and row["folds"] == 1 and row["runs"] == 3
 
 
@@ -58,7 +58,7 @@ def test_an_unfinished_fold_weighs_as_much_as_a_finished_one():
     rows = made()
     part = rows[~((rows["fold"] == 2) & (rows["seed"] == 2))]
     found = tables.summary(part).set_index(list(tables.KEYS))
-    row = found.loc[("erm", PLAIN, "correlated", "min_gap", False, "AUROC")]
+    row = found.loc[("erm", PLAIN, "sex", "correlated", "min_gap", False, "AUROC")]
     assert row["mean"] == pytest.approx(0.9 - 0.0015 / 3)
 
 
@@ -123,7 +123,7 @@ def test_printed_rows_stand_under_ours():
 def test_thresholds_pooled_and_per_subgroup_are_two_rows():
     rules = tables.table_of_rules(
         tables.with_fate(tables.summary(made())), ARMS[1:2], ["min_gap", "youden"],
-        epsilon=PLAIN, on="correlated",
+        attribute="sex", epsilon=PLAIN, on="correlated",
     )  # fmt: skip
     assert rules["thresholds"].tolist() == ["pooled", "per subgroup"]
     assert rules["rule"].unique().tolist() == ["min_gap"], "what was not measured has no row"
@@ -150,7 +150,7 @@ def test_the_front_holds_whom_nobody_beats_in_both():
         {"AUROC": [0.9, 0.89, 0.85, 0.9], "delta-EO": [0.2, 0.1, 0.15, 0.2]},
         index=["erm", "fairread", "batch", "twin"],
     )
-    assert plots.front(points) == ["erm", "fairread", "twin"]
+    assert plots.on_front(points) == ["erm", "fairread", "twin"]
     figure = plots.pareto_figure(tables.summary(made()), ARMS)
     filled = [line.get_markerfacecolor() != "none" for line in figure.axes[0].lines]
     assert filled == [True, True, False, True, True]
@@ -174,10 +174,10 @@ def test_a_cells_config_counts_the_search_and_takes_what_it_chose():
     data = {"source": "table", "split": "folds", "table": table}
     training = {"optim": {"name": "sgd", "learning_rate": 0.1}, "dp": {"l2_clip_norm": 1.0},
                 "train": {"steps": 3, "expected_batch_size": 8}}  # fmt: skip
-    config = cells.config_of(
-        Cell("erm", 8.0, 3, 2), ARMS[0], data, training, {"optim.learning_rate": 0.5}, 4
-    )
+    rates = tuple({"optim.learning_rate": rate} for rate in (0.1, 0.3, 0.5))
+    arm = ARMS[0]._replace(settings=rates, when_private={"patterns": 8})
+    config = cells.config_of(Cell("erm", 8.0, 3, 2), arm, data, training, rates[2])
     assert (config.data.fold, config.seed, config.dp.epsilon) == (3, 2, 8.0)
-    assert config.dp.tuning_runs == 4 and config.optim.learning_rate == 0.5 and config.dp.enabled
-    plain = cells.config_of(Cell("erm", PLAIN, 0, 1), ARMS[0], data, training, {}, 4)
-    assert not plain.dp.enabled
+    assert config.dp.tuning_runs == 3 and config.optim.learning_rate == 0.5 and config.dp.enabled
+    plain = cells.config_of(Cell("erm", PLAIN, 0, 1), arm, data, training, rates[0])
+    assert not plain.dp.enabled and (config.method.patterns, plain.method.patterns) == (8, 48)

@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from jaxfair.experiment import experiment, section
-from jaxfair.methods.mitigations import MITIGATIONS
+from jaxfair.experiment import experiment
 
-__all__ = ["PLAIN", "Arm", "Cell", "Data", "Grid", "config_of"]
+__all__ = ["NOTHING", "PLAIN", "Arm", "Cell", "Data", "Grid", "config_of"]
 
 PLAIN = math.inf
 Section = Mapping[str, Any]
@@ -31,7 +30,9 @@ class Arm(NamedTuple):
       method: the section `method`, with its name.
       mitigation: the section `mitigation`, with its name; {} for none.
       optim: what differs in the section `optim`.
+      when_private: fields of `method` that differ in a private run.
       private: "" where it trains at an epsilon, else why it does not.
+      skip: part of a study -> why it does not train there.
       needs: what the model asks of a patient beside the image when it is used; "" for nothing.
       published: its name in the published tables; "" where they have no such row.
       settings: what is tried on the validation of the first fold: each a field of a section, as
@@ -43,7 +44,9 @@ class Arm(NamedTuple):
     method: Section
     mitigation: Section = NOTHING
     optim: Section = NOTHING
+    when_private: Section = NOTHING
     private: str = ""
+    skip: Mapping[str, str] = NOTHING
     needs: str = ""
     published: str = ""
     settings: tuple[Section, ...] = (NOTHING,)
@@ -56,7 +59,9 @@ class Data(NamedTuple):
       name: of its folder.
       title: for readers; where the images are drawn it says PHANTOM.
       section: the section `data` of a config.
-      attribute: whose groups are compared, a column or an intersection.
+      attributes: whose groups are compared, columns or intersections; settings are chosen by the
+        first.
+      task: the label that is told.
       independent: fields of `data` of a test set in which attribute and label are independent;
         {} where there is none.
       differs: a sentence on how it differs from the published data.
@@ -66,7 +71,8 @@ class Data(NamedTuple):
     name: str
     title: str
     section: Section
-    attribute: str
+    attributes: tuple[str, ...]
+    task: str
     independent: Section = NOTHING
     differs: str = ""
     missing: str = ""
@@ -115,35 +121,26 @@ class Grid(NamedTuple):
 
 
 def config_of(
-    cell: Cell,
-    arm: Arm,
-    data: Section,
-    training: Mapping[str, Section],
-    chosen: Section,
-    tried: int,
+    cell: Cell, arm: Arm, data: Section, training: Mapping[str, Section], chosen: Section
 ) -> ConfigDict:
-    """Returns the config of one run.
+    """Returns the config of one run; `dp.tuning_runs` is the number of the arm's settings.
 
     Args:
       data: the section `data`, which has a rule with folds.
       training: sections optim, dp and train that all arms share.
       chosen: of the arm's settings, the one that the search took.
-      tried: how many settings were compared for it, for the price of the choice.
     """
     private = math.isfinite(cell.epsilon)
-    dp = {**training["dp"], "enabled": private, "tuning_runs": max(tried, 1)}
+    dp = {**training["dp"], "enabled": private, "tuning_runs": len(arm.settings)}
     config = experiment(
-        f"{arm.name}",
+        arm.name,
         data={**data, "fold": cell.fold},
-        method=arm.method,
+        method={**arm.method, **(arm.when_private if private else {})},
         optim={**training["optim"], **arm.optim},
         dp={**dp, **({"epsilon": cell.epsilon} if private else {})},
         train=training["train"],
+        mitigation=arm.mitigation or None,
     )
     config.seed = cell.seed
-    if arm.mitigation:
-        fields = {k: v for k, v in arm.mitigation.items() if k != "name"}
-        config.mitigation = section(MITIGATIONS[arm.mitigation["name"]].config, **fields)
-        config.mitigation.name = arm.mitigation["name"]
     config.update_from_flattened_dict(dict(chosen))
     return config

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from experiments.arms.cells import Cell
+from experiments.arms.cells import Cell, Data
 from experiments.arms.train import CORRELATED, INDEPENDENT, predictions_of, predictions_path
 from jaxfair import files
 from jaxfair.fairness.areas import areas
@@ -43,16 +43,21 @@ NAMES = {
 _DRAWS, _PERMUTATIONS = 99, 99
 
 
-def measures_of(folder: pathlib.Path, attribute: str) -> pd.DataFrame:
+def measures_of(folder: pathlib.Path, data: Data) -> pd.DataFrame:
     """Returns the measures of a run on every test set that it was scored on, and keeps them.
 
-    Columns: those of the cell that the folder is named after, on, rule, per_group, measure, value,
-    ci_low, ci_high, null_mean, null_95, p_value and smallest (the fewest positives of a group).
+    Columns: those of the cell that the folder is named after, attribute, on, rule, per_group,
+    measure, value, ci_low, ci_high, null_mean, null_95, p_value and smallest (the fewest positives of a group).
     """
     kept = folder / "measures.csv"
     if not kept.is_file():
         there = [w for w in (CORRELATED, INDEPENDENT) if predictions_path(folder, w).is_file()]
-        found = [measured(predictions_of(folder, on), attribute).assign(on=on) for on in there]
+        found = []
+        for on in there:
+            rows = predictions_of(folder, on)
+            rows = rows[rows["task"] == data.task]
+            for name in data.attributes:
+                found.append(measured(rows, name).assign(on=on, attribute=name))
         files.write_table(kept, pd.concat(found, ignore_index=True))
     table = pd.read_csv(kept, keep_default_na=False, na_values=[""])
     table["rule"] = table["rule"].fillna(NO_RULE)

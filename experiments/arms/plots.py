@@ -7,25 +7,21 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments.arms.cells import PLAIN, Arm
+from jaxfair.fairness.selection import front
 from jaxfair.report.plots import COLOURS
 
-__all__ = ["front", "gaps_figure", "pareto_figure"]
+__all__ = ["gaps_figure", "on_front", "pareto_figure"]
 
 
-def front(points: pd.DataFrame, utility: str = "AUROC", gap: str = "delta-EO") -> list[str]:
+def on_front(points: pd.DataFrame, utility: str = "AUROC", gap: str = "delta-EO") -> list[str]:
     """Returns the names that no other beats in one of the two without losing in the other.
 
     Args:
       points: index names; columns `utility`, the more the better, and `gap`, the less.
     """
     known = points.dropna(subset=[utility, gap])
-    values = np.stack([known[utility], -known[gap]], axis=1)
-    kept = []
-    for place, name in enumerate(known.index):
-        better = (values >= values[place]).all(axis=1) & (values > values[place]).any(axis=1)
-        if not better.any():
-            kept.append(str(name))
-    return kept
+    best = front(np.stack([known[utility], -known[gap]], axis=1))
+    return [str(name) for name, kept in zip(known.index, best, strict=True) if kept]
 
 
 def pareto_figure(table: pd.DataFrame, arms: Sequence[Arm], gap: str = "delta-EO") -> Figure:
@@ -42,7 +38,7 @@ def pareto_figure(table: pd.DataFrame, arms: Sequence[Arm], gap: str = "delta-EO
         wide = part.pivot_table(index="arm", columns="measure", values="mean")
         if not {"AUROC", gap} <= set(wide):
             continue
-        best = front(wide, gap=gap)
+        best = on_front(wide, gap=gap)
         for place, arm in enumerate(a for a in arms if a.name in wide.index):
             x, y = wide.loc[arm.name, gap], wide.loc[arm.name, "AUROC"]
             colour = COLOURS[place % len(COLOURS)]

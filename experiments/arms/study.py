@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from experiments.arms.cells import PLAIN, Arm, Cell, Data, Grid, config_of
+from experiments.arms.cells import NOTHING, Arm, Cell, Data, Grid, config_of
 from experiments.arms.leaks import leaks_of
 from experiments.arms.measures import measured, measures_of
 from experiments.arms.train import predictions_path, run_cell
@@ -44,14 +44,18 @@ class Part(NamedTuple):
       arms: how.
       grid: how often.
       training: epsilon -> the sections optim, dp and train that all arms share.
-      settings: data set -> fields of `method` that fit its images, as {"symmetric": True}.
+      network: fields of `method` that all arms share, as {"backbone": "features"}.
+      images: data set -> fields of `method` that fit its images, as {"symmetric": True}.
+      shares: data set -> the declared share of each cell, for the arm on balanced cells.
     """
 
     name: str
     arms: tuple[Arm, ...]
     grid: Grid
     training: Callable[[float], Mapping[str, Section]]
-    settings: Mapping[str, Section]
+    network: Section
+    images: Mapping[str, Section]
+    shares: Mapping[str, tuple[float, ...]] = NOTHING
 
 
 class Study(NamedTuple):
@@ -85,8 +89,8 @@ def run(study: Study, out: pathlib.Path, *, progress: bool = True) -> None:
 
 
 def _run_part(data: Data, part: Part, out: pathlib.Path, progress: bool) -> None:
-    arms = {arm.name: arm for arm in part.arms}
-    cells = part.grid.cells(part.arms)
+    arms = {arm.name: arm for arm in part.arms if part.name not in arm.skip}
+    cells = part.grid.cells(arms.values())
     tries = [(cell, i) for cell in _first(cells) for i in range(len(arms[cell.arm].settings))]
     tries = [(cell, i) for cell, i in tries if len(arms[cell.arm].settings) > 1]
     total = len(tries) + len(cells)
@@ -104,9 +108,9 @@ def _run_part(data: Data, part: Part, out: pathlib.Path, progress: bool) -> None
             arm, folder = arms[cell.arm], out / "runs" / cell.name
             place = chosen[cell._replace(fold=cells[0].fold, seed=cells[0].seed)]
             run_cell(_config(data, part, cell, arm, arm.settings[place]), folder, data.independent)
-            measures_of(folder, data.attribute)
+            measures_of(folder, data)
             if cell.seed == cells[0].seed:
-                leaks_of(folder)
+                leaks_of(folder, data)
             bar.update()
 
 
@@ -119,9 +123,12 @@ def _first(cells: Iterable[Cell]) -> list[Cell]:
 
 
 def _config(data: Data, part: Part, cell: Cell, arm: Arm, setting: Section) -> Any:
-    fitted = arm._replace(method={**part.settings.get(data.name, {}), **arm.method})
-    tried = len(arm.settings)
-    return config_of(cell, fitted, data.section, part.training(cell.epsilon), setting, tried)
+    fitted = {**part.network, **part.images.get(data.name, {}), **arm.method}
+    mitigation = arm.mitigation
+    if mitigation.get("name") == "balanced_head":
+        mitigation = {**mitigation, "shares": part.shares[data.name]}
+    fitted_arm = arm._replace(method=fitted, mitigation=mitigation)
+    return config_of(cell, fitted_arm, data.section, part.training(cell.epsilon), setting)
 
 
 def _chosen(data: Data, arm: Arm, cell: Cell, out: pathlib.Path) -> int:
@@ -132,9 +139,11 @@ def _chosen(data: Data, arm: Arm, cell: Cell, out: pathlib.Path) -> int:
     for i in range(len(arm.settings)):
         path = predictions_path(out / "search" / f"setting-{i}_{cell.name}", "correlated")
         table = pd.read_parquet(path)
-        held = table[table["split"] == "validation"]
+        held = table[(table["split"] == "validation") & (table["task"] == data.task)]
         both = pd.concat([held, held.assign(split="test")], ignore_index=True)
-        found = measured(both, data.attribute).set_index(["measure", "rule", "per_group"])["value"]
+        found = measured(both, data.attributes[0]).set_index(["measure", "rule", "per_group"])[
+            "value"
+        ]
         rows.append((found["AUROC", "", False], found["delta-EO", "min_gap", False]))
     return preferred(rows)
 

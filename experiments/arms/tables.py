@@ -1,7 +1,7 @@
-"""From the measures of every run to tables of the published shape, ours beside the printed ones.
+"""From the measures of all runs to tables of the published shape, ours beside the printed ones.
 
-A measure of an arm is the mean of its folds, each the mean of its seeds; ± is the standard deviation
-over folds, as in the published tables, or over seeds where there is one fold. All folds share one
+A measure of an arm is the mean of its folds, each the mean of its seeds; ± is the standard
+deviation over folds, as in the published tables, or over seeds where there is one fold. All folds share one
 test set, so ± says what another training would change, and nothing of other patients.
 """
 
@@ -12,6 +12,7 @@ import pandas as pd
 
 from experiments.arms.cells import PLAIN, Arm
 from experiments.arms.published import COLUMNS
+from jaxfair.fairness.parity import fate
 
 __all__ = [
     "ERM",
@@ -19,6 +20,7 @@ __all__ = [
     "KEYS",
     "beside",
     "cell",
+    "chosen",
     "gaps_with_nulls",
     "markdown",
     "summary",
@@ -29,7 +31,7 @@ __all__ = [
 ]
 
 ERM = "erm"
-KEYS = ("arm", "epsilon", "on", "rule", "per_group", "measure")
+KEYS = ("arm", "epsilon", "attribute", "on", "rule", "per_group", "measure")
 """What a measure belongs to; `fold` and `seed` are averaged over."""
 
 GAPS = ("delta-AUC", "delta-EO", "calibration")
@@ -63,7 +65,7 @@ def with_fate(table: pd.DataFrame) -> pd.DataFrame:
     `table_of_arms` marks it there.
     """
     found = []
-    for _, part in table.groupby(["epsilon", "on", "rule", "per_group"]):
+    for _, part in table.groupby(["epsilon", "attribute", "on", "rule", "per_group"]):
         wide = part.pivot(index="arm", columns="measure", values="mean")
         if ERM not in wide.index:
             continue
@@ -71,8 +73,10 @@ def with_fate(table: pd.DataFrame) -> pd.DataFrame:
             if not {utility, gap} <= set(wide):
                 continue
             base = wide.loc[ERM]
-            gain = (wide[utility] - base[utility]) / base[utility]
-            value = gain - (wide[gap] - base[gap]) / base[gap]
+            found_here = [
+                fate(r[utility], r[gap], base[utility], base[gap]) for _, r in wide.iterrows()
+            ]
+            value = pd.Series(found_here, wide.index)
             own = part[part["measure"] == gap].drop(columns=["mean", "sd"])
             new = own.merge(value.rename("mean").reset_index(), on="arm")
             found.append(new.assign(measure=f"FATE ({kind})", sd=np.nan))
@@ -80,24 +84,32 @@ def with_fate(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def table_of_arms(
-    table: pd.DataFrame, arms: Sequence[Arm], columns: Sequence[str] = COLUMNS, **where: object
+    table: pd.DataFrame,
+    arms: Sequence[Arm],
+    columns: Sequence[str] = COLUMNS,
+    part_name: str = "",
+    **where: object,
 ) -> pd.DataFrame:
     """Returns a row per arm in the shape of FairREAD's tables 2 and 4.
 
     Args:
       table: of `with_fate`.
+      columns: measures.
+      part_name: of the study, for arms that do not train in it.
       where: what KEYS but arm and measure are, as `epsilon=8.0, on="correlated"`.
 
     FATE carries a ~ where ERM's gap is no larger than what chance gives in 95 % (null_95).
     """
-    part = _where(table, **where)
+    part = chosen(table, **where)
     shaky = _shaky(part)
     rows = []
     for arm in arms:
         own = part[part["arm"] == arm.name].set_index("measure")
         cells = {c: cell(own, c) + ("~" if c in shaky and c in own.index else "") for c in columns}
         runs = int(own["runs"].min()) if len(own) else 0
-        rows.append({"method": arm.title, **cells, "runs": runs or _not_run(arm, **where)})
+        rows.append(
+            {"method": arm.title, **cells, "runs": runs or _not_run(arm, part_name, **where)}
+        )
     return pd.DataFrame(rows)
 
 
@@ -109,7 +121,7 @@ def table_of_rules(
     for arm in arms:
         for rule in rules:
             for per_group in (False, True):
-                part = _where(table, rule=rule, per_group=per_group, **where)
+                part = chosen(table, rule=rule, per_group=per_group, **where)
                 own = part[part["arm"] == arm.name].set_index("measure")
                 if len(own):
                     name = "per subgroup" if per_group else "pooled"
@@ -119,18 +131,24 @@ def table_of_rules(
                                        "FATE (EO)"])  # fmt: skip
 
 
-def thesis_shape(table: pd.DataFrame, arms: Sequence[Arm], **where: object) -> pd.DataFrame:
+def thesis_shape(
+    table: pd.DataFrame, arms: Sequence[Arm], part_name: str = "", **where: object
+) -> pd.DataFrame:
     """Returns the thesis's table: a line per measure, a column per arm."""
-    shown = {"AUROC": "overall AUC", "delta-AUC": "AUC gap (groups)",
-             "delta-EO": "equalized-odds difference", "calibration": "calibration difference"}  # fmt: skip
-    wide = table_of_arms(table, arms, tuple(shown), **where).set_index("method")
+    shown = {
+        "AUROC": "overall AUC",
+        "delta-AUC": "AUC gap (groups)",
+        "delta-EO": "equalized-odds difference",
+        "calibration": "calibration difference",
+    }
+    wide = table_of_arms(table, arms, tuple(shown), part_name, **where).set_index("method")
     rows = [{"metric": title, **wide[name].to_dict()} for name, title in shown.items()]
     return pd.DataFrame(rows)
 
 
 def gaps_with_nulls(table: pd.DataFrame, arms: Sequence[Arm], **where: object) -> pd.DataFrame:
     """Returns every gap beside what chance alone gives: value, null mean, excess, null_95."""
-    part = _where(table, **where)
+    part = chosen(table, **where)
     rows = []
     for arm in arms:
         for gap in GAPS:
@@ -202,7 +220,8 @@ def _number(mean: float, sd: float | None) -> str:
     return f"{mean:.3f}" if sd is None or pd.isna(sd) else f"{mean:.3f} ± {sd:.3f}"
 
 
-def _where(table: pd.DataFrame, **where: object) -> pd.DataFrame:
+def chosen(table: pd.DataFrame, **where: object) -> pd.DataFrame:
+    """Returns the rows in which every named column has this value."""
     kept = pd.Series(True, table.index)
     for name, value in where.items():
         kept &= table[name] == value
@@ -227,7 +246,9 @@ def _shaky(part: pd.DataFrame) -> set[str]:
     }  # fmt: skip
 
 
-def _not_run(arm: Arm, **where: object) -> str:
+def _not_run(arm: Arm, part_name: str, **where: object) -> str:
+    if part_name in arm.skip:
+        return f"none: {arm.skip[part_name]}"
     if arm.private and where.get("epsilon") != PLAIN:
         return f"none: {arm.private}"
     return "not run"

@@ -5,8 +5,8 @@ its runs; a step that is done is not done again.
 """
 
 import pathlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -23,15 +23,48 @@ from jaxfair.engine.mesh import make_mesh
 from jaxfair.engine.opening import open_assembly
 from jaxfair.engine.optim import averaged_params, make_optimizer
 from jaxfair.engine.step import DEFAULT_MICROBATCH
+from jaxfair.methods.base import Method, PyTree
 from jaxfair.run.folder import RunFolder
 from jaxfair.scores import evaluated_rows, predictions_table, score_rows
-from jaxfair.site import Asked, config_to_change, open_site
+from jaxfair.site import Asked, config_of_run, config_to_change, open_site
 from jaxfair.start import first_variables, open_data, population_of, trained_assembly
 
-__all__ = ["CORRELATED", "INDEPENDENT", "predictions_of", "run_cell"]
+__all__ = [
+    "CORRELATED",
+    "INDEPENDENT",
+    "Scored",
+    "predictions_of",
+    "predictions_path",
+    "run_cell",
+    "scored",
+]
 
 CORRELATED, INDEPENDENT = "correlated", "independent"
 """The test set of the run's own data, and that in which attribute and label are independent."""
+
+
+class Scored(NamedTuple):
+    """A trained network, and images to score.
+
+    Attributes:
+      method, params, frozen: of the last stage; parameters are averaged where the run kept that.
+      dataset: the images, with what the Method reads.
+      rows: columns `row` and `split`, of `scores.evaluated_rows`.
+    """
+
+    method: Method
+    params: PyTree
+    frozen: PyTree
+    dataset: Dataset
+    rows: pd.DataFrame
+
+    def outputs(self, score: Callable[..., Any]) -> dict[str, np.ndarray]:
+        """Returns what `score` says of each of `rows`, in their order."""
+        each = np.unique(self.rows["row"])
+        method = self.method._replace(score=score)
+        found = score_rows(method, self.params, self.frozen, self.dataset, each, progress=False)
+        place = np.searchsorted(each, self.rows["row"])
+        return {name: values[place] for name, values in found.items()}
 
 
 def run_cell(config: ConfigDict, folder: pathlib.Path, independent: Mapping[str, Any]) -> None:
@@ -43,18 +76,38 @@ def run_cell(config: ConfigDict, folder: pathlib.Path, independent: Mapping[str,
       independent: fields of `data` of the second test set; {} for none.
     """
     settings, run = settings_from_config(config), RunFolder(folder)
-    if predictions_path(folder, INDEPENDENT if independent else CORRELATED).is_file():
+    last = predictions_path(folder, INDEPENDENT if independent else CORRELATED)
+    if last.is_file():
         return
-    dataset = with_features(open_data(settings), settings.method)
     if not run.trained():
+        dataset = _with_inputs(open_data(settings), settings)
         _train(config, settings, dataset, run)
-    _score(settings, run, dataset, predictions_path(folder, CORRELATED))
-    files.write_json(run.data_card, dataset.card)
-    if independent:
+        files.write_json(run.data_card, dataset.card)
+    for which in (CORRELATED, INDEPENDENT) if independent else (CORRELATED,):
+        found = scored(folder, which, independent)
+        scores = found.outputs(found.method.score)
+        scores.pop("maps", None)
+        distinct = {name: _distinct(values, found.rows) for name, values in scores.items()}
+        table = predictions_table(found.dataset, found.rows, distinct)
+        files.write_table(predictions_path(folder, which), table)
+
+
+def scored(folder: pathlib.Path, which: str, independent: Mapping[str, Any]) -> Scored:
+    """Returns the network of a trained run with the images of one test set (and of validation)."""
+    run = RunFolder(folder)
+    settings = settings_from_config(config_of_run(run))
+    stage, state = trained_assembly(settings, run)
+    if which == CORRELATED:
+        dataset = open_data(settings, progress=False)
+    else:
         asked = Asked(*_changed(run, independent))
-        site = open_site(settings, run, asked, progress=False)
-        data = with_features(site.dataset, settings.method, progress=False)
-        _score(settings, run, data, predictions_path(folder, INDEPENDENT))
+        dataset = open_site(settings, run, asked, progress=False).dataset
+    dataset, method = _with_inputs(dataset, settings), stage.method
+    if isinstance(dataset, WithFeatures):
+        method = reading_features(method)
+    params = jax.device_get(averaged_params(state.params, state.opt_state))
+    rows = evaluated_rows(dataset, method)
+    return Scored(method, params, jax.device_get(stage.frozen), dataset, rows)
 
 
 def predictions_path(folder: pathlib.Path, which: str) -> pathlib.Path:
@@ -101,16 +154,13 @@ def _train(config: ConfigDict, settings: Settings, dataset: Dataset, run: RunFol
     trainer.run()
 
 
-def _score(settings: Settings, run: RunFolder, dataset: Dataset, path: pathlib.Path) -> None:
-    stage, trained = trained_assembly(settings, run)
-    method = stage.method
-    if isinstance(dataset, WithFeatures):
-        method = reading_features(method)
-    params = jax.device_get(averaged_params(trained.params, trained.opt_state))
-    rows, frozen = evaluated_rows(dataset, method), jax.device_get(stage.frozen)
-    scores = score_rows(method, params, frozen, dataset, np.unique(rows["row"]), progress=False)
-    scores.pop("maps", None)
-    files.write_table(path, predictions_table(dataset, rows, scores))
+def _with_inputs(dataset: Dataset, settings: Settings) -> Dataset:
+    return with_features(dataset, settings.method)
+
+
+def _distinct(values: np.ndarray, rows: pd.DataFrame) -> np.ndarray:
+    """Values of rows as values of each distinct row, ascending."""
+    return values[np.unique(rows["row"], return_index=True)[1]]
 
 
 def _changed(run: RunFolder, fields: Mapping[str, Any]) -> tuple[ConfigDict, frozenset[str]]:
