@@ -32,7 +32,6 @@ from jaxfair.privacy.plan import PrivacyConfig, PrivacyPlan, make_plan
 __all__ = [
     "Settings",
     "TrainConfig",
-    "data_from_section",
     "load_config",
     "method_from_settings",
     "parse_command",
@@ -121,7 +120,9 @@ def settings_from_config(config: ConfigDict) -> Settings:
     method |= {f"{EXTRACTOR}{name}": value for name, value in tree.get("extractor", {}).items()}
     method_name = method.pop("name", None)
     method_class = _entry("method", method_name, METHODS).config
-    checked_data, phantom = data_from_section(tree["data"])
+    data = dict(tree["data"])
+    drawn = data.pop("phantom", None)
+    checked_data = built(make_data_config, data, "data")
     mitigation_name, mitigation = _mitigation(tree.get("mitigation", {}), checked_data)
     for name, value in _of_the_data(checked_data).items():
         if name in [field.name for field in dataclasses.fields(method_class)]:
@@ -130,7 +131,7 @@ def settings_from_config(config: ConfigDict) -> Settings:
         name=tree["name"],
         seed=tree["seed"],
         data=checked_data,
-        phantom=phantom,
+        phantom=None if drawn is None else checked(PhantomConfig, drawn, "data.phantom"),
         method_name=method_name,
         method=checked(method_class, method, "method"),
         mitigation_name=mitigation_name,
@@ -148,17 +149,6 @@ def settings_from_config(config: ConfigDict) -> Settings:
             f"{settings.train.steps} would spend and learn nothing: use train.steps, or 0."
         )
     return settings
-
-
-def data_from_section(section: Mapping[str, Any]) -> tuple[DataConfig, PhantomConfig | None]:
-    """Checks the section `data` of a config, and what it asks to draw (None: nothing).
-
-    Raises InputError that names the field and the rule.
-    """
-    fields = dict(section)
-    drawn = fields.pop("phantom", None)
-    data = built(make_data_config, fields, "data")
-    return data, None if drawn is None else checked(PhantomConfig, drawn, "data.phantom")
 
 
 def _mitigation(fields: Mapping[str, Any], data: DataConfig) -> tuple[str, Any]:

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from jaxfair.config import Settings, data_from_section
+from jaxfair.cli.fields import built, checked
+from jaxfair.config import Settings
 from jaxfair.data.checks import field_names
-from jaxfair.data.config import DataConfig, data_classes
+from jaxfair.data.config import DataConfig, data_classes, make_data_config
 from jaxfair.data.dataset import Dataset, open_dataset
 from jaxfair.data.overlap import Places
 from jaxfair.data.site import Terms, in_terms_of, matched, without_people
@@ -132,7 +133,9 @@ def _data_of(settings: Settings, asked: Asked) -> tuple[DataConfig, PhantomConfi
             )
         fields[name] = own
     _forget(fields, settings, asked)
-    return data_from_section(fields)
+    drawn = fields.pop("phantom", None)
+    data = built(make_data_config, fields, "data")
+    return data, None if drawn is None else checked(PhantomConfig, drawn, "data.phantom")
 
 
 def _forget(fields: dict[str, Any], settings: Settings, asked: Asked) -> None:

@@ -28,13 +28,13 @@ def made(folds=(0, 1, 2), seeds=(1, 2), epsilons=(PLAIN, 8.0)):
                 for place, seed in enumerate(seeds):
                     shift = 0.01 * (fold - np.mean(folds)) + 0.003 * (place - (len(seeds) - 1) / 2)
                     for per_group in (False, True):
+                        mark = {"arm": arm, "epsilon": epsilon, "attribute": "sex", "fold": fold}
+                        mark |= {"on": "correlated", "rule": "min_gap", "per_group": per_group}
+                        mark |= {"null_mean": 0.02, "null_95": 0.04, "smallest": 400, "seed": seed}
                         rows += [
-                            {"arm": arm, "epsilon": epsilon, "on": "correlated", "rule": "min_gap",
-                             "attribute": "sex", "per_group": per_group, "measure": name, "fold": fold, "seed": seed,
-                             "value": value + shift, "null_mean": 0.02, "null_95": 0.04,
-                             "smallest": 400}
+                            {**mark, "measure": name, "value": value + shift}
                             for name, value in values.items()
-                        ]  # fmt: skip
+                        ]
     return pd.DataFrame(rows)
 
 

@@ -30,7 +30,7 @@ ROOMS = {  # room -> what it may import of jaxfair, besides itself and the bedro
     "experiment": {"config", "data", "engine", "methods", "privacy"},
     "start": {"config", "data", "engine", "methods", "phantom", "privacy", "run"},
     "scores": {"data", "methods", "run"},
-    "site": {"config", "data", "experiment", "phantom", "run", "start"},
+    "site": {"cli", "config", "data", "experiment", "phantom", "run", "start"},
     "dryrun": {"config", "engine", "methods", "privacy", "start"},
 }
 COMMANDS = {"train", "prepare", "evaluate", "report", "benchmark", "audit", "account"}

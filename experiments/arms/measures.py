@@ -47,7 +47,8 @@ def measures_of(folder: pathlib.Path, data: Data) -> pd.DataFrame:
     """Returns the measures of a run on every test set that it was scored on, and keeps them.
 
     Columns: those of the cell that the folder is named after, attribute, on, rule, per_group,
-    measure, value, ci_low, ci_high, null_mean, null_95, p_value and smallest (the fewest positives of a group).
+    measure, value, ci_low, ci_high, null_mean, null_95, p_value and smallest (the fewest positives
+    of a group).
     """
     kept = folder / "measures.csv"
     if not kept.is_file():

@@ -61,9 +61,9 @@ def linked_phantom(quick: bool) -> Data:
         },
         differs=(
             "The published numbers are of CheXpert films of patients, eight groups by race, sex "
-            "and age, and DenseNet-121 at 224 px; these films are drawn at 48 px, have one attribute "
-            "and a link of .8, of which half is a true effect. Levels cannot be compared, only what "
-            "a method changes. The second test set is a site without any link."
+            "and age, and DenseNet-121 at 224 px; these films are drawn at 48 px and have one "
+            "attribute and a link of .8, of which half is a true effect. Levels cannot be "
+            "compared, only what a method changes. The second test set is a site without a link."
         ),
     )
 

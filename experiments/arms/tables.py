@@ -1,8 +1,8 @@
 """From the measures of all runs to tables of the published shape, ours beside the printed ones.
 
 A measure of an arm is the mean of its folds, each the mean of its seeds; ± is the standard
-deviation over folds, as in the published tables, or over seeds where there is one fold. All folds share one
-test set, so ± says what another training would change, and nothing of other patients.
+deviation over folds, as in the published tables, or over seeds where there is one fold. All folds
+share one test set, so ± says what another training would change, and nothing of other patients.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
