@@ -13,12 +13,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxfair.errors import InputError
-from jaxfair.methods.base import Example, PyTree
+from jaxfair.methods.base import Example, Method, PyTree
 from jaxfair.methods.encoder import EncoderConfig, make_encoder
 from jaxfair.models.embedding import EmbeddingHead
 
 __all__ = [
+    "Augment",
     "Embedder",
+    "augmented",
     "compiled_init",
     "fresh_key",
     "make_embedder",
@@ -28,6 +30,8 @@ __all__ = [
     "paired",
     "prepared",
 ]
+
+Augment = Callable[[Example, jax.Array], Example]
 
 
 class Embedder(NamedTuple):
@@ -108,6 +112,22 @@ def prepared(embedder: Embedder) -> Callable[..., Example] | None:
     """Returns the `prepare` of a Method whose `frozen` holds the encoder's under "encoder"."""
     prepare = embedder.prepare
     return None if prepare is None else lambda frozen, raw: prepare(frozen["encoder"], raw)
+
+
+def augmented(method: Method, augment: Augment | None) -> Method:
+    """Returns `method` whose losses see each example through `augment`, drawn anew by its key."""
+    if augment is None:
+        return method
+    change = lambda example, key: augment(example, jax.random.fold_in(key, 1))
+
+    def loss(params: PyTree, frozen: PyTree, example: Example, key: Any) -> tuple[Any, dict]:
+        return method.loss(params, frozen, change(example, key), key)
+
+    def batch_loss(params: PyTree, frozen: PyTree, batch: Example, mask: Any, keys: Any) -> Any:
+        return method.batch_loss(params, frozen, jax.vmap(change)(batch, keys), mask, keys)
+
+    coupled = None if method.batch_loss is None else batch_loss
+    return method._replace(loss=loss, batch_loss=coupled, prepare=None)
 
 
 def no_init(key: Any, spec: Any) -> tuple[PyTree, PyTree]:

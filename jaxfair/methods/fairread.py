@@ -29,7 +29,9 @@ from jaxfair.methods import fcro
 from jaxfair.methods.attributes import attribute_inputs, attribute_loss, input_count
 from jaxfair.methods.base import Example, Method, PyTree, Stage
 from jaxfair.methods.embedder import (
+    Augment,
     Embedder,
+    augmented,
     compiled_init,
     fresh_key,
     no_init,
@@ -120,16 +122,20 @@ class Trunk(NamedTuple):
     keep: Callable[[PyTree], PyTree]
 
 
-def make_fairread(config: FairreadConfig) -> Method:
+def make_fairread(config: FairreadConfig, augment: Augment | None = None) -> Method:
     """Returns FairREAD as a Method of four stages, with one task per label at the end.
+
+    Args:
+      config: the public choices.
+      augment: as of `fcro.make_fcro`, and in the re-fusion too.
 
     A raw example is FCRO's. An attribute that is not known, that was dropped in training, or that
     `at_test` drops, is 0 to the re-fusion, between the two values that it may have; the adversary
     is asked only for what is known. Where a batch to be scored has no `group`, nothing is known.
     """
-    first = fcro.make_fcro(config)
-    told, asked = fcro.embedders(config)
-    last = fusion_stage(config, told, asked)
+    first = fcro.make_fcro(config, augment)
+    last = fusion_stage(config, *fcro.embedders(config))
+    last = last._replace(method=augmented(last.method, augment))
     return first._replace(name=first.name.replace("fcro", "fairread"), stages=(*first.stages, last))
 
 

@@ -23,7 +23,9 @@ from jaxfair.methods import moments
 from jaxfair.methods.attributes import attribute_loss, check_attributes, input_count
 from jaxfair.methods.base import Example, Method, PyTree, Stage
 from jaxfair.methods.embedder import (
+    Augment,
     Embedder,
+    augmented,
     fresh_key,
     make_embedder,
     no_init,
@@ -119,8 +121,13 @@ class FcroConfig(EncoderConfig):
         return moments.class_count(len(self.labels), self.target)
 
 
-def make_fcro(config: FcroConfig) -> Method:
+def make_fcro(config: FcroConfig, augment: Augment | None = None) -> Method:
     """Returns FCRO as a Method of three stages, with one task per label at the end.
+
+    Args:
+      config: the public choices.
+      augment: `(raw example, key) -> raw example`, drawn anew for every step of phi_A and phi_T;
+        the second moment is that of images as they are.
 
     A raw example has `image`, `label` (l,), `label_mask` (l,) as the classifier has them, and
     `group` (k,) int32. An attribute that is not known has no loss; a label that was not asked
@@ -129,9 +136,10 @@ def make_fcro(config: FcroConfig) -> Method:
     """
     told, asked = embedders(config)
     coupled = f", row_weight {config.row_weight:g}" if config.row_weight else ""
-    return attribute_stage(config, told)._replace(
-        name=f"fcro{coupled}",
-        stages=(moment_stage(config, told), target_stage(config, told, asked)),
+    last = target_stage(config, told, asked)
+    last = last._replace(method=augmented(last.method, augment))
+    return augmented(attribute_stage(config, told), augment)._replace(
+        name=f"fcro{coupled}", stages=(moment_stage(config, told), last)
     )
 
 
