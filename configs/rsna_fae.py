@@ -15,6 +15,8 @@ for its time, and experiments/e01_rsna_fae for its tables.
 
 from ml_collections import ConfigDict, config_dict
 
+from jaxfair.experiment import mitigation_section
+
 
 def get_config(arg: str = "") -> ConfigDict:
     """Returns the experiment; `arg` is empty or "phantom"."""
@@ -31,6 +33,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.data.image_size = 128
     config.data.anomaly = "opacity"  # or "any"
     config.data.split = "patient"  # or "thesis"
+    config.data.groups = ()  # or ("sex", "age_group"), for a mitigation by group
     config.data.public_size = 6_000  # normals for training, rounded; fixes q and delta
 
     config.method = ConfigDict()
@@ -45,6 +48,8 @@ def get_config(arg: str = "") -> ConfigDict:
     config.extractor = ConfigDict()
     config.extractor.weights = config_dict.placeholder(str)
     config.extractor.seed = 0
+
+    config.mitigation = mitigation_section({})
 
     config.optim = ConfigDict()
     config.optim.name = "adam"

@@ -33,6 +33,7 @@ __all__ = [
     "RESNET9",
     "data_section",
     "experiment",
+    "mitigation_section",
     "section",
     "variant",
 ]
@@ -172,7 +173,7 @@ def experiment(
     config.data = data_section(data)
     config.method = section(METHODS[method["name"]].config, **options)
     config.method.name = method["name"]
-    config.mitigation = _mitigation_section(mitigation or {})
+    config.mitigation = mitigation_section(mitigation or {})
     config.augment = section(AugmentConfig, **(augment or {}))
     config.optim = section(OptimConfig, **optim)
     config.dp = section(PrivacyConfig, **dp)
@@ -211,8 +212,12 @@ def data_section(chosen: Section) -> ConfigDict:
     return section(*data_classes(fields["source"]), **fields)
 
 
-def _mitigation_section(chosen: Section) -> ConfigDict:
-    """The name, and every field of any mitigation left open by its type."""
+def mitigation_section(chosen: Section) -> ConfigDict:
+    """Returns the section of a mitigation, by default none: every field of any of them is open.
+
+    Args:
+      chosen: `name`, a key of MITIGATIONS, and fields of its config class; {} for none.
+    """
     found = ConfigDict({"name": ""})
     for entry in MITIGATIONS.values():
         for name, hint in typing.get_type_hints(entry.config).items():

@@ -11,6 +11,7 @@ import pytest
 
 from jaxfair import schema
 from jaxfair.fairness.table import COLUMNS
+from jaxfair.methods.mitigations.catalog import MITIGATIONS, PRIVACY
 from jaxfair.privacy.release import SCHEMA
 from jaxfair.run.folder import RunFolder
 
@@ -97,6 +98,13 @@ def test_tables_of_contributing_hold_what_their_step_says():
         tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
         made = [ast.unparse(n.target) for n in tree.body if isinstance(n, ast.AnnAssign)]
         assert table in made, f"{file} has no table {table}"
+
+
+def test_the_page_of_mitigations_says_of_each_how_it_stands_to_privacy():
+    text = (ROOT / "docs" / "mitigations.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|[^|]+\| `(\w+)` \|", text, re.MULTILINE)
+    assert rows == [(name, entry.privacy) for name, entry in MITIGATIONS.items()]
+    assert all(f"- `{standing}`: " in text for standing in PRIVACY)
 
 
 def section(title: str) -> str:

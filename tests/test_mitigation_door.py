@@ -38,9 +38,10 @@ def refusal(name, *line, config=FILMS):
     return str(caught.value)
 
 
+@pytest.mark.parametrize("config", [FILMS, "configs/rsna_fae.py:phantom"])
 @pytest.mark.parametrize("name", MITIGATIONS)
-def test_every_mitigation_is_chosen_on_the_line(name):
-    settings = settings_of(name, *LINES[name])
+def test_every_mitigation_is_chosen_on_the_line(name, config):
+    settings = settings_of(name, *LINES[name], config=config)
     assert settings.mitigation_name == name and method_from_settings(settings).tasks
     assert getattr(settings.mitigation, "attributes", {"sex": 2}) == {"sex": 2}
     told = description(settings)

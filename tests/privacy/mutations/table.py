@@ -15,6 +15,7 @@ from tests.privacy import (
     test_edges_claims,
     test_edges_counts,
     test_edges_draws,
+    test_edges_mitigations,
     test_edges_noise,
     test_edges_plan,
     test_edges_release,
@@ -28,6 +29,7 @@ from tests.privacy.mutations import (
     faults_claims,
     faults_counts,
     faults_draws,
+    faults_mitigations,
     faults_plan,
     faults_price,
     faults_rounding,
@@ -48,6 +50,7 @@ _TESTS = (
     test_edges_wiring,
     test_edges_counts,
     test_edges_claims,
+    test_edges_mitigations,
     test_precision,
     test_rounding,
     test_edges_run,
@@ -61,6 +64,7 @@ _FAULTS = (
     faults_plan,
     faults_wiring,
     faults_claims,
+    faults_mitigations,
     faults_run,
 )
 

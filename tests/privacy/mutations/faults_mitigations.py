@@ -1,0 +1,27 @@
+"""Faults by which others decide what an example weighs."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxfair import config
+from jaxfair.methods.mitigations import jtt
+from tests.privacy.mutations.putting import replaced, wrapped
+
+
+def fault_120_weights_are_rescaled_by_the_mistakes_of_the_batch():
+    """As where a list of mistakes is drawn up first: its length is everybody's."""
+
+    @jax.custom_batching.custom_vmap
+    def counted(wrong):
+        return wrong
+
+    @counted.def_vmap
+    def _(size, batched, wrong):
+        return wrong | (jnp.sum(wrong) > size / 2), True
+
+    return wrapped(jtt, "_is_wrong", lambda original, *given: counted(original(*given)))
+
+
+def fault_121_the_door_asks_no_mitigation_how_it_stands_to_privacy():
+    """The step would still refuse, and not say why."""
+    return replaced(config, "check_private", lambda name: None)
