@@ -21,9 +21,11 @@ __all__ = [
     "against_epsilon",
     "as_png",
     "as_svg",
+    "blank",
     "gap_against_epsilon",
     "heat_map",
     "histogram_by_group",
+    "plain",
     "reliability",
     "roc_by_group",
 ]
@@ -51,21 +53,21 @@ def roc_by_group(frame: GroupFrame) -> Figure:
 
     Groups without a curve are named: too few patients, or one label only.
     """
-    figure, axes = _axes(3.6, 3.6)
+    figure, axes = blank(3.6, 3.6)
     for i, group in enumerate(frame.groups):
         part, small = frame.part(group), group in frame.hidden
         if small or part["y_true"].nunique() < 2:
             why = "too few" if small else "one label only"
-            axes.plot([], [], color=_colour(i), label=_plain(f"{group} ({why})"))
+            axes.plot([], [], color=_colour(i), label=plain(f"{group} ({why})"))
             continue
         value = metrics.auroc(part["y_true"], part["y_score"])
         fpr, tpr, _ = sklearn.metrics.roc_curve(part["y_true"], part["y_score"])
         fpr, tpr = _thinned(fpr, tpr)
         axes.plot(
-            fpr, tpr, color=_colour(i), linestyle=_dash(i), label=_plain(f"{group} {value:.3f}")
+            fpr, tpr, color=_colour(i), linestyle=_dash(i), label=plain(f"{group} {value:.3f}")
         )
     axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.7)
-    title = _plain(f"ROC by {frame.attribute}")
+    title = plain(f"ROC by {frame.attribute}")
     axes.set(xlabel="false-positive rate", ylabel="sensitivity", title=title)
     _legend(axes, len(frame.groups))
     return figure
@@ -83,7 +85,7 @@ def histogram_by_group(frame: GroupFrame, threshold: float = np.nan) -> Figure:
         for panel, group in zip(panels, shown, strict=False):
             part = frame.part(group)
             _densities(panel, part, edges)
-            panel.set_title(_plain(f"{group} (n {len(part)})"), fontsize=8)
+            panel.set_title(plain(f"{group} (n {len(part)})"), fontsize=8)
             if np.isfinite(threshold):
                 panel.axvline(threshold, color=_INK, linewidth=0.8, linestyle=":")
             panel.set_yticks([])
@@ -106,7 +108,7 @@ def heat_map(headline: pd.DataFrame, attribute: str) -> Figure:
     parts = rows["group"].str.rsplit(" x ", n=1)
     table = pd.DataFrame({"y": parts.str[0], "x": parts.str[1], "auroc": rows["auroc"]})
     table = table.pivot(index="y", columns="x", values="auroc")
-    figure, axes = _axes(1.2 + 0.75 * table.shape[1], 1.1 + 0.45 * table.shape[0])
+    figure, axes = blank(1.2 + 0.75 * table.shape[1], 1.1 + 0.45 * table.shape[0])
     values = table.to_numpy(dtype=float)
     axes.imshow(np.ma.masked_invalid(values), cmap="cividis", aspect="auto", vmin=0.5, vmax=1)
     for (i, j), value in np.ndenumerate(values):
@@ -114,18 +116,18 @@ def heat_map(headline: pd.DataFrame, attribute: str) -> Figure:
         colour = _INK if not known else "white" if value < 0.75 else "black"
         text = f"{value:.2f}" if known else "-"
         axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=8)
-    axes.set_xticks(range(table.shape[1]), list(map(_plain, table.columns)), fontsize=8)
-    axes.set_yticks(range(table.shape[0]), list(map(_plain, table.index)), fontsize=8)
-    axes.set_title(_plain(f"AUROC by {attribute} (-: too few)"), fontsize=9)
+    axes.set_xticks(range(table.shape[1]), list(map(plain, table.columns)), fontsize=8)
+    axes.set_yticks(range(table.shape[0]), list(map(plain, table.index)), fontsize=8)
+    axes.set_title(plain(f"AUROC by {attribute} (-: too few)"), fontsize=9)
     return figure
 
 
 def reliability(curves: Mapping[str, tuple[Any, Any, Any]]) -> Figure:
     """Returns observed share against mean probability, from `calibration.reliability`."""
-    figure, axes = _axes(3.6, 3.6)
+    figure, axes = blank(3.6, 3.6)
     axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.7)
     for i, (label, (_, truth, mean)) in enumerate(curves.items()):
-        axes.plot(mean, truth, marker="o", markersize=3, color=_colour(i), label=_plain(label))
+        axes.plot(mean, truth, marker="o", markersize=3, color=_colour(i), label=plain(label))
     axes.set(xlabel="probability", ylabel="observed share", title="Calibration")
     _legend(axes, len(curves))
     return figure
@@ -153,11 +155,11 @@ def against_epsilon(points: pd.DataFrame) -> Figure:
                     marker="o",
                     markersize=3,
                     color=_colour(i),
-                    label=_plain(group),
+                    label=plain(group),
                 )
                 panel.fill_between(x, rows["low"], rows["high"], color=_colour(i), alpha=0.15)
             _epsilon_axis(panel, places)
-            panel.set_title(_plain(attribute), fontsize=9)
+            panel.set_title(plain(attribute), fontsize=9)
             panel.legend(fontsize=6, labelcolor=_INK, frameon=False)
         panels[0].set_ylabel("AUROC")
     return figure
@@ -170,12 +172,12 @@ def gap_against_epsilon(points: pd.DataFrame) -> Figure:
       points: columns epsilon, attribute, value, null_95.
     """
     places = _places(points["epsilon"])
-    figure, axes = _axes(4.2, 3.0)
+    figure, axes = blank(4.2, 3.0)
     for i, (attribute, rows) in enumerate(points.groupby("attribute", sort=False)):
         rows = rows.groupby("epsilon")[["value", "null_95"]].mean()
         x = [places[e] for e in rows.index]
         axes.plot(
-            x, rows["value"], marker="o", markersize=3, color=_colour(i), label=_plain(attribute)
+            x, rows["value"], marker="o", markersize=3, color=_colour(i), label=plain(attribute)
         )
         axes.plot(x, rows["null_95"], linestyle="--", linewidth=0.8, color=_colour(i))
     _epsilon_axis(axes, places)
@@ -217,13 +219,14 @@ def _any_letters() -> Iterator[None]:
         yield
 
 
-def _plain(text: Any) -> str:
-    """A name as it is: "$" begins no formula, and a leading "_" hides nothing from a legend."""
+def plain(text: Any) -> str:
+    """Returns a name as it is: "$" begins no formula, a leading "_" hides nothing in a legend."""
     text = str(text).replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text
 
 
-def _axes(width: float, height: float) -> tuple[Figure, matplotlib.axes.Axes]:
+def blank(width: float, height: float) -> tuple[Figure, matplotlib.axes.Axes]:
+    """Returns an empty figure of so many inches in the report's style, and its axes."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         return figure, figure.subplots()
