@@ -33,7 +33,7 @@ ROOMS = {  # room -> what it may import of jaxfair, besides itself and the bedro
     "site": {"cli", "config", "data", "experiment", "phantom", "run", "start"},
     "dryrun": {"config", "engine", "methods", "privacy", "start"},
 }
-COMMANDS = {"train", "prepare", "evaluate", "report", "benchmark", "audit", "account"}
+COMMANDS = {"train", "prepare", "evaluate", "leakage", "report", "benchmark", "audit", "account"}
 NEVER = {  # module -> rooms where it must not be imported
     "flax": {"privacy", "fairness", "data"},
     "jax": {
