@@ -1,5 +1,6 @@
 """Mitigations are functions Method -> Method; of each that fits privacy the bound still holds."""
 
+import dataclasses
 import functools
 
 import jax
@@ -20,10 +21,9 @@ from jaxfair.methods.mitigations.catalog import (
     check_private,
     mitigated,
 )
-from jaxfair.privacy.plan import PrivacyConfig, make_plan
 from jaxfair.privacy.sums import clipping, fast, rounding
 from tests.methods.mitigated import BATCH, CASES, FITS, PLAIN, QUICK, SPEC, N, loss_of, stages
-from tests.privacy.toy import plan_of as quiet_plan
+from tests.privacy.toy import plan_of
 
 C = 0.5
 KEYS = jax.random.split(jax.random.key(7), N)
@@ -35,9 +35,8 @@ def vector(tree):
     return np.concatenate([np.asarray(leaf, np.float64).ravel() for leaf in jax.tree.leaves(tree)])
 
 
-def assembly_of(name, **fields):
+def assembly_of(name, plan):
     method = mitigated(name, CASES[name], PLAIN)
-    plan = make_plan(PrivacyConfig(**fields), steps=8, expected_batch_size=4, public_size=40)
     return assemble(
         plan, method, optax.sgd(0.1), spec=SPEC, variables=method.init(jax.random.key(0), SPEC),
         microbatch=4, mesh=engine.make_mesh(1),
@@ -77,9 +76,8 @@ def test_every_mitigation_has_a_case_and_says_what_it_guarantees_and_costs():
 
 @pytest.mark.parametrize("name", FITS)
 def test_what_fits_privacy_passes_every_check_at_the_price_of_the_plain_method(name):
-    made = assembly_of(name)
-    plain = make_plan(PrivacyConfig(), steps=8, expected_batch_size=4, public_size=40)
-    assert all(stage.plan == plain for stage in stages_of(made, assemble))
+    plan = plan_of(1.0)
+    assert all(stage.plan == plan for stage in stages_of(assembly_of(name, plan), assemble))
     check_private(name)
 
 
@@ -90,8 +88,8 @@ def test_what_does_not_fit_is_refused_with_the_reason_and_by_the_step(name):
     assert MITIGATIONS[name].why in str(caught.value) and "\n" not in str(caught.value)
     assert "dp.enabled=False" in str(caught.value)
     with pytest.raises(InputError, match="couples the examples"):
-        assembly_of(name)
-    assembly_of(name, enabled=False)
+        assembly_of(name, plan_of())
+    assembly_of(name, dataclasses.replace(plan_of(), private=False))
 
 
 @pytest.mark.parametrize("name", FITS)
@@ -126,7 +124,7 @@ def test_fast_clipping_gives_the_sum_of_the_loop(name):
 def test_a_private_step_of_the_second_training_sums_as_the_loop_on_any_mesh(devices):
     method, params, frozen = LAST["jtt"]
     made = join(
-        quiet_plan(clip=C), method, optax.sgd(0.1), spec=SPEC, variables=(params, frozen),
+        plan_of(clip=C), method, optax.sgd(0.1), spec=SPEC, variables=(params, frozen),
         microbatch=8 // devices, mesh=engine.make_mesh(devices),
     )  # fmt: skip
     fields = {name: np.asarray(value).__getitem__ for name, value in BATCH.items()}
