@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test test-all check format clean dist docs mutations fuzz fairness-study phantom-study bench bench-peers
+.PHONY: setup demo test test-all check format clean dist docs mutations fuzz fairness-study phantom-study disentangle disentangle-quick fairread fairread-quick bench bench-peers
 
 # A step frees its buffers when it ends; taken anew from the system in pages of 4 KiB they cost
 # a sixth of its processor time (glibc on Linux; peers are measured with it too).
@@ -55,6 +55,19 @@ fairness-study: setup
 
 phantom-study: setup
 	$(RUN) experiments/e08_phantom_study/study.py
+
+# Hours on two cores, resumable; the quick forms take minutes and run the same code.
+disentangle: setup
+	$(RUN) -m experiments.e05_disentangle.study
+
+disentangle-quick: setup
+	$(RUN) -m experiments.e05_disentangle.study --quick
+
+fairread: setup
+	$(RUN) -m experiments.e06_fairread.study
+
+fairread-quick: setup
+	$(RUN) -m experiments.e06_fairread.study --quick
 
 bench: setup
 	$(RUN) -m jaxfair.benchmark --config configs/throughput.py --out experiments/e07_throughput/results/benchmark.json

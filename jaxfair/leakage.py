@@ -103,7 +103,7 @@ def _model(settings: Settings, folder: RunFolder) -> tuple[Any, Any]:
 def _embeddings(
     model: tuple[Any, Any], dataset: Dataset, rows: np.ndarray, progress: bool, **named: Any
 ) -> list[Embedding]:
-    """Each embedding of the Method for `rows`, and what it predicts; predictions rest on the first."""
+    """Each embedding of the Method for `rows`, and its predictions, which rest on the first."""
     stage, params = model
     method = stage.method
 

@@ -5,7 +5,12 @@ import pandas as pd
 import pytest
 
 from experiments.arms import cells, plots, published, tables
+from experiments.arms import study as driver
 from experiments.arms.cells import PLAIN, Arm, Cell, Grid
+from experiments.arms.train import predictions_path
+from experiments.e05_disentangle import study as e05
+from experiments.e06_fairread import study as e06
+from jaxfair.config import plan_from_settings, settings_from_config
 
 ARMS = (
     Arm("erm", "ERM", {"name": "linear_probe"}, published="ERM"),
@@ -181,3 +186,72 @@ def test_a_cells_config_counts_the_search_and_takes_what_it_chose():
     assert config.dp.tuning_runs == 3 and config.optim.learning_rate == 0.5 and config.dp.enabled
     plain = cells.config_of(Cell("erm", PLAIN, 0, 1), arm, data, training, rates[0])
     assert not plain.dp.enabled and (config.method.patterns, plain.method.patterns) == (8, 48)
+
+
+@pytest.mark.parametrize("study", [e05, e06], ids=["e05", "e06"])
+def test_every_arm_has_as_many_settings_as_any_other_and_a_config_that_holds(study):
+    """For every network, data set and epsilon at which it trains."""
+    made_of = study.make(quick=True)
+    for part in made_of.parts:
+        assert len({len(arm.settings) for arm in part.arms}) == 1, "an equal search"
+        assert len({arm.name for arm in part.arms}) == len(part.arms)
+        assert not any("_" in arm.name for arm in part.arms)
+        arms = {arm.name: arm for arm in part.arms if part.name not in arm.skip}
+        for data in made_of.data:
+            for cell in part.grid.cells(arms.values()):
+                for setting in arms[cell.arm].settings:
+                    config = driver.config(data, part, cell, arms[cell.arm], setting)
+                    plan_from_settings(settings := settings_from_config(config))
+                    assert settings.dp.tuning_runs == len(arms[cell.arm].settings)
+
+
+def test_a_setting_is_chosen_for_its_gap_among_those_near_the_best():
+    assert driver.preferred([(0.9, 0.2), (0.895, 0.1), (0.85, 0.0)]) == 1
+    assert driver.preferred([(0.9, float("nan")), (0.895, 0.3)]) == 1
+    assert driver.preferred([(0.9, float("nan"))]) == 0
+
+
+def test_a_data_set_that_is_not_at_hand_is_left_out_with_its_reason(tmp_path, capsys):
+    study = e06.make(quick=True)
+    gone = study.data[1]._replace(missing="There is no metadata.csv: get it.")
+    driver.run(study._replace(data=(gone,)), tmp_path, progress=False)
+    assert "not run. There is no metadata.csv: get it." in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("study", [e05, e06], ids=["e05", "e06"])
+def test_a_page_of_nothing_says_that_it_was_not_run(study, tmp_path):
+    made_of = study.make(quick=True)
+    study.write(made_of.data[0], made_of.parts[0], tmp_path)
+    assert "**Not run.**" in (tmp_path / "tables.md").read_text()
+
+
+@pytest.mark.slow
+def test_a_study_trains_each_cell_once_and_ends_with_a_page(tmp_path):
+    """Two arms on a few drawn films: search, runs, the second test set, tables and plots."""
+    study = e06.make(quick=True)
+    data, part = study.data[0], study.parts[0]
+    phantom = {**data.section["phantom"], "n_images": 600}
+    section = {**data.section, "root": str(tmp_path / "phantoms"), "phantom": phantom}
+    data = data._replace(
+        section={**section, "public_size": 180},
+        independent={"phantom.link_site": "independent", "phantom.n_images": 300},
+    )
+    arms = tuple(a._replace(settings=a.settings[:2]) for a in part.arms if a.name in ("erm", "jtt"))
+    few = {"phantom": {"symmetric": False, "colours": 8, "patterns": 8}}
+    part = part._replace(arms=arms, grid=Grid((PLAIN, 8.0), (0,), (1,)), images=few)
+    study = study._replace(data=(data,), parts=(part,))
+    driver.run(study, tmp_path / "out", progress=False)
+    out = tmp_path / "out" / "phantom" / "heads"
+    written = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/*.parquet")}
+    assert len(written) == 2 * 2 * 2
+    driver.run(study, tmp_path / "out", progress=False)
+    assert {path: path.stat().st_mtime_ns for path in out.glob("runs/*/*.parquet")} == written
+    summary = pd.read_csv(out / "summary.csv")
+    assert set(summary["on"]) == {"correlated", "independent"}
+    text = (out / "tables.md").read_text()
+    assert "Table 4, another site" in text and "2 private runs on these people" in text
+    for path in written:
+        assert predictions_path(path.parent, "independent").is_file()
+        leaks = pd.read_csv(path.parent / "leakage.csv")
+        assert set(leaks["on"]) == {"correlated", "independent"}

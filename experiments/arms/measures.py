@@ -35,8 +35,8 @@ NAMES = {
     "delta-EO, mean": "delta-EO, mean",
     "EOpp1 (TPR gap)": "EOpp1",
     "EOpp0 (TNR gap)": "EOpp0",
-    "ECE, 15 bins": "calibration",
-    "squared error, debiased": "calibration, debiased",
+    "calibration: ECE, 15 bins": "calibration",
+    "calibration: squared error, debiased": "calibration, debiased",
 }
 """What the library calls a gap -> the measure's name in tables."""
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
+from ml_collections import ConfigDict
 
 from experiments.arms.cells import NOTHING, Arm, Cell, Data, Grid, config_of
 from experiments.arms.leaks import leaks_of
@@ -28,7 +29,7 @@ from jaxfair.errors import InputError
 from jaxfair.privacy.study import read_study
 from jaxfair.run.log import progress_bar
 
-__all__ = ["WITHIN", "Part", "Study", "main", "paid", "run"]
+__all__ = ["WITHIN", "Part", "Study", "config", "main", "paid", "preferred", "run"]
 
 WITHIN = 0.01
 """AUROC that a setting may lose on validation for a smaller gap."""
@@ -100,14 +101,14 @@ def _run_part(data: Data, part: Part, out: pathlib.Path, progress: bool) -> None
         for cell, i in tries:
             folder = out / "search" / f"setting-{i}_{cell.name}"
             setting = arms[cell.arm].settings[i]
-            run_cell(_config(data, part, cell, arms[cell.arm], setting), folder, {})
+            run_cell(config(data, part, cell, arms[cell.arm], setting), folder, {})
             bar.update()
         chosen = {cell: _chosen(data, arms[cell.arm], cell, out) for cell in _first(cells)}
         files.write_json(out / "chosen.json", {cell.name: i for cell, i in chosen.items()})
         for cell in cells:
             arm, folder = arms[cell.arm], out / "runs" / cell.name
             place = chosen[cell._replace(fold=cells[0].fold, seed=cells[0].seed)]
-            run_cell(_config(data, part, cell, arm, arm.settings[place]), folder, data.independent)
+            run_cell(config(data, part, cell, arm, arm.settings[place]), folder, data.independent)
             measures_of(folder, data)
             if cell.seed == cells[0].seed:
                 leaks_of(folder, data)
@@ -122,7 +123,8 @@ def _first(cells: Iterable[Cell]) -> list[Cell]:
     return list(found.values())
 
 
-def _config(data: Data, part: Part, cell: Cell, arm: Arm, setting: Section) -> Any:
+def config(data: Data, part: Part, cell: Cell, arm: Arm, setting: Section) -> ConfigDict:
+    """Returns the config of one run: the arm with what its part, data and setting add."""
     fitted = {**part.network, **part.images.get(data.name, {}), **arm.method}
     mitigation = arm.mitigation
     if mitigation.get("name") == "balanced_head":

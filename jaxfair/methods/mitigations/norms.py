@@ -79,7 +79,8 @@ def norms_by_group(config: GroupNorms, method: Method) -> Method:
         row = jnp.where(dropped, config.groups, group_of(config, example))
         return method.loss(_row(params, row), frozen, example, key)
 
-    return method._replace(init=init, loss=loss, score=_by_row(config, method.score))
+    embed = None if method.embed is None else _by_row(config, method.embed)
+    return method._replace(init=init, loss=loss, score=_by_row(config, method.score), embed=embed)
 
 
 def _by_row(config: GroupNorms, fun: Any) -> Any:

@@ -36,6 +36,7 @@ def seen_through(method: Method, name: str, own: Own) -> Method:
     return method._replace(
         loss=through(method.loss),
         score=through(method.score),
+        embed=through(method.embed),
         batch_loss=through(method.batch_loss),
         prepare=None if method.prepare is None else prepare,
     )
