@@ -26,6 +26,7 @@ __all__ = [
     "DP_CXR",
     "DRAWN_COLUMNS",
     "DRAWN_FILMS",
+    "DRAWN_LINK",
     "DRAWN_SCANS",
     "DRAWN_TABLE",
     "HAM10000",
@@ -119,6 +120,19 @@ DRAWN_FILMS: dict[str, Section] = {
     "train": {"steps": 40, "expected_batch_size": 64, "checkpoint_every": 20},
 }
 """What shrinks an experiment with films to the stand-in: forty steps on two CPU cores."""
+
+DRAWN_LINK: Section = {
+    "n_images": 4_000,
+    "seed": 0,
+    "pixels": 48,
+    "gap_group": "",
+    "link_label": "cardiomegaly",
+    "link": 0.8,
+    "link_cause": 0.5,
+    "link_contrast": 0.35,
+    "link_site": "selected",  # "independent" is the second site, with other patients
+}
+"""A phantom, `data.phantom`, in which women have a finding far more often; docs/phantoms.md."""
 
 DRAWN_TABLE: Section = {
     **DRAWN_FILMS["data"],

@@ -8,7 +8,7 @@ AP films are more frequent where there is a finding. Sex and race have no part i
 The planted gap is in the strength of all findings of the gap group. A linked finding
 (`config.link_label`) is another plant: it follows the sex and chance alone, neither age, nor other
 findings, nor the view, so that all but the finding itself is independent of it once the sex is
-known (`truth` says what follows). The tables also hold
+known (`linked.truth` says what follows). The tables also hold
 faults of real ones: those of `people.ODDITIES`, lateral films, and PNGs in colour.
 """
 
