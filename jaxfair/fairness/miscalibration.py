@@ -16,7 +16,7 @@ from jaxfair.fairness.permutation import own_groups, permuted_groups
 from jaxfair.fairness.resamples import Resamples, compared_groups
 from jaxfair.fairness.values import checked_probabilities
 
-__all__ = ["EQUAL_WIDTH", "miscalibration"]
+__all__ = ["EQUAL_WIDTH", "calibration_levels"]
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -27,7 +27,7 @@ EQUAL_WIDTH = np.arange(1, N_BINS) / N_BINS
 _CHUNK = 1_000_000
 
 
-def miscalibration(
+def calibration_levels(
     resamples: Resamples,
     attribute: str,
     probabilities: npt.ArrayLike,

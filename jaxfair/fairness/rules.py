@@ -70,8 +70,9 @@ class Sorted:
         w = np.ones(len(self.y)) if weights is None else weights
         found = np.full(size, self.fit(rule, w))
         place = np.where((groups >= 0) & (groups < size), groups, size)
-        counts = [np.bincount(place, x, minlength=size + 1)[:size] for x in (w * self.y, w)]
-        own = _cases(counts[0], counts[1] - counts[0], rule) >= max(min_cases, 1)
+        sides = (w * self.y, w * (1 - self.y))
+        counts = [np.bincount(place, x, size + 1)[:size].astype(float) for x in sides]
+        own = _cases(counts[0], counts[1], rule) >= max(min_cases, 1)
         for g in np.flatnonzero(own):  # within a group scores stay in order
             rows = np.flatnonzero(place == g)
             score = self.score[rows]

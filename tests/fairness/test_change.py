@@ -5,7 +5,7 @@ import pytest
 
 from jaxfair.errors import InputError
 from jaxfair.fairness import parity
-from jaxfair.fairness.areas import areas
+from jaxfair.fairness.areas import auroc_levels
 from jaxfair.fairness.change import changes, check_paired, fate_of, overall_change
 from jaxfair.fairness.levels import spreads
 from jaxfair.fairness.odds import decisions
@@ -88,7 +88,7 @@ def test_the_front_holds_what_no_other_beats_for_free():
 
 def test_a_run_with_more_auroc_and_a_smaller_gap_is_alone_on_the_front(pair, odds):
     levels = dict(zip(("before", "after"), odds, strict=True))
-    area = {name: areas(r, "sex") for name, r in zip(levels, pair, strict=True)}
+    area = {name: auroc_levels(r, "sex") for name, r in zip(levels, pair, strict=True)}
     table = trade_off(area, levels, WORST)
     assert table["on_front"].to_dict() == {"before": False, "after": True}
     assert (table["utility_low"] < table["utility"]).all()

@@ -6,7 +6,7 @@ from scipy.special import expit
 
 from jaxfair.fairness import calibration
 from jaxfair.fairness.levels import spreads
-from jaxfair.fairness.miscalibration import EQUAL_WIDTH, miscalibration
+from jaxfair.fairness.miscalibration import EQUAL_WIDTH, calibration_levels
 from jaxfair.fairness.resamples import Resamples
 from tests.fairness.conftest import make_predictions
 
@@ -25,7 +25,7 @@ def _made(shift: float, n: int = 3000, seed: int = 0):
 def test_each_groups_errors_are_those_of_15_equal_bins_whatever_the_scores():
     rows = _made(0.5).assign(y_score=lambda t: 0.3 + 0.2 * t["y_score"])
     test = rows[rows["split"] == "test"]
-    found = miscalibration(Resamples(rows, n_draws=3), "sex", test["y_score"], n_permutations=3)
+    found = calibration_levels(Resamples(rows, n_draws=3), "sex", test["y_score"], n_permutations=3)
     assert len(EQUAL_WIDTH) == 14 and EQUAL_WIDTH[0] == pytest.approx(1 / 15)
     for g, sex in enumerate(("F", "M")):
         y, p = (test.loc[test["sex"] == sex, name] for name in ("y_true", "y_score"))
@@ -37,10 +37,12 @@ def test_each_groups_errors_are_those_of_15_equal_bins_whatever_the_scores():
 def test_probabilities_stay_with_their_rows_when_rows_are_sorted():
     rows = _made(0.5).sample(frac=1, random_state=0).reset_index(drop=True)
     test = rows[rows["split"] == "test"]
-    mixed = miscalibration(Resamples(rows, n_draws=3), "sex", test["y_score"], n_permutations=3)
+    mixed = calibration_levels(Resamples(rows, n_draws=3), "sex", test["y_score"], n_permutations=3)
     rows = _made(0.5)
     test = rows[rows["split"] == "test"]
-    sorted_ = miscalibration(Resamples(rows, n_draws=3), "sex", test["y_score"], n_permutations=3)
+    sorted_ = calibration_levels(
+        Resamples(rows, n_draws=3), "sex", test["y_score"], n_permutations=3
+    )
     assert mixed.values == pytest.approx(sorted_.values)
     assert mixed.draws == pytest.approx(sorted_.draws)
 
@@ -48,7 +50,7 @@ def test_probabilities_stay_with_their_rows_when_rows_are_sorted():
 def test_a_planted_difference_is_found():
     rows = _made(0.9)
     test = rows[rows["split"] == "test"]
-    found = spreads(miscalibration(Resamples(rows, n_draws=60), "sex", test["y_score"]))
+    found = spreads(calibration_levels(Resamples(rows, n_draws=60), "sex", test["y_score"]))
     for name in (ECE, SQUARED):
         assert found[name].p_value <= 0.05 and 0 < found[name].ci_low < found[name].value
         assert found[name].excess == pytest.approx(found[name].value - found[name].null_mean)
@@ -72,7 +74,7 @@ def test_equal_calibration_is_called_unequal_in_few_of_20(changed):
         rows = changed(_made(0.0, 1500, seed))
         test = rows[rows["split"] == "test"]
         resamples = Resamples(rows, seed=seed, n_draws=2)
-        levels = miscalibration(resamples, "sex", test["y_score"], n_permutations=59)
+        levels = calibration_levels(resamples, "sex", test["y_score"], n_permutations=59)
         found = spreads(levels)[ECE]
         assert found.null_mean > 0.01
         rejected += found.p_value <= 0.05

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from jaxfair.fairness import metrics
-from jaxfair.fairness.areas import areas
+from jaxfair.fairness.areas import auroc_levels
 from jaxfair.fairness.counted import clustered_rates
 from jaxfair.fairness.gaps import max_min_gap
 from jaxfair.fairness.levels import gap_table, range_intervals, spreads, with_null
@@ -172,7 +172,7 @@ def test_the_order_of_rows_changes_no_number(rows):
 
 
 def test_the_area_of_each_group_its_interval_and_its_null(rows, resamples):
-    levels = areas(resamples, "sex")
+    levels = auroc_levels(resamples, "sex")
     test = rows[rows["split"] == "test"]
     expected = [metrics.auroc(p["y_true"], p["y_score"]) for _, p in test.groupby("sex", sort=True)]
     assert levels.values[0] == pytest.approx(expected)
