@@ -10,12 +10,14 @@ from jaxfair.fairness.influence import Estimate
 from jaxfair.fairness.levels import Levels
 from jaxfair.fairness.resamples import Resamples, compared_groups
 
-__all__ = ["areas"]
+__all__ = ["auroc_levels"]
 
 Array = npt.NDArray[np.float64]
 
 
-def areas(resamples: Resamples, attribute: str, groups: Sequence[str] | None = None) -> Levels:
+def auroc_levels(
+    resamples: Resamples, attribute: str, groups: Sequence[str] | None = None
+) -> Levels:
     """Returns the AUROC of each group and of all rows, with redrawn patients.
 
     Draws are linear in the patients' influences. The null and p value of the gap are those of

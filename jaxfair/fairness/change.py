@@ -11,7 +11,7 @@ import numpy.typing as npt
 import scipy.stats
 
 from jaxfair.errors import InputError
-from jaxfair.fairness.levels import GAPS, Levels, Spread, spreads
+from jaxfair.fairness.levels import GAPS, Levels, Spread, ranges, spreads
 from jaxfair.fairness.parity import fate
 from jaxfair.fairness.resamples import Resamples
 
@@ -72,8 +72,8 @@ def changes(before: Levels, after: Levels) -> dict[str, Change]:
     """
     if (before.kind, before.groups) != (after.kind, after.groups):
         return {name: Change(*[float("nan")] * 3) for name in GAPS[before.kind]}
-    now, was = _ranges(after.values), _ranges(before.values)
-    moved, stayed = _ranges(after.draws), _ranges(before.draws)
+    now, was = ranges(after.values), ranges(before.values)
+    moved, stayed = ranges(after.draws), ranges(before.draws)
     return {
         name: _corrected(float(pick(now)), float(pick(was)), pick(moved) - pick(stayed))
         for name, pick in GAPS[before.kind].items()
@@ -96,11 +96,11 @@ def fate_of(before: Levels, after: Levels, gap: str, null: Spread | None = None)
     """
     pick = GAPS[before.kind][gap]
     told = spreads(before)[gap] if null is None else null
-    base, now = float(pick(_ranges(before.values))), float(pick(_ranges(after.values)))
+    base, now = float(pick(ranges(before.values))), float(pick(ranges(after.values)))
     value = fate(after.overall, now, before.overall, base)
     gain = (after.overall - before.overall) / before.overall if before.overall else np.nan
     gap_change = (now - base) / base if base else float("nan")
-    was, became = pick(_ranges(before.draws)), pick(_ranges(after.draws))
+    was, became = pick(ranges(before.draws)), pick(ranges(after.draws))
     if not (told.p_value <= 0.05 and np.nanquantile(was, 0.025) > told.null_mean):
         return Fate(value, float("nan"), float("nan"), gain, gap_change, False)
     drawn = after.overall_draws / before.overall_draws - became / was
@@ -116,7 +116,3 @@ def _corrected(after: float, before: float, draws: Array) -> Change:
     half = float(scipy.stats.norm.ppf(0.975) * kept.std(ddof=1))
     centre = 2 * value - float(kept.mean())
     return Change(value, centre - half, centre + half)
-
-
-def _ranges(values: Array) -> Array:
-    return np.asarray(np.ptp(values, axis=-1)) if values.shape[-1] > 1 else values[..., 0] * np.nan

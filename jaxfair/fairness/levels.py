@@ -20,6 +20,7 @@ __all__ = [
     "by_bootstrap",
     "gap_table",
     "range_intervals",
+    "ranges",
     "spreads",
     "studentised",
     "with_null",
@@ -104,17 +105,17 @@ class Spread(NamedTuple):
 
 def spreads(levels: Levels) -> dict[str, Spread]:
     """Returns every gap of GAPS of this kind, by name."""
-    ranges = _range(levels.values)
+    found = ranges(levels.values)
     low, high = range_intervals(levels.values, levels.draws, levels.floor)
     return {
-        name: _spread(pick, ranges, low, high, levels) for name, pick in GAPS[levels.kind].items()
+        name: _spread(pick, found, low, high, levels) for name, pick in GAPS[levels.kind].items()
     }
 
 
 def _spread(
-    pick: Callable[[Array], Array], ranges: Array, low: Array, high: Array, levels: Levels
+    pick: Callable[[Array], Array], found: Array, low: Array, high: Array, levels: Levels
 ) -> Spread:
-    value, bottom, top, nan = float(pick(ranges)), float(pick(low)), float(pick(high)), float("nan")
+    value, bottom, top, nan = float(pick(found)), float(pick(low)), float(pick(high)), float("nan")
     if not len(levels.null) or np.isnan(value):
         return Spread(value, bottom, top, nan, nan, nan, nan, "undefined")
     null, t = pick(levels.null), float(pick(levels.t))
@@ -196,11 +197,11 @@ def by_bootstrap(values: Array, draws: Array, floor: Array) -> tuple[Array, Arra
         return np.full(len(values), np.nan), nothing, nothing
     moved = kept - kept.mean(axis=0)
     variance = np.maximum(moved.var(axis=0), floor)
-    return studentised(values, variance), _range(moved), studentised(moved, variance[None])
+    return studentised(values, variance), ranges(moved), studentised(moved, variance[None])
 
 
-def _range(values: Array) -> Array:
-    """Largest minus smallest over the last axis; NaN with fewer than two groups."""
+def ranges(values: Array) -> Array:
+    """Returns largest minus smallest over the last axis; NaN with fewer than two groups."""
     if values.shape[-1] < 2:
         return np.full(values.shape[:-1], np.nan)
     return np.asarray(np.ptp(values, axis=-1))

@@ -68,15 +68,15 @@ class Sorted:
           weights: (n,) of the sorted rows; None counts each once.
         """
         w = np.ones(len(self.y)) if weights is None else weights
-        found, own = np.full(size, self.fit(rule, w)), np.zeros(size, dtype=bool)
-        order = np.argsort(groups, kind="stable")  # within a group scores stay in order
-        edges = np.searchsorted(groups[order], np.arange(size + 1))
-        for g in range(size):
-            rows = order[edges[g] : edges[g + 1]]
-            y, score, count = self.y[rows], self.score[rows], w[rows]
-            own[g] = _cases(y, count, rule) >= max(min_cases, 1)
-            if own[g]:
-                found[g] = _fit(y, score, _starts(score), count, (rule,))[0]
+        found = np.full(size, self.fit(rule, w))
+        place = np.where((groups >= 0) & (groups < size), groups, size)
+        sides = (w * self.y, w * (1 - self.y))
+        counts = [np.bincount(place, x, size + 1)[:size].astype(float) for x in sides]
+        own = _cases(counts[0], counts[1], rule) >= max(min_cases, 1)
+        for g in np.flatnonzero(own):  # within a group scores stay in order
+            rows = np.flatnonzero(place == g)
+            score = self.score[rows]
+            found[g] = _fit(self.y[rows], score, _starts(score), w[rows], (rule,))[0]
         return found, own
 
 
@@ -152,11 +152,10 @@ def _threshold(score: Array, first: Ints, candidate: int | None, rule: str) -> f
     return float(score[first[candidate]])
 
 
-def _cases(y: Array, weights: Array, rule: str) -> float:
+def _cases(positives: Array, negatives: Array, rule: str) -> Array:
     """Rows of the class that defines a rule; of the rarer one where both do; 0 for a fixed one."""
-    positives, negatives = float((weights * y).sum()), float((weights * (1 - y)).sum())
-    by_name = {"sens": positives, "spec": negatives, "fpr": negatives, "fixed": 0.0}
-    return by_name.get(_parse(rule)[0], min(positives, negatives))
+    by_name = {"sens": positives, "spec": negatives, "fpr": negatives, "fixed": 0 * positives}
+    return by_name.get(_parse(rule)[0], np.minimum(positives, negatives))
 
 
 def _parse(rule: str) -> tuple[str, float]:

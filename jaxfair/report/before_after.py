@@ -40,9 +40,17 @@ def before_after(views: Sequence[TaskView]) -> list[Section]:
 def _section(task: str, views: Sequence[TaskView]) -> Section:
     before, others = views[0], views[1:]
     blocks: list[Block] = [Text(_needs(views))]
-    for after in others if len(others) <= _MOST else []:
+    paired = []
+    for after in others:
+        try:
+            check_paired(before.measured.resamples, after.measured.resamples)
+            paired.append(after)
+        except InputError as error:
+            blocks.append(Text(f"{before.run.name} and {after.run.name}: {error}"))
+    for after in paired if len(others) <= _MOST else []:
         blocks.extend(_pair(task, before, after))
-    blocks.extend(_front(task, views))
+    if paired:
+        blocks.extend(_front(task, [before, *paired]))
     return Section(f"Before and after, {task}: gaps, and what they cost", blocks)
 
 
@@ -61,10 +69,6 @@ def _needs(views: Sequence[TaskView]) -> str:
 def _pair(task: str, before: TaskView, after: TaskView) -> list[Block]:
     stem = f"_before_after.{slug(task, after.run.name)}"
     pairs = _paired(before, after)
-    try:
-        check_paired(before.measured.resamples, after.measured.resamples)
-    except InputError as error:
-        return [Text(f"{before.run.name} and {after.run.name}: {error}")]
     gaps = pd.DataFrame([_gap_row(*pair) for pair in pairs])
     costs = pd.DataFrame(_costs(before, after))
     fates = pd.DataFrame([row for pair in pairs if (row := _fate_row(*pair))])

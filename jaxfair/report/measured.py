@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxfair.fairness.areas import areas
+from jaxfair.fairness.areas import auroc_levels
 from jaxfair.fairness.gaps import Gap
 from jaxfair.fairness.levels import Levels, Spread, spreads, with_null
-from jaxfair.fairness.miscalibration import miscalibration
+from jaxfair.fairness.miscalibration import calibration_levels
 from jaxfair.fairness.odds import MIN_POSITIVES, Decisions, decisions
 from jaxfair.fairness.resamples import Resamples
 from jaxfair.fairness.rules import MIN_CASES
@@ -114,7 +114,7 @@ class Measured:
 
     def _of(self, attribute: str) -> list[Line]:
         groups = self._groups[attribute]
-        area = areas(self.resamples, attribute, groups)
+        area = auroc_levels(self.resamples, attribute, groups)
         (name, spread), *_ = spreads(area).items()
         found = [Line(attribute, name, "", with_null(spread, self._gaps[attribute]), area)]
         for kind in (ONE, OWN):
@@ -122,7 +122,7 @@ class Measured:
             tail = made.levels, _note(made)
             found += [Line(attribute, n, kind, s, *tail) for n, s in spreads(made.levels).items()]
         if self._probabilities is not None:
-            levels = miscalibration(
+            levels = calibration_levels(
                 self.resamples, attribute, self._probabilities[0], groups, n_permutations=self._n
             )
             found += [Line(attribute, n, "", s, levels) for n, s in spreads(levels).items()]

@@ -1,0 +1,125 @@
+"""What a comparison begins with, and what a first page says of thresholds and of test time."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jaxfair import report, train
+from jaxfair.fairness.metrics import accuracy, auroc
+from jaxfair.fairness.thresholds import fit_thresholds
+from jaxfair.files import slug, write_json
+from jaxfair.report.__main__ import main
+from tests.made_runs import make_run
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    before = make_run(root / "erm", n=2000, epsilon=None, gap=0.9, maps=False)
+    after = make_run(root / "fair", n=2000, epsilon=None, gap=0.1, seed=1, maps=False)
+    write_json(before / "model.json", {"note": "ERM."})
+    write_json(after / "model.json", {"note": "Fair.", "needs": ["sex", "age_group"]})
+    return before, after
+
+
+@pytest.fixture(scope="module")
+def written(folders, tmp_path_factory):
+    return report.run(folders, tmp_path_factory.mktemp("report"))
+
+
+def test_a_comparison_begins_with_the_gap_before_and_after(written):
+    first, second, third = (written / "report.md").read_text().split("\n## ")[:3]
+    assert "Fairness report: erm, fair" in first
+    assert second.startswith("Before and after, anomaly: gaps, and what they cost")
+    assert "Before: erm. After: fair. AUROC 0." in second and "by chance alone 0." in second
+    assert third.startswith("PHANTOM data: erm, anomaly: results by group")
+    lines = ("sex: delta-AUC", "sex: delta-EO, worst case, one threshold", "AUROC",
+             "sex: delta-EO, worst case, a threshold per group", "sex: FATE_AUC",
+             "sex: calibration: ECE, 15 bins")  # fmt: skip
+    for words in lines:
+        assert f"| {words} |" in second, words
+
+
+def test_the_change_and_its_price_are_those_of_the_tables(folders, written):
+    tables = written / "tables"
+    gaps = pd.read_csv(tables / "_before_after.anomaly.fair.gaps.csv").set_index("gap")
+    row = gaps.loc["sex: delta-EO, worst case, one threshold"]
+    assert row["change_value"] == pytest.approx(row["after_value"] - row["before_value"])
+    assert row["change_ci_high"] < 0 and row["before_p_value"] < 0.05 <= row["after_p_value"]
+    assert row["before_excess"] == pytest.approx(row["before_value"] - row["before_null_mean"])
+    cost = pd.read_csv(tables / "_before_after.anomaly.fair.cost.csv").set_index("what")
+    runs = [report.load_run(folder) for folder in folders]
+    for name, run in zip(("before", "after"), runs, strict=True):
+        rows, at = run.rows(), run.thresholds["anomaly"]["min_gap"]
+        assert cost.loc["AUROC", f"{name}_value"] == pytest.approx(
+            auroc(rows["y_true"], rows["y_score"])
+        )
+        assert cost.loc["accuracy, one threshold", f"{name}_value"] == pytest.approx(
+            accuracy(rows["y_true"], rows["y_score"], at)
+        )
+    front = pd.read_csv(tables / "_before_after.anomaly.front.csv").set_index("model")
+    assert front["on_front"].to_dict() == {"erm": False, "fair": True}
+
+
+def test_what_a_model_needs_at_test_time_stands_on_the_first_page(folders, tmp_path, written):
+    first = (report.run([folders[1]], tmp_path) / "report.md").read_text().split("\n## ")
+    assert "At test time the model needs, beside the image: sex, age_group." in first[0]
+    assert "whoever decides so has to know a patient's group at test time" in first[1]
+    both = (written / "report.md").read_text()
+    assert "Needed at test time: erm: the image; fair: the image, sex, age_group." in both
+    assert "At test time the model needs the image alone." in both
+
+
+def test_a_single_run_and_anyones_table_show_both_kinds_of_thresholds(folders, tmp_path):
+    rows = pd.read_parquet(folders[0] / "predictions.parquet")
+    rows.drop(columns=["view", "task"]).to_csv(tmp_path / "mine.csv", index=False)
+    argv = ["report", "--predictions", str(tmp_path / "mine.csv"), "--groups", "sex"]
+    assert main([*argv, "--out", str(tmp_path / "o"), "--bootstraps", "2"]) == 0
+    name = f"{slug('mine.csv')}.score.decisions.csv"
+    table = pd.read_csv(tmp_path / "o" / "tables" / name)
+    worst = table[table["gap"] == "delta-EO, worst case"].set_index("threshold")
+    assert list(worst.index) == ["one threshold", "a threshold per group"]
+    assert (worst["excess"] > 0.1).all() and worst["fewest_positives"].min() > 100
+    page = (tmp_path / "o" / "report.md").read_text().split("\n## ")[1]
+    assert "| sex | one threshold | 0." in page and "| sex | a threshold per group | 0." in page
+    assert f"only {worst['fewest_positives'].iloc[0]} positives in a group" in page
+
+
+def test_runs_on_other_images_are_told_apart_and_no_change_is_made_up(tmp_path):
+    first, other = (make_run(tmp_path / name, n=600, epsilon=None) for name in ("erm", "other"))
+    rows = pd.read_parquet(other / "predictions.parquet")
+    rows.iloc[:500].to_parquet(other / "predictions.parquet")
+    out = report.run([first, other], tmp_path / "out")
+    second = (out / "report.md").read_text().split("\n## ")[1]
+    assert "erm and other: The runs were not tested on the same images" in second
+    assert "change [95 %]" not in second and "on the front" not in second
+
+
+def test_several_runs_are_set_beside_the_first_and_drawn(tmp_path):
+    names = ("first", "second", "third")
+    folders = [
+        make_run(tmp_path / name, n=600, epsilon=None, seed=i, maps=False)
+        for i, name in enumerate(names)
+    ]
+    out = report.run(folders, tmp_path / "out")
+    for name in names[1:]:
+        assert (out / "tables" / f"_before_after.anomaly.{name}.gaps.csv").is_file()
+    assert (out / "plots" / "_before_after.anomaly.front.sex.png").is_file()
+
+
+def test_stored_thresholds_of_groups_break_no_older_reader(folders, tmp_path):
+    folder = make_run(tmp_path / "run", n=2000, epsilon=None, maps=False)
+    rows = pd.read_parquet(folder / "predictions.parquet")
+    old = report.load_run(folder)
+    write_json(folder / "thresholds.json", fit_thresholds(rows, attributes=["sex"]))
+    new = report.load_run(folder)
+    assert new.threshold("anomaly") == old.threshold("anomaly")
+    assert new.by_group("sex", "sensitivity").equals(old.by_group("sex", "sensitivity"))
+    assert np.isfinite(new.thresholds["anomaly"]["groups"]["sex"]["F"]["min_gap"])
+
+
+def test_the_run_before_is_asked_for_before_anything_is_trained(tmp_path, capsys):
+    argv = ["train", "--config", "rsna_resnet:phantom", "--workdir", str(tmp_path / "run")]
+    assert train.main([*argv, "--before", str(tmp_path / "nowhere")]) == 2
+    assert "There is no run folder" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
