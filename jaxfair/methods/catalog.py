@@ -4,10 +4,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jaxfair.errors import InputError, nearest
-from jaxfair.methods import classifier, fae, probe
+from jaxfair.methods import classifier, fae, fairread, fcro, probe
 from jaxfair.methods.base import Method
 from jaxfair.methods.classifier import ClassifierConfig, make_classifier
 from jaxfair.methods.fae import FAEConfig, make_fae
+from jaxfair.methods.fairread import FairreadConfig, make_fairread
+from jaxfair.methods.fcro import FcroConfig, make_fcro
 from jaxfair.methods.probe import ProbeConfig, make_probe
 
 __all__ = ["METHODS", "Entry", "make_method"]
@@ -30,6 +32,8 @@ class Entry(NamedTuple):
 METHODS: dict[str, Entry] = {
     "fae": Entry(FAEConfig, make_fae, fae.describe),
     "classifier": Entry(ClassifierConfig, make_classifier, classifier.describe),
+    "fcro": Entry(FcroConfig, make_fcro, fcro.describe),
+    "fairread": Entry(FairreadConfig, make_fairread, fairread.describe),
     "linear_probe": Entry(ProbeConfig, make_probe, probe.describe),
 }
 

@@ -111,11 +111,13 @@ class Encoder(NamedTuple):
     prepare: Callable[..., Example] | None
 
 
-def make_encoder(config: EncoderConfig, *, trained: bool = True) -> Encoder:
+def make_encoder(config: EncoderConfig, *, trained: bool = True, maps: bool = False) -> Encoder:
     """Returns the encoder of a config.
 
     Args:
       trained: False freezes all of the backbone; then its pooled features may be prepared once.
+      maps: True for an `embed` that gives the backbone's maps (b, *spatial, width) before they are
+        pooled; "slices" and "features" have none.
 
     A raw example has `image` (*spatial, c). The `init` raises InputError for images that do not
     fit, and where `freeze` names no module.
@@ -134,6 +136,7 @@ def make_encoder(config: EncoderConfig, *, trained: bool = True) -> Encoder:
         norm=config.norm,
         activation=config.activation,
         channels=config.channels,
+        pooled=not maps,
     )
     embed = functools.partial(_pooled, network)
     return Encoder(

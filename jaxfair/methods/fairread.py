@@ -187,7 +187,7 @@ def fusion_stage(config: FairreadConfig, told: Embedder, asked: Embedder) -> Sta
         inputs = (jnp.zeros((1, *space, net.channels)), jnp.zeros((1, input_count(sizes))))
         fusion = compiled_init(net, "both")(fresh_key(frozen, key), *inputs)
         trained = {"fusion": fusion["params"]}
-        frozen = frozen | {"alpha": jnp.float32(config.alpha), "stats": fusion.get("stats", {})}
+        frozen = frozen | {"strength": jnp.float32(config.alpha), "stats": fusion.get("stats", {})}
         if config.tuned:
             return trained | {"trunk": kept}, frozen
         return trained, frozen | {"trunk": kept}
@@ -209,7 +209,7 @@ def fusion_stage(config: FairreadConfig, told: Embedder, asked: Embedder) -> Sta
         logits = apply(params, frozen, x, inputs, train=True, rngs={"dropout": rest})
         total = label_loss(logits, views, config.target, config.class_weights)
         if config.alpha:
-            guess = apply(params, frozen, reverse(x, frozen["alpha"]), method="guess")[0]
+            guess = apply(params, frozen, reverse(x, frozen["strength"]), method="guess")[0]
             total += attribute_loss(paired(guess, sizes), known, sizes)
         if config.arm == "disentangled" and config.tuned:
             total += config.column_weight * fcro.column_part(config, frozen, example, x[0])

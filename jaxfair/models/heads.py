@@ -54,15 +54,17 @@ def make_network(
     norm: str = "group",
     activation: str = "relu",
     channels: int | None = None,
+    pooled: bool = True,
 ) -> Network:
     """Returns the network of that backbone (one of BACKBONES) with `labels` outputs.
 
     With `channels` it reads images of so many, or grey ones as if repeated to so many; without,
     the channels of the images that it is made with. "slices" reads grey volumes alone. `labels`
-    may be 0 where nothing but `features` is asked for.
+    may be 0 where nothing but `features` is asked for; without `pooled` these are the maps before
+    they are pooled (not of "slices").
     """
     if backbone in DEPTHS:
-        return Network(ResNet(backbone, norm, activation, channels), labels)
+        return Network(ResNet(backbone, norm, activation, channels, pooled), labels)
     if backbone == "slices":
         return Network(SliceNet(norm, activation), labels)
-    return Network(DenseNet121(norm, channels), labels)
+    return Network(DenseNet121(norm, channels, pooled=pooled), labels)

@@ -7,10 +7,21 @@ import numpy as np
 __all__ = ["made"]
 
 
-def made(method, spec):
-    """Returns (params, frozen) in the shapes of `method.init`, filters scaled to keep variance."""
+def made(method, spec, stages=()):
+    """Returns (params, frozen) in the shapes of `method.init`, filters scaled to keep variance.
+
+    Of several `stages` in those with which the last of them begins.
+    """
     rng = np.random.default_rng(0)
-    shapes = jax.eval_shape(lambda: method.init(jax.random.key(0), spec))
+
+    def begun():
+        key = jax.random.key(0)
+        variables = method.init(key, spec)
+        for stage in stages:
+            variables = stage.begin(*variables, key, spec)
+        return variables
+
+    shapes = jax.eval_shape(begun)
 
     def draw(path, leaf):
         if path[-1].key in ("scale", "var", "colour", "strength"):

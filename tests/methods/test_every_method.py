@@ -12,6 +12,8 @@ from jaxfair.errors import InputError
 from jaxfair.methods import catalog
 from jaxfair.methods.classifier import ClassifierConfig
 from jaxfair.methods.fae import FAEConfig
+from jaxfair.methods.fairread import FairreadConfig
+from jaxfair.methods.fcro import FcroConfig
 from jaxfair.methods.probe import ProbeConfig
 from jaxfair.privacy.sums import clipping
 from tests.methods.made import made
@@ -35,6 +37,19 @@ def classifier(labels, **fields):
     return ClassifierConfig(names, channels=1, **{"freeze": frozen, **fields})
 
 
+def grouped_spec(labels, *shape):
+    return {**labelled_spec(labels, *shape), "group": jax.ShapeDtypeStruct((2,), jnp.int32)}
+
+
+STAGED = {
+    "attributes": {"sex": 2, "age_group": 3},
+    "channels": 1,
+    "freeze": ("conv1", "bn1", "layer1", "layer2", "layer3"),
+    "embedding": 4,
+    "directions": 2,
+    "row_weight": 0.0,
+}
+FILTERS = {"backbone": "features", "freeze": (), "size": 36, "patterns": 4, "colours": 4}
 CASES = {
     "fae": ("fae", FAEConfig(hidden_dims=(8,), dropout=0.2), image_spec(16, 16, 1)),
     "fae-mse": (
@@ -47,6 +62,21 @@ CASES = {
         "classifier",
         classifier(3, target="multi-class", last_layer=True, activation="mish"),
         labelled_spec(3, 16, 16, 1),
+    ),
+    "fcro": (
+        "fcro",
+        FcroConfig(labels=("a", "b", "c"), target="multi-class", **STAGED | FILTERS),
+        grouped_spec(3, 36, 36, 1),
+    ),
+    "fairread-published": (
+        "fairread",
+        FairreadConfig(labels=("a", "b"), arm="published", width=4, **STAGED),
+        grouped_spec(2, 16, 16, 1),
+    ),
+    "fairread-disentangled": (
+        "fairread",
+        FairreadConfig(labels=("a", "b"), width=4, **STAGED | FILTERS),
+        grouped_spec(2, 36, 36, 1),
     ),
     "linear_probe": (
         "linear_probe",
@@ -66,15 +96,23 @@ PARTS = {
 
 @functools.cache
 def built(case):
-    """Returns (method, params, frozen, batch) of a case, the batch merged from raw and prepared."""
-    name, config, spec = CASES[case]
-    method = catalog.make_method(name, config, **PARTS.get(case, {}))
-    params, frozen = made(method, spec)
+    """Returns (method, params, frozen, batch) of a case, the batch merged from raw and prepared.
+
+    Of several stages it is the last, which predicts.
+    """
+    method, spec = first_of(case), CASES[case][2]
+    params, frozen = made(method, spec, method.stages)
+    method = method.stages[-1].method if method.stages else method
     raw = raw_batch(spec)
     if method.prepare is None:
         return method, params, frozen, raw
     prepared = jax.jit(jax.vmap(method.prepare, in_axes=(None, 0)))(frozen, raw)
     return method, params, frozen, {**raw, **prepared}
+
+
+def first_of(case):
+    name, config, _ = CASES[case]
+    return catalog.make_method(name, config, **PARTS.get(case, {}))
 
 
 def raw_batch(spec):
@@ -86,6 +124,8 @@ def raw_batch(spec):
         count = batch["label"].shape[1]
         batch["label"] = jax.nn.one_hot(jnp.arange(B) % count, count)
         batch["label_mask"] = jnp.ones((B, count), bool).at[0, 0].set(count > 2)
+    if "group" in batch:
+        batch["group"] = jnp.asarray([[1, -1], [0, 2], [-1, -1]], jnp.int32)
     return batch
 
 
@@ -129,9 +169,15 @@ def test_parameters_are_float32_and_frozen_arrays_are_not_among_them(case):
 
 
 def test_initialisation_is_a_function_of_its_key(name, case):
-    method, params, _, _ = case
-    spec = CASES[name][2]
-    init = jax.jit(lambda key: method.init(key, spec)[0])
+    params, method, spec = case[1], first_of(name), CASES[name][2]
+
+    @jax.jit
+    def init(key):
+        variables = method.init(key, spec)
+        for stage in method.stages:
+            variables = stage.begin(*variables, jax.random.key(1), spec)
+        return variables[0]
+
     first, again, other = (init(jax.random.key(seed)) for seed in (0, 0, 1))
     jax.tree.map(np.testing.assert_array_equal, first, again)
     assert jax.tree.map(jnp.shape, first) == jax.tree.map(jnp.shape, params)
