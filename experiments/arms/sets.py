@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments.arms.cells import PLAIN, Data
-from jaxfair.experiment import DRAWN_COLUMNS, HAM10000
+from jaxfair.experiment import DRAWN_COLUMNS, DRAWN_LINK, HAM10000
 
 __all__ = ["FEATURES", "IMAGES", "NETWORK", "SECTIONS", "lesions", "linked_phantom", "training"]
 
@@ -40,14 +40,7 @@ def linked_phantom(quick: bool) -> Data:
         "folds": 5,
         "test_share": 0.28,
         "public_size": 900 if quick else 8_500,  # training patients, rounded; fixes q and delta
-        "phantom": {
-            "n_images": films,
-            "seed": 0,
-            "pixels": 48,
-            "gap_group": "",
-            "link_label": "cardiomegaly",
-            "link": 0.8,
-        },
+        "phantom": {**DRAWN_LINK, "n_images": films},
     }
     return Data(
         "phantom",
