@@ -6,6 +6,7 @@ A config file is Python with `get_config(arg)`; `file.py:arg` selects a variant 
 
 import dataclasses
 import importlib.util
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ from jaxfair.engine.optim import OptimConfig
 from jaxfair.errors import InputError, nearest
 from jaxfair.methods.base import Method
 from jaxfair.methods.catalog import METHODS, make_method
-from jaxfair.methods.mitigations.catalog import MITIGATIONS, check_private, mitigated
+from jaxfair.methods.mitigations.catalog import MITIGATIONS, check_private, mitigated, own_parts
 from jaxfair.phantom.config import PhantomConfig
 from jaxfair.privacy.descent import read_earlier
 from jaxfair.privacy.plan import PrivacyConfig, PrivacyPlan, make_plan
@@ -123,8 +124,8 @@ def settings_from_config(config: ConfigDict) -> Settings:
     drawn = data.pop("phantom", None)
     checked_data = built(make_data_config, data, "data")
     mitigation_name, mitigation = _mitigation(tree.get("mitigation", {}), checked_data)
-    if "labels" in [field.name for field in dataclasses.fields(method_class)]:
-        method.setdefault("labels", checked_data.tasks)
+    parts = {**own_parts(mitigation_name, mitigation), **tree["optim"].get("parts", {})}
+    _fill(method, method_class, checked_data)
     settings = Settings(
         name=tree["name"],
         seed=tree["seed"],
@@ -135,11 +136,11 @@ def settings_from_config(config: ConfigDict) -> Settings:
         mitigation_name=mitigation_name,
         mitigation=mitigation,
         augment=checked(AugmentConfig, tree.get("augment", {}), "augment"),
-        optim=_optim(tree["optim"], mitigation_name, mitigation),
+        optim=checked(OptimConfig, {**tree["optim"], "parts": parts}, "optim"),
         dp=checked(PrivacyConfig, tree["dp"], "dp"),
         train=checked(TrainConfig, tree["train"], "train"),
     )
-    if mitigation_name and settings.dp.enabled:
+    if settings.dp.enabled:
         check_private(mitigation_name)
     if 0 < settings.optim.decay_steps < settings.train.steps:
         raise InputError(
@@ -160,19 +161,8 @@ def _mitigation(fields: Mapping[str, Any], data: DataConfig) -> tuple[str, Any]:
         refuse_unknown(fields, (), "mitigation")
         return "", None
     cls = _entry("mitigation", name, MITIGATIONS).config
-    if "attributes" in [field.name for field in dataclasses.fields(cls)]:
-        sizes = {attribute: len(values) for attribute, values in data.group_values.items()}
-        fields.setdefault("attributes", sizes)
+    _fill(fields, cls, data)
     return name, checked(cls, fields, "mitigation")
-
-
-def _optim(fields: Mapping[str, Any], mitigation_name: str, mitigation: Any) -> OptimConfig:
-    """The optimiser, and beside it that of the parameters which a mitigation has of its own."""
-    optim = checked(OptimConfig, fields, "optim")
-    parts = MITIGATIONS[mitigation_name].parts if mitigation_name else None
-    if parts is None:
-        return optim
-    return dataclasses.replace(optim, parts={**parts(mitigation), **optim.parts})
 
 
 def _entry(kind: str, name: Any, table: Mapping[str, Any]) -> Any:
@@ -212,23 +202,38 @@ def method_from_settings(settings: Settings) -> Method:
     Raises InputError where the Method is asked for other labels than the data carry, or is
     one that cannot augment.
     """
-    labels = getattr(settings.method, "labels", settings.data.tasks)
-    if labels != settings.data.tasks:
-        raise InputError(
-            f"method.labels are {labels}, but an example carries {settings.data.tasks}: leave "
-            "method.labels out, and choose in data.labels."
-        )
+    for name, carried in _of_the_data(settings.data).items():
+        asked = getattr(settings.method, name, carried)
+        if repr(asked) != repr(carried):  # of a dict the order too: it is that of an example
+            where = {"labels": "labels", "attributes": "groups"}[name]
+            raise InputError(
+                f"method.{name} are {asked}, but an example carries {carried}: leave "
+                f"method.{name} out, and choose in data.{where}."
+            )
     method = _unmitigated(settings)
     if not settings.mitigation_name:
         return method
     return mitigated(settings.mitigation_name, settings.mitigation, method)
 
 
+def _fill(fields: dict[str, Any], cls: type, data: DataConfig) -> None:
+    """Puts in what a config class asks for and only the data know, where it is left out."""
+    for name, value in _of_the_data(data).items():
+        if name in [field.name for field in dataclasses.fields(cls)]:
+            fields.setdefault(name, value)
+
+
+def _of_the_data(data: DataConfig) -> dict[str, Any]:
+    """What a Method is told of the data: its labels, and how many values each group may have."""
+    sizes = {name: len(values) for name, values in data.group_values.items()}
+    return {"labels": data.tasks, "attributes": sizes}
+
+
 def _unmitigated(settings: Settings) -> Method:
     augment = make_augment(settings.augment, settings.data.tasks)
     if augment is None:
         return make_method(settings.method_name, settings.method)
-    if settings.method_name != "classifier":
+    if "augment" not in inspect.signature(METHODS[settings.method_name].make).parameters:
         raise InputError(
             f"config.augment changes images, and the method {settings.method_name!r} prepares each "
             "image once: leave augment out, or use the method 'classifier'."

@@ -28,8 +28,6 @@ class GroupNorms(Grouped):
     """Each group has its own scale and shift in every norm that is trained.
 
     Attributes:
-      by: attributes whose values, crossed, make the groups; () for all that data.groups names.
-      attributes: attribute -> number of its values; left out, those of data.groups.
       drop: chance that an example is taken as of unknown group in a step, so that the norms of
         the unknown are trained too; in [0, 1).
 
@@ -79,7 +77,8 @@ def norms_by_group(config: GroupNorms, method: Method) -> Method:
         row = jnp.where(dropped, config.groups, group_of(config, example))
         return method.loss(_row(params, row), frozen, example, key)
 
-    return method._replace(init=init, loss=loss, score=_by_row(config, method.score))
+    embed = None if method.embed is None else _by_row(config, method.embed)
+    return method._replace(init=init, loss=loss, score=_by_row(config, method.score), embed=embed)
 
 
 def _by_row(config: GroupNorms, fun: Any) -> Any:
