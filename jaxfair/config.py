@@ -24,7 +24,7 @@ from jaxfair.engine.optim import OptimConfig
 from jaxfair.errors import InputError, nearest
 from jaxfair.methods.base import Method
 from jaxfair.methods.catalog import METHODS, make_method
-from jaxfair.methods.mitigations.catalog import MITIGATIONS, check_private, mitigated
+from jaxfair.methods.mitigations.catalog import MITIGATIONS, check_private, mitigated, own_parts
 from jaxfair.phantom.config import PhantomConfig
 from jaxfair.privacy.descent import read_earlier
 from jaxfair.privacy.plan import PrivacyConfig, PrivacyPlan, make_plan
@@ -124,9 +124,8 @@ def settings_from_config(config: ConfigDict) -> Settings:
     drawn = data.pop("phantom", None)
     checked_data = built(make_data_config, data, "data")
     mitigation_name, mitigation = _mitigation(tree.get("mitigation", {}), checked_data)
-    for name, value in _of_the_data(checked_data).items():
-        if name in [field.name for field in dataclasses.fields(method_class)]:
-            method.setdefault(name, value)
+    parts = {**own_parts(mitigation_name, mitigation), **tree["optim"].get("parts", {})}
+    _fill(method, method_class, checked_data)
     settings = Settings(
         name=tree["name"],
         seed=tree["seed"],
@@ -137,11 +136,11 @@ def settings_from_config(config: ConfigDict) -> Settings:
         mitigation_name=mitigation_name,
         mitigation=mitigation,
         augment=checked(AugmentConfig, tree.get("augment", {}), "augment"),
-        optim=_optim(tree["optim"], mitigation_name, mitigation),
+        optim=checked(OptimConfig, {**tree["optim"], "parts": parts}, "optim"),
         dp=checked(PrivacyConfig, tree["dp"], "dp"),
         train=checked(TrainConfig, tree["train"], "train"),
     )
-    if mitigation_name and settings.dp.enabled:
+    if settings.dp.enabled:
         check_private(mitigation_name)
     if 0 < settings.optim.decay_steps < settings.train.steps:
         raise InputError(
@@ -162,19 +161,8 @@ def _mitigation(fields: Mapping[str, Any], data: DataConfig) -> tuple[str, Any]:
         refuse_unknown(fields, (), "mitigation")
         return "", None
     cls = _entry("mitigation", name, MITIGATIONS).config
-    if "attributes" in [field.name for field in dataclasses.fields(cls)]:
-        sizes = {attribute: len(values) for attribute, values in data.group_values.items()}
-        fields.setdefault("attributes", sizes)
+    _fill(fields, cls, data)
     return name, checked(cls, fields, "mitigation")
-
-
-def _optim(fields: Mapping[str, Any], mitigation_name: str, mitigation: Any) -> OptimConfig:
-    """The optimiser, and beside it that of the parameters which a mitigation has of its own."""
-    optim = checked(OptimConfig, fields, "optim")
-    parts = MITIGATIONS[mitigation_name].parts if mitigation_name else None
-    if parts is None:
-        return optim
-    return dataclasses.replace(optim, parts={**parts(mitigation), **optim.parts})
 
 
 def _entry(kind: str, name: Any, table: Mapping[str, Any]) -> Any:
@@ -226,6 +214,13 @@ def method_from_settings(settings: Settings) -> Method:
     if not settings.mitigation_name:
         return method
     return mitigated(settings.mitigation_name, settings.mitigation, method)
+
+
+def _fill(fields: dict[str, Any], cls: type, data: DataConfig) -> None:
+    """Puts in what a config class asks for and only the data know, where it is left out."""
+    for name, value in _of_the_data(data).items():
+        if name in [field.name for field in dataclasses.fields(cls)]:
+            fields.setdefault(name, value)
 
 
 def _of_the_data(data: DataConfig) -> dict[str, Any]:

@@ -206,6 +206,30 @@ def test_group_dro_keeps_a_batch_loss_and_refuses_stages():
     assert "mitigation.rate is 0.0" in refusal(GroupDRO, **SEX, rate=0.0)
 
 
+SCHEDULED = PLAIN._replace(
+    schedule=lambda frozen, progress: {"shift": frozen["shift"] * progress},
+    embed=lambda params, frozen, batch: {"x": (batch["x"] - frozen["shift"]) * norm_of(params)},
+)
+
+
+def norm_of(params):
+    return params["body"]["norm"]["scale"][:3]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_embeddings_and_schedules_are_those_of_the_method_whatever_lies_beside(name):
+    method = mitigated(name, CASES[name], SCHEDULED)
+    params, frozen = method.init(jax.random.key(0), SPEC)
+    for stage in (None, *method.stages):
+        if stage is not None:
+            params, frozen = stage.begin(params, frozen, None, SPEC)
+            method = stage.method
+        later = method.schedule(frozen, 0.5)
+        assert jax.tree.structure(later) == jax.tree.structure(frozen)
+        found = method.embed(params, later, BATCH)["x"]
+        np.testing.assert_allclose(found, BATCH["x"] - 0.5, rtol=1e-6)
+
+
 def mistakes(params, label=None):
     """Which examples PLAIN gets wrong, label by label in numpy."""
     scores = PLAIN.score(params, FROZEN, BATCH)

@@ -15,7 +15,15 @@ from jaxfair.methods.mitigations.jtt import TrainTwice, train_twice
 from jaxfair.methods.mitigations.norms import GroupNorms, norms_by_group
 from jaxfair.methods.mitigations.weights import GroupWeights, weigh_groups
 
-__all__ = ["MITIGATIONS", "PRIVACY", "Mitigation", "check_private", "described", "mitigated"]
+__all__ = [
+    "MITIGATIONS",
+    "PRIVACY",
+    "Mitigation",
+    "check_private",
+    "described",
+    "mitigated",
+    "own_parts",
+]
 
 PRIVACY = {
     "fits": "fits privacy as it is",
@@ -112,10 +120,20 @@ def described(name: str, config: Any, told: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def own_parts(name: str, config: Any) -> dict[str, dict[str, Any]]:
+    """Returns the `optim.parts` that a mitigation needs for parameters of its own; {} for none."""
+    parts = _entry(name).parts if name else None
+    return {} if parts is None else parts(config)
+
+
 def check_private(name: str) -> None:
-    """Raises InputError, with the reason, for a mitigation that no private run can have."""
-    entry = _entry(name)
-    if entry.privacy != "fits":
+    """Raises InputError, with the reason, for a mitigation that no private run can have.
+
+    Args:
+      name: a key of MITIGATIONS, or "" for none.
+    """
+    entry = _entry(name) if name else None
+    if entry is not None and entry.privacy != "fits":
         raise InputError(
             f"The mitigation {name!r} {PRIVACY[entry.privacy]}: {entry.why}; train it with "
             "dp.enabled=False, or choose one that fits: "

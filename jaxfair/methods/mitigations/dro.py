@@ -25,8 +25,6 @@ class GroupDRO(Grouped):
     """The weights of groups grow with their losses in the batch.
 
     Attributes:
-      by: attributes whose values, crossed, make the groups; () for all that data.groups names.
-      attributes: attribute -> number of its values; left out, those of data.groups.
       rate: by how much the logarithm of a weight grows in a step, for a loss of 1.
 
     Raises InputError for a rate that is not positive.

@@ -30,8 +30,6 @@ class BalancedHead(Grouped):
     """The head is trained further, alone, with cells of label and group that weigh the same.
 
     Attributes:
-      by: attributes whose values, crossed, make the groups; () for all that data.groups names.
-      attributes: attribute -> number of its values; left out, those of data.groups.
       shares: the declared share of each cell among training images, group after group, its
         negatives before its positives; they add up to 1. Public constants: never counted.
       label: the task whose positives and negatives are balanced; "" for the first.

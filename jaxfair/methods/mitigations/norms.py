@@ -28,8 +28,6 @@ class GroupNorms(Grouped):
     """Each group has its own scale and shift in every norm that is trained.
 
     Attributes:
-      by: attributes whose values, crossed, make the groups; () for all that data.groups names.
-      attributes: attribute -> number of its values; left out, those of data.groups.
       drop: chance that an example is taken as of unknown group in a step, so that the norms of
         the unknown are trained too; in [0, 1).
 

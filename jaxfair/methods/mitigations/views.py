@@ -33,12 +33,17 @@ def seen_through(method: Method, name: str, own: Own) -> Method:
     def prepare(frozen: PyTree, raw: Example) -> Example:
         return method.prepare(hidden(frozen), raw)  # type: ignore[misc]
 
+    def schedule(frozen: PyTree, progress: Any) -> PyTree:
+        beside = {key: value for key, value in frozen.items() if key == name}
+        return {**method.schedule(hidden(frozen), progress), **beside}  # type: ignore[misc]
+
     return method._replace(
         loss=through(method.loss),
         score=through(method.score),
         embed=through(method.embed),
         batch_loss=through(method.batch_loss),
         prepare=None if method.prepare is None else prepare,
+        schedule=None if method.schedule is None else schedule,
     )
 
 

@@ -17,8 +17,6 @@ class GroupWeights(Grouped):
     """Each example's loss times the public weight of its group.
 
     Attributes:
-      by: attributes whose values, crossed, make the groups; () for all that data.groups names.
-      attributes: attribute -> number of its values; left out, those of data.groups.
       weights: a public constant in (0, 1000] for each group, in their order.
 
     Raises InputError for other weights.
