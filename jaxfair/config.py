@@ -52,6 +52,8 @@ class TrainConfig:
       start_from: folder of a run with whose last parameters (not their average) this one
         begins; what that run spent stands first in this one's ledger, and the budget covers both.
       tensorboard: write TensorBoard event files beside metrics.jsonl.
+      leakage: probe after the evaluation what the embedding tells of each attribute; left out, it
+        is done where data.groups names attributes and the Method has an embedding.
     """
 
     steps: int
@@ -59,6 +61,7 @@ class TrainConfig:
     checkpoint_every: int = 50
     start_from: str | None = None
     tensorboard: bool = False
+    leakage: bool | None = None
 
     def __post_init__(self) -> None:
         if self.tensorboard and importlib.util.find_spec("tensorboardX") is None:

@@ -118,12 +118,16 @@ def run_site(
 
 
 class _Scored(NamedTuple):
-    """What a run says of images: a row per image and task; maps of the rows, or None; its step."""
+    """What a run says of images: a row per image and task; maps of the rows, or None; its step.
+
+    `embeds` says whether its Method has an embedding that can be probed.
+    """
 
     predictions: pd.DataFrame
     maps: np.ndarray | None
     rows: np.ndarray
     step: int
+    embeds: bool
 
 
 def _scored(settings: Settings, folder: RunFolder, dataset: Dataset, *, progress: bool) -> _Scored:
@@ -136,7 +140,7 @@ def _scored(settings: Settings, folder: RunFolder, dataset: Dataset, *, progress
     maps = scores.pop("maps", None)
     predictions = predictions_table(dataset, rows, scores)
     checked(predictions)  # before anything of it is written
-    return _Scored(predictions, maps, distinct, int(trained.step))
+    return _Scored(predictions, maps, distinct, int(trained.step), method.embed is not None)
 
 
 def _write(
@@ -152,7 +156,7 @@ def _write(
     """Writes predictions, card, model, maps and the fairness table, which is returned."""
     files.write_table(folder.predictions, scored.predictions)
     files.write_json(folder.data_card, dataset.card)
-    files.write_json(folder.model, description(settings))
+    files.write_json(folder.model, description(settings) | {"embeds": scored.embeds})
     table = fairness_table(
         scored.predictions, thresholds=thresholds, attributes=attributes, seed=settings.seed
     )

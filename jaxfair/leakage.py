@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from jaxfair import files, report
 from jaxfair.cli import Command, Flag, Line, execute
-from jaxfair.config import Settings, settings_from_config
+from jaxfair.config import Settings, method_from_settings, settings_from_config
 from jaxfair.data.dataset import Dataset
 from jaxfair.engine.optim import averaged_params
 from jaxfair.errors import InputError
@@ -33,7 +33,7 @@ from jaxfair.run.folder import RunFolder
 from jaxfair.scores import evaluated_rows, score_rows
 from jaxfair.start import open_data, trained_assembly
 
-__all__ = ["COMMAND", "main", "pixel_means", "run"]
+__all__ = ["COMMAND", "is_asked", "main", "pixel_means", "run"]
 
 _BINS = 8
 _READ = 256
@@ -55,6 +55,7 @@ def run(
     folder = RunFolder(pathlib.Path(workdir))
     settings = _settings(folder)
     dataset = open_data(settings, progress=progress)
+    _refuse_without_embedding(settings)
     attributes = _attributes(settings)
     with folder.locked():
         stage, _ = model = _model(settings, folder)
@@ -73,12 +74,35 @@ def run(
     return table
 
 
+def is_asked(settings: Settings) -> bool:
+    """Returns whether training ends with these probes: `train.leakage`, or what stands for it.
+
+    Raises InputError where they are asked for and there is nothing to probe.
+    """
+    asked = settings.train.leakage
+    if asked is None:
+        method = method_from_settings(settings)
+        return bool(settings.data.groups) and method.embed is not None
+    if asked:
+        _refuse_without_embedding(settings)
+        _attributes(settings)
+    return asked
+
+
+def _refuse_without_embedding(settings: Settings) -> None:
+    if method_from_settings(settings).embed is None:
+        raise InputError(
+            f"The method {settings.method_name!r} has no embedding of a whole image that could be "
+            "probed for attributes: use one that classifies, or leave train.leakage out."
+        )
+
+
 def _attributes(settings: Settings) -> tuple[str, ...]:
     found = settings.data.groups or tuple(a for a in settings.data.attributes if a != "view")
     if not found:
         raise InputError(
-            "These data have no attribute of patients, so that none can be read from an embedding: "
-            "name columns in data.groups."
+            "These data have no attribute of patients that could be read from an embedding: name "
+            "columns in data.groups."
         )
     return found
 
@@ -92,18 +116,13 @@ def _settings(folder: RunFolder) -> Settings:
 def _model(settings: Settings, folder: RunFolder) -> tuple[Any, Any]:
     """The network of a run's last stage, and its last parameters (their average, if kept)."""
     stage, state = trained_assembly(settings, folder)
-    if stage.method.embed is None:
-        raise InputError(
-            f"{folder.path} was trained by the method {settings.method_name!r}, which has no "
-            "embedding of a whole image to probe: give a run of a classifier."
-        )
     return stage, jax.device_get(averaged_params(state.params, state.opt_state))
 
 
 def _embeddings(
     model: tuple[Any, Any], dataset: Dataset, rows: np.ndarray, progress: bool, **named: Any
 ) -> list[Embedding]:
-    """Each embedding of the Method for `rows`, and its predictions, which rest on the first."""
+    """Each embedding of the Method for `rows`, and its predictions; these rest on the first."""
     stage, params = model
     method = stage.method
 
@@ -126,6 +145,7 @@ def _baseline(path: pathlib.Path, people: pd.DataFrame, progress: bool) -> list[
     folder = RunFolder(path)
     settings = _settings(folder)
     dataset = open_data(settings, progress=progress)
+    _refuse_without_embedding(settings)
     model = _model(settings, folder)
     rows = pd.Series(np.arange(len(dataset)), dataset.manifest["image_id"])
     found = rows.reindex(people["image_id"])

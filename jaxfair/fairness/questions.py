@@ -69,7 +69,8 @@ class Cell(NamedTuple):
       label: "0", "1" or ALL.
       kept: codes of the values that are asked, ascending; at least two, or none.
       fit, test: rows of the people that have these values.
-      why: values that are not asked, or why nothing is; "" where all are.
+      why: values that are not asked (with patients to fit and to score), or why nothing is asked;
+        "" where all are.
     """
 
     label: str
@@ -170,17 +171,17 @@ def _cell(
                        for v in range(len(values))]).reshape(-1, 2)  # fmt: skip
     there = counts.any(axis=1)
     kept = np.flatnonzero((counts >= MIN_LABEL).all(axis=1))
-    few = [f"{values[v]} ({counts[v, 0]} patients to fit, {counts[v, 1]} to score)"
+    few = [f"{values[v]} ({counts[v, 0]}, {counts[v, 1]})"
            for v in np.flatnonzero(there) if v not in kept]  # fmt: skip
     fitted, tested = (s[np.isin(codes[s], kept)] for s in sides)
     whole = len(np.unique(patients[tested]))
-    why = f"too few: {', '.join(few)}" if few else ""
+    why = f"too few patients: {', '.join(few)}" if few else ""
     if not there.any():
         kept, why = kept[:0], f"{attribute} is not known of anybody"
     elif there.sum() == 1:
         kept, why = kept[:0], f"everybody is {values[int(there.argmax())]}"
     elif len(kept) >= 2 and whole < MIN_PATIENTS:
-        kept, why = kept[:0], f"too few: {whole} patients to score"
+        kept, why = kept[:0], f"too few patients to score: {whole}"
     if len(kept) < 2:
         nobody = kept[:0]
         return Cell(label, nobody, nobody, nobody, why)

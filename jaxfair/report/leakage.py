@@ -1,11 +1,13 @@
 """The section on what a fresh probe reads from the embedding, from leakage.csv alone."""
 
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from jaxfair.fairness.frame import MIN_LABEL, MIN_PATIENTS
 from jaxfair.fairness.questions import BASELINE, GRID, MODEL, MOST_IMAGES, PIXELS, WITHIN
 from jaxfair.files import slug
 from jaxfair.report import plots
@@ -31,15 +33,16 @@ _LIMITS = (
     " training covers them."
 )
 _CAPTION = (
-    "95 % of chance: what exchanging the attribute among test patients of a label stays below in"
-    " 95 %. Control: a probe that was fitted to exchanged values. .5 is nothing, also where pixel"
-    " means read more: then the images show it and the embedding does not."
+    "Chance: a probe that was fitted to values exchanged among patients of one label, as a control;"
+    " in brackets what AUROCs of such exchanges stay below in 95 %. 8 x 8 means: what the images"
+    " show without any network."
 )
 _OVERALL = (
     "Label all: everybody at once. There an embedding that is independent of the attribute given"
     " the label still has .5 + rho (AUROC - .5), rho being the difference of prevalences. n: test"
-    f" patients. Beyond {MOST_IMAGES['validation']:,} images to fit and {MOST_IMAGES['test']:,} to"
-    " score, patients are left out by a hash of their id."
+    f" patients; too few, with patients to fit and to score: fewer than {MIN_LABEL} of a value, or"
+    f" than {MIN_PATIENTS} to score. Beyond {MOST_IMAGES['validation']:,} images to fit and"
+    f" {MOST_IMAGES['test']:,} to score, patients are left out by a hash of their id."
 )
 
 
@@ -67,11 +70,11 @@ def leakage_details(run: Run) -> list[Section]:
     columns = ["attribute", "value", "task", "label", "source", "embedding", "probe"]
     shown = table[columns].assign(
         auroc=[_cell(row) for _, row in table.iterrows()],
-        chance=[number(v) for v in table["chance_95"]],
+        chance=[_chance(row) for _, row in table.iterrows()],
         n=table["n"].astype(int),
         note=table["why"],
     )
-    shown = shown.rename(columns={"auroc": "AUROC [95 %]", "chance": "95 % of chance"})
+    shown = shown.rename(columns={"auroc": "AUROC [95 %]", "chance": "chance (95 % below)"})
     title = f"{run.title()}: every probe of the embedding"
     return [Section(title, [Table(f"{name}.probes", shown, _OVERALL, words=True)])]
 
@@ -102,14 +105,28 @@ def _parts(head: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]
 def _row(part: pd.DataFrame, several: bool) -> dict[str, str]:
     first = part.iloc[0]
     found = {"attribute": first["attribute"]} | ({"label": first["task"]} if several else {})
-    for source, words in _SOURCES.items():
+    for source in _SOURCES:
         for _, row in part[part["source"] == source].iterrows():
-            found[f"{words}: {row['probe']}"] = _cell(row)
-        if source == MODEL:
-            own = part[part["source"] == MODEL]
-            found["95 % of chance"] = ", ".join(number(v) for v in own["chance_95"])
-            found["control"] = ", ".join(number(v) for v in own["chance"])
-    return found | {"note": "; ".join(dict.fromkeys(why for why in part["why"] if why))}
+            found[_title(source, row)] = _cell(row)
+            if source == MODEL:
+                found[f"chance: {row['probe']}"] = _chance(row)
+    return found | {"note": "; ".join(dict.fromkeys(_short(why) for why in part["why"] if why))}
+
+
+def _title(source: str, row: pd.Series) -> str:
+    whose = f" {row['run']}" if row["run"] else ""
+    return f"{_SOURCES[source]}{whose}: {row['probe']}"
+
+
+def _chance(row: pd.Series) -> str:
+    """'0.512 (0.561)': the control, and what chance stays below in 95 %."""
+    control = "" if np.isnan(row["chance"]) else f"{number(row['chance'])} "
+    return "" if np.isnan(row["chance_95"]) else f"{control}({number(row['chance_95'])})"
+
+
+def _short(why: str) -> str:
+    """Without the counts, which the details have."""
+    return re.sub(r" \([\d, ]+\)", "", why)
 
 
 def _cell(row: pd.Series) -> str:
@@ -131,7 +148,7 @@ def _figure(table: pd.DataFrame) -> Figure:
         colour = plots.COLOURS[list(_SOURCES).index(source)]
         axes.errorbar(
             rows["auroc"], places, xerr=errors, fmt="o" if i % 2 == 0 else "s", markersize=4,
-            color=colour, label=f"{_SOURCES[source]}: {probe}",
+            color=colour, label=plots.plain(_title(source, rows.iloc[0])),
         )  # fmt: skip
         axes.plot(rows["chance_95"], places, "|", color=colour, markersize=9)
     axes.axvline(0.5, color="#999999", linewidth=0.7)
