@@ -13,11 +13,11 @@ import pandas as pd
 from experiments.arms.cells import Cell, Data
 from experiments.arms.train import CORRELATED, INDEPENDENT, predictions_of, predictions_path
 from jaxfair import files
-from jaxfair.fairness.areas import areas
+from jaxfair.fairness.areas import auroc_levels
 from jaxfair.fairness.gaps import max_min_gap
 from jaxfair.fairness.groups import group_labels
 from jaxfair.fairness.levels import Levels, Spread, spreads, with_null
-from jaxfair.fairness.miscalibration import miscalibration
+from jaxfair.fairness.miscalibration import calibration_levels
 from jaxfair.fairness.odds import decisions
 from jaxfair.fairness.resamples import Resamples, compared_groups
 
@@ -89,7 +89,7 @@ def _ranked(resamples: Resamples, attribute: str) -> Iterator[dict]:
     """AUROC and its gap, with the null of exchanged patients."""
     table = resamples.test.table
     groups = compared_groups(table, attribute)
-    levels = areas(resamples, attribute, groups)
+    levels = auroc_levels(resamples, attribute, groups)
     yield _plain("AUROC", levels.overall) | {"smallest": levels.smallest}
     labels = group_labels(table, attribute)
     kept = np.isin(labels, groups)
@@ -106,7 +106,7 @@ def _calibrated(resamples: Resamples, attribute: str) -> list[dict]:
     scores = resamples.test.table["y_score"].to_numpy()
     back = np.empty_like(scores)
     back[resamples.test.order] = scores
-    levels = miscalibration(resamples, attribute, back, n_permutations=_PERMUTATIONS)
+    levels = calibration_levels(resamples, attribute, back, n_permutations=_PERMUTATIONS)
     return list(_gaps(levels))
 
 

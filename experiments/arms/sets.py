@@ -15,7 +15,7 @@ LESIONS = pathlib.Path("../shared/data/derm-ham10000")
 FEATURES: dict[str, Any] = {"backbone": "features"}
 NETWORK: dict[str, Any] = {"backbone": "resnet9", "activation": "mish"}
 IMAGES: dict[str, dict[str, Any]] = {
-    "phantom": {"symmetric": False, "colours": 0},  # a thorax has a top and a left
+    "phantom": {"symmetric": False, "colours": 8},  # a thorax has a top and a left
     "lesions": {"symmetric": True},
 }
 """What of `method` follows from the images, where the backbone is FEATURES."""
