@@ -15,6 +15,7 @@ from jaxfair.report.cells import cells, number
 from jaxfair.report.compare import comparison
 from jaxfair.report.content import Block, Image, Plot, Section, Table, Text
 from jaxfair.report.coverage import coverage_words
+from jaxfair.report.curated import curation_blocks
 from jaxfair.report.headline import shown_headline
 from jaxfair.report.single import Run
 from jaxfair.report.views import TaskView, run_views
@@ -117,7 +118,7 @@ def _population(run: Run) -> Section:
             blocks.append(
                 Table(f"{slug(run.name, attribute)}.by_split", shares, f"By {attribute}.")
             )
-    blocks.extend(_card(run))
+    blocks.extend([*_card(run), *curation_blocks(run)])
     return Section(f"{run.title()}: population and flow", blocks)
 
 
