@@ -16,6 +16,7 @@ from jaxfair.report.cells import cells, number
 from jaxfair.report.compare import comparison
 from jaxfair.report.content import Block, Image, Plot, Section, Table, Text
 from jaxfair.report.coverage import coverage_words
+from jaxfair.report.curated import curation_blocks
 from jaxfair.report.headline import shown_headline
 from jaxfair.report.leakage import leakage_details, leakage_section
 from jaxfair.report.measured import WORDS
@@ -126,7 +127,7 @@ def _population(run: Run) -> Section:
             blocks.append(
                 Table(f"{slug(run.name, attribute)}.by_split", shares, f"By {attribute}.")
             )
-    blocks.extend(_card(run))
+    blocks.extend([*_card(run), *curation_blocks(run)])
     return Section(f"{run.title()}: population and flow", blocks)
 
 

@@ -59,6 +59,20 @@ def test_counting_reaches_the_gap_of_every_attribute_and_no_more():
     assert after == pytest.approx(dict.fromkeys(after, 0.16), abs=0.002)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_any_table_reaches_any_gap_and_ends_just_beyond_it(seed):
+    """A search that stops where one attribute is there already ends in a refusal."""
+    rng = np.random.default_rng(seed)
+    table, split = people(int(rng.integers(400, 5000)), seed)
+    for gap in (0.1, 0.3):
+        how = CurationConfig(**COUNTED | {"curate_gap": gap})
+        kept = curated(table, split, how)
+        after = gaps(table, kept, how, "train", "validation")
+        assert gap <= min(after.values()) + 1e-12
+        assert max(after.values()) < gap + 12 / np.isin(kept, ["train", "validation"]).sum() + 0.01
+        assert (kept != "").sum() > 0.6 * (split != "").sum()
+
+
 def test_the_test_set_is_left_as_it_is_unless_it_is_named():
     table, split = people()
     for fields in (COUNTED, PUBLIC):
@@ -121,6 +135,24 @@ def test_a_public_probability_makes_odds_that_are_known_beforehand():
     for side, factor in (("toward", 2.0), ("rest", 0.5)):
         ratio = odds(after["sex"][side]) / odds(before["sex"][side])
         assert ratio == pytest.approx(factor, rel=0.06)
+
+
+def test_public_probabilities_multiply_and_unknown_groups_move_nothing():
+    table, split = people(60_000)
+    toward, keep = {"sex": ("F",), "race": ("black", "asian")}, {"sex": 0.5, "race": 0.7}
+    kept = curated(table, split, CurationConfig(**PUBLIC | {
+        "curate_toward": toward, "curate_keep": keep
+    }))  # fmt: skip
+    inside = np.isin(split, ["train", "validation"])
+    for label, sex, race, share in (
+        (0, "F", "black", 0.35), (0, "F", "white", 0.5), (0, "M", "asian", 0.7),
+        (0, "M", "white", 1),
+        (1, "M", "white", 0.35), (1, "F", "black", 1), (1, "unknown", "white", 0.7),
+        (1, "unknown", "unknown", 1), (0, "F", "unknown", 0.5),
+    ):  # fmt: skip
+        cell = inside & (table["label_mass"] == label) & (table["sex"] == sex)
+        cell &= table["race"] == race
+        assert (kept[cell] != "").mean() == pytest.approx(share, abs=0.07), (label, sex, race)
 
 
 def test_the_probability_for_a_gap_gives_that_gap():

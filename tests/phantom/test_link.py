@@ -163,16 +163,16 @@ def test_a_strength_of_its_own_changes_that_finding_alone():
     assert np.abs(films_of(["cardiomegaly"]) - healthy).mean() > 0
 
 
-def drawn(site, n):
+def drawn(site, n, seed=0):
     """Pixels of frontal films at 24 px, label and sex."""
-    config = dataclasses.replace(LINKED, link_site=site, n_images=n, pixels=48)
+    config = dataclasses.replace(LINKED, link_site=site, n_images=n, pixels=48, seed=seed)
     table, pixels = films.draw_table(config), []
     for row in table.to_dict("records"):
         body = thorax.draw_anatomy(
-            row["sex"], row["age"], rng=np.random.default_rng([0, 12, row["patient"]])
+            row["sex"], row["age"], rng=np.random.default_rng([seed, 12, row["patient"]])
         )
         found = ["cardiomegaly"] if row["cardiomegaly"] else []
-        rng = np.random.default_rng([0, 13, row["index"]])
+        rng = np.random.default_rng([seed, 13, row["index"]])
         own = {"cardiomegaly": config.link_contrast}
         film = thorax_findings.draw_frontal(body, row["view"], found, 48, own=own, rng=rng)
         pixels.append(film.reshape(24, 2, 24, 2).mean(axis=(1, 3)).ravel())
@@ -200,6 +200,38 @@ def test_the_sex_is_seen_and_a_classifier_takes_the_shortcut():
     assert max(gaps) > 0.15
     fair = RidgeClassifier(alpha=20.0).fit(other[:600], ill_there[:600])
     assert roc_auc_score(ill_there[600:], fair.decision_function(other[600:])) > 0.75
+
+
+@pytest.mark.slow
+def test_over_five_seeds_films_show_what_the_formulas_say():
+    """A linear detector that was trained where nothing is linked, and one that was not."""
+    found, taken = [], []
+    for seed in range(5):
+        x, ill, woman = drawn("selected", 2500, seed)
+        other, ill_there, woman_there = drawn("independent", 2500, seed)
+        fit = lambda x, y: RidgeClassifier(alpha=20.0).fit(x, y).decision_function
+        detector, shortcut = fit(other[:1500], ill_there[:1500]), fit(x[:1500], ill[:1500])
+        held_out, known = other[1500:], (ill_there[1500:], woman_there[1500:])
+        area = roc_auc_score(known[0], detector(held_out))
+        leak = roc_auc_score(woman, detector(x))
+        within = [
+            roc_auc_score(known[1][known[0] == y], detector(held_out[known[0] == y]))
+            for y in (0, 1)
+        ]
+        expected = truth(LINKED, detector=area)
+        found.append((leak - expected.leak["selected"], np.mean(within) - expected.leak_within))
+        chosen = shortcut(held_out) >= 0
+        gaps = [
+            chosen[known[1] & (known[0] == y)].mean() - chosen[~known[1] & (known[0] == y)].mean()
+            for y in (0, 1)
+        ]
+        lost = area - roc_auc_score(known[0], shortcut(held_out))
+        gained = roc_auc_score(ill[1500:], shortcut(x[1500:])) - area
+        taken.append((max(gaps), lost, gained))
+    assert np.abs(np.mean(found, axis=0)).max() < 0.06, found
+    assert np.min(taken, axis=0) == pytest.approx([0.6, 0.12, 0.06], abs=0.2), taken
+    assert (np.min(taken, axis=0) > [0.3, 0.04, 0.01]).all()
+    assert truth(LINKED).detector > area, "no model of pixels is better than the best there can be"
 
 
 def test_the_label_of_every_source_of_films_carries_the_link():

@@ -130,6 +130,21 @@ def test_a_data_card_says_who_was_excluded_and_why(tmp_path):
     assert "| set aside: no pixels | 2 |" in text and "| sex unknown | 3 |" in text
 
 
+def test_a_curated_table_has_its_rates_before_and_after(tmp_path):
+    folder = make_run(tmp_path / "run", n=200)
+    line = {"split": "train", "attribute": "sex", "images": 90, "toward": 0.3, "rest": 0.21}
+    rates = {"before": [line | {"gap": 0.09}], "after": [line | {"toward": None, "gap": None}]}
+    rule = {"curate": "counted", "curate_label": "mass", "curate_splits": ["train", "validation"]}
+    write_json(folder / "data_card.json", {"curation": rates, "split_rule": rule})
+    text = (report.run([folder], tmp_path / "out") / "report.md").read_text()
+    assert "dropped from train and validation so that mass is more frequent" in text
+    assert "score the run again" not in text and "| before | train | sex | 90 | 0.300 |" in text
+    rule["curate_splits"].append("test")
+    write_json(folder / "data_card.json", {"curation": rates, "split_rule": rule})
+    text = (report.run([folder], tmp_path / "again") / "report.md").read_text()
+    assert "score the run again with data.curate='' for the original one" in text
+
+
 def test_a_group_without_positives_is_undefined_and_listed(tmp_path):
     rng = np.random.default_rng(0)
     n = 400
