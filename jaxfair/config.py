@@ -6,6 +6,7 @@ A config file is Python with `get_config(arg)`; `file.py:arg` selects a variant 
 
 import dataclasses
 import importlib.util
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -51,6 +52,8 @@ class TrainConfig:
       start_from: folder of a run with whose last parameters (not their average) this one
         begins; what that run spent stands first in this one's ledger, and the budget covers both.
       tensorboard: write TensorBoard event files beside metrics.jsonl.
+      leakage: probe after the evaluation what the embedding tells of each attribute; left out, it
+        is done where data.groups names attributes and the Method has an embedding.
     """
 
     steps: int
@@ -58,6 +61,7 @@ class TrainConfig:
     checkpoint_every: int = 50
     start_from: str | None = None
     tensorboard: bool = False
+    leakage: bool | None = None
 
     def __post_init__(self) -> None:
         if self.tensorboard and importlib.util.find_spec("tensorboardX") is None:
@@ -123,8 +127,9 @@ def settings_from_config(config: ConfigDict) -> Settings:
     drawn = data.pop("phantom", None)
     checked_data = built(make_data_config, data, "data")
     mitigation_name, mitigation = _mitigation(tree.get("mitigation", {}))
-    if "labels" in [field.name for field in dataclasses.fields(method_class)]:
-        method.setdefault("labels", checked_data.tasks)
+    for name, value in _of_the_data(checked_data).items():
+        if name in [field.name for field in dataclasses.fields(method_class)]:
+            method.setdefault(name, value)
     settings = Settings(
         name=tree["name"],
         seed=tree["seed"],
@@ -195,23 +200,31 @@ def method_from_settings(settings: Settings) -> Method:
     Raises InputError where the Method is asked for other labels than the data carry, or is
     one that cannot augment.
     """
-    labels = getattr(settings.method, "labels", settings.data.tasks)
-    if labels != settings.data.tasks:
-        raise InputError(
-            f"method.labels are {labels}, but an example carries {settings.data.tasks}: leave "
-            "method.labels out, and choose in data.labels."
-        )
+    for name, carried in _of_the_data(settings.data).items():
+        asked = getattr(settings.method, name, carried)
+        if repr(asked) != repr(carried):  # of a dict the order too: it is that of an example
+            where = {"labels": "labels", "attributes": "groups"}[name]
+            raise InputError(
+                f"method.{name} are {asked}, but an example carries {carried}: leave "
+                f"method.{name} out, and choose in data.{where}."
+            )
     method = _unmitigated(settings)
     if not settings.mitigation_name:
         return method
     return mitigated(settings.mitigation_name, settings.mitigation, method)
 
 
+def _of_the_data(data: DataConfig) -> dict[str, Any]:
+    """What a Method is told of the data: its labels, and how many values each group may have."""
+    sizes = {name: len(values) for name, values in data.group_values.items()}
+    return {"labels": data.tasks, "attributes": sizes}
+
+
 def _unmitigated(settings: Settings) -> Method:
     augment = make_augment(settings.augment, settings.data.tasks)
     if augment is None:
         return make_method(settings.method_name, settings.method)
-    if settings.method_name != "classifier":
+    if "augment" not in inspect.signature(METHODS[settings.method_name].make).parameters:
         raise InputError(
             f"config.augment changes images, and the method {settings.method_name!r} prepares each "
             "image once: leave augment out, or use the method 'classifier'."

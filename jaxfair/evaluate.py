@@ -74,7 +74,8 @@ def _evaluate(
     checked(predictions)  # before anything of it is written
     files.write_table(folder.predictions, predictions)
     files.write_json(folder.data_card, dataset.card)
-    files.write_json(folder.model, description(settings))
+    told = description(settings) | {"embeds": method.embed is not None}
+    files.write_json(folder.model, told)
     groups = [*settings.data.attributes, CROSSED]
     files.write_json(folder.thresholds, fit_thresholds(predictions, attributes=groups))
     table = fairness_table(predictions, attributes=groups, seed=settings.seed)

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import jax
 from ml_collections import ConfigDict
 
-from jaxfair import dryrun, evaluate, report
+from jaxfair import dryrun, evaluate, leakage, report
 from jaxfair.cli import Command, Flag, Line, execute
 from jaxfair.config import Settings, sections, settings_from_config
 from jaxfair.data.card import unknown_lines
@@ -69,6 +69,7 @@ def run(
     settings, folder = settings_from_config(config), RunFolder(pathlib.Path(workdir))
     folder.check_claim(config.to_dict())
     earlier = [] if before is None else [report.load_run(before).path]  # refused before training
+    probes = leakage.is_asked(settings)
     if folder.trained():
         first_then_others(folder.forget_secret)  # which a crash may have left behind
     else:
@@ -77,6 +78,8 @@ def run(
     if jax.process_count() > 1:  # scoring needs no more than one host
         return folder
     evaluate.run(config, workdir, with_images=with_images, progress=progress)
+    if probes:
+        leakage.run(folder.path, progress=progress)
     report.run([*earlier, workdir], workdir, with_images=with_images)
     return folder
 

@@ -31,7 +31,7 @@ ROOMS = {  # room -> what it may import of jaxfair, besides itself and the bedro
     "start": {"config", "data", "engine", "methods", "phantom", "privacy", "run"},
     "dryrun": {"config", "engine", "methods", "privacy", "start"},
 }
-COMMANDS = {"train", "prepare", "evaluate", "report", "benchmark", "audit", "account"}
+COMMANDS = {"train", "prepare", "evaluate", "leakage", "report", "benchmark", "audit", "account"}
 NEVER = {  # module -> rooms where it must not be imported
     "flax": {"privacy", "fairness", "data"},
     "jax": {

@@ -19,7 +19,7 @@ from jaxfair.engine.assembly import Assembly, join
 from jaxfair.engine.chunk import Chunk, Randomness, unit_keys
 from jaxfair.engine.feed import Feed
 from jaxfair.engine.population import Population
-from jaxfair.engine.step import Step, TrainState
+from jaxfair.engine.step import Step, TrainState, scheduled
 from jaxfair.methods.base import Example, Method, PyTree
 from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.privacy.secret import Secret
@@ -94,8 +94,9 @@ class Bench(NamedTuple):
 
 
 class Released(NamedTuple):
-    """One step: the parameters before it, its chunks and keys, and the noisy sum after it."""
+    """One step: its number, the parameters before it, its chunks and keys, the noisy sum after."""
 
+    step: int
     params: PyTree
     chunks: list[Chunk]
     randomness: Randomness
@@ -137,7 +138,7 @@ def play(bench: Bench, tried: Assembly, feed: Feed, count: int) -> Iterator[Rele
         for chunk, randomness, is_last in feed.chunks(number, 1):
             chunks.append(chunk)
             state, _ = tried.update(state, chunk, randomness, is_last=is_last)
-        yield Released(params, chunks, randomness, noisy_sum(bench, state))
+        yield Released(number, params, chunks, randomness, noisy_sum(bench, state))
 
 
 def noisy_sum(bench: Bench, state: TrainState) -> PyTree:
@@ -165,8 +166,9 @@ def reference(bench: Bench) -> Callable[[Released], PyTree]:
 
     def clipped_sum(released: Released) -> PyTree:
         words = released.randomness.examples
+        now = scheduled(method, bench.assembly.plan, frozen, released.step)
         parts = [
-            compiled(released.params, frozen, jax.device_get(chunk), words)
+            compiled(released.params, now, jax.device_get(chunk), words)
             for chunk in released.chunks
         ]
         return jax.tree.map(lambda *leaves: np.sum(np.stack(leaves), axis=0), *parts)

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxfair.engine.chunk import Chunk, made_up_chunk
 from jaxfair.errors import InputError
-from jaxfair.methods.base import Method, PyTree
+from jaxfair.methods.base import Method, PyTree, carrying
 from jaxfair.methods.catalog import METHODS, make_method
 
 __all__ = ["PRECISIONS", "Workload", "make_workload"]
@@ -49,6 +49,8 @@ def make_workload(work: Any, *, rows: int, precision: str) -> Workload:
     method = _method(work)
     image = jax.ShapeDtypeStruct(tuple(work.image), jnp.float32)
     params, frozen = method.init(jax.random.key(0), {"image": image})
+    if method.schedule is not None:
+        frozen = method.schedule(frozen, jnp.float32(0.5))
     batch = _batch(work, method, frozen, rows)
 
     def loss(params: PyTree, frozen: PyTree, example: PyTree, key: jax.Array) -> Any:
@@ -74,9 +76,13 @@ def _batch(work: Any, method: Any, frozen: PyTree, rows: int) -> PyTree:
     if labels:
         raw["label"] = (rng.random((rows, labels)) < 0.5).astype(np.float32)
         raw["label_mask"] = np.ones((rows, labels), bool)
+    sizes = list(work.options.get("attributes", {}).values())
+    if sizes:
+        raw["group"] = rng.integers(0, sizes, (rows, len(sizes))).astype(np.int32)
     if method.prepare is None or not work.prepared:
         return jax.tree.map(jnp.asarray, raw)
-    prepare = jax.jit(method.prepare)
+    handing_on: Any = carrying(method, raw).prepare
+    prepare = jax.jit(handing_on)
     rows_of = [prepare(frozen, {k: v[i] for k, v in raw.items()}) for i in range(rows)]
     return jax.tree.map(lambda *xs: jnp.stack(xs), *rows_of)
 

@@ -35,11 +35,16 @@ class Section(NamedTuple):
 
 
 def meanings(cls: type) -> dict[str, str]:
-    """Returns field -> meaning, from the `Attributes:` of a class's docstring.
+    """Returns field -> meaning, from the `Attributes:` of the docstrings of a class and its bases.
 
-    Names of constants of the class's module, such as OPTIMIZERS, are written out.
+    Names of constants of a class's module, such as OPTIMIZERS, are written out.
     """
-    _, _, tail = (inspect.getdoc(cls) or "").partition("Attributes:\n")
+    kinds = [kind for kind in reversed(cls.__mro__) if kind is not object]
+    return {name: text for kind in kinds for name, text in _own_meanings(kind).items()}
+
+
+def _own_meanings(cls: type) -> dict[str, str]:
+    _, _, tail = inspect.cleandoc(cls.__doc__ or "").partition("Attributes:\n")
     found: dict[str, str] = {}
     names: list[str] = []
     for line in tail.splitlines():
@@ -78,7 +83,7 @@ def section_of(
     """
     meaning, hints = meanings(cls), typing.get_type_hints(cls)
     fields, inner = [], []
-    for field in dataclasses.fields(cls):
+    for field in sorted(dataclasses.fields(cls), key=lambda field: field.kw_only is True):
         if not field.name.startswith(prefix):
             continue
         shown, kind = field.name.removeprefix(prefix), _config_class(hints[field.name])

@@ -10,6 +10,9 @@ __all__ = ["EXTRACTOR", "all_sections"]
 EXTRACTOR = "extractor_"
 """A Method's fields that begin so may stand in the section `extractor`, without it."""
 
+_OF_THE_DATA = {"labels": "the data's", "attributes": "those of data.groups"}
+"""Fields of a Method that are filled in from the data."""
+
 Tree = Mapping[str, Any]
 
 
@@ -45,8 +48,9 @@ def _method(cls: type, name: str, known: str, tree: Tree | None) -> list[Section
     head = Field("name", name, f"{made.summary} Methods are {known}.")
     own = [field for field in made.fields if not field.name.startswith(EXTRACTOR)]
     for place, field in enumerate(own):
-        if field.name == "labels" and field.value.startswith(REQUIRED):
-            own[place] = field._replace(value=OPEN, meaning=f"{field.meaning} Else the data's.")
+        if field.name in _OF_THE_DATA and field.value.startswith(REQUIRED):
+            meaning = f"{field.meaning} Else {_OF_THE_DATA[field.name]}."
+            own[place] = field._replace(value=OPEN, meaning=meaning)
     found = [Section("method", f"the method {name!r}", (head, *own))]
     if len(own) < len(made.fields):
         apart = section_of(cls, "extractor", _part(tree, "extractor"), prefix=EXTRACTOR)[0]

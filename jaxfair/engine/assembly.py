@@ -207,6 +207,7 @@ def assemble(
     if plan.private:
         isolation.check(method.name, method.loss, method.prepare, *variables, spec)
     _check_loss(method, *variables, spec)
+    _check_schedule(method, variables[1])
     return join(
         plan, method, optimizer, spec=spec, variables=variables, microbatch=microbatch, mesh=mesh
     )
@@ -272,4 +273,17 @@ def _check_loss(method: Method, params: PyTree, frozen: PyTree, spec: Spec) -> N
         raise InputError(
             f"The loss of {method.name!r} gives {value.dtype}{list(value.shape)} for one "
             "example; it must give one floating-point number (sum or average what it has)."
+        )
+
+
+def _check_schedule(method: Method, frozen: PyTree) -> None:
+    """Refuses a schedule that gives other arrays than there were."""
+    if method.schedule is None:
+        return
+    after = jax.eval_shape(method.schedule, frozen, jax.ShapeDtypeStruct((), jnp.float32))
+    kinds = [jax.tree.map(lambda a: (a.shape, str(a.dtype)), t) for t in (frozen, after)]
+    if kinds[0] != kinds[1]:
+        raise InputError(
+            f"The schedule of {method.name!r} gives arrays of other shapes or dtypes than what is "
+            "frozen; change their values alone."
         )

@@ -19,7 +19,7 @@ __all__ = ["AVERAGES", "OPTIMIZERS", "OptimConfig", "averaged_params", "make_opt
 
 OPTIMIZERS = ("adam", "nadam", "sgd")
 AVERAGES = ("none", "ema", "late")
-OF_A_PART = ("name", "learning_rate", "decay_steps", "momentum")
+OF_A_PART = ("name", "learning_rate", "decay_steps", "momentum", "every", "weight_decay")
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,17 @@ class OptimConfig:
       decay_steps: the rate falls to zero over so many steps, by half a cosine (Loshchilov and
         Hutter 2017); 0 keeps it constant.
       momentum: of "sgd", in [0, 1).
+      every: only each so-manieth step moves the parameters; the gradients of the others are
+        thrown away (and paid for). Of a part: its steps against those of the rest, as of k steps
+        of an adversary to one of what it attacks.
+      weight_decay: times the parameters is added to their gradient (L2), as in torch.optim.Adam.
       average: which parameters are evaluated: those of the last step ("none"), their
         exponential average ("ema") or their mean ("late").
       average_from: steps before this one do not count in an average.
       ema_decay: weight of the past in "ema", in [0, 1).
       parts: parts of the parameters with an optimiser of their own: the path at which a part
         begins, as "head" or "encoder/conv1", and what differs there of `name`,
-        `learning_rate`, `decay_steps` and `momentum`. The longest path that fits counts.
+        what OF_A_PART names. The longest path that fits counts.
 
     Raises InputError for a value outside these.
     """
@@ -47,6 +51,8 @@ class OptimConfig:
     learning_rate: float = 2e-4
     decay_steps: int = 0
     momentum: float = 0.9
+    every: int = 1
+    weight_decay: float = 0.0
     average: str = "none"
     average_from: int = 0
     ema_decay: float = 0.99
@@ -62,6 +68,8 @@ class OptimConfig:
             (0 < self.learning_rate < math.inf, "learning_rate", "positive"),
             (self.decay_steps >= 0, "decay_steps", "0 or more"),
             (0 <= self.momentum < 1, "momentum", "in [0, 1)"),
+            (self.every >= 1, "every", "at least 1"),
+            (0 <= self.weight_decay < math.inf, "weight_decay", "0 or more"),
             (0 <= self.ema_decay < 1, "ema_decay", "in [0, 1)"),
             (self.average_from >= 0, "average_from", "0 or more"),
         ):
@@ -99,6 +107,11 @@ def _of_all(config: OptimConfig) -> optax.GradientTransformation:
         optimizer = optax.sgd(config.learning_rate, momentum=config.momentum)
     else:
         optimizer = {"adam": optax.adam, "nadam": nadam}[config.name](config.learning_rate)
+    if config.weight_decay:
+        optimizer = optax.chain(optax.add_decayed_weights(config.weight_decay), optimizer)
+    if config.every > 1:
+        moves = lambda step: (step + 1) % config.every == 0
+        optimizer = optax.conditionally_mask(optimizer, moves)
     if not config.decay_steps:
         return optimizer
     share = optax.cosine_decay_schedule(1.0, config.decay_steps)

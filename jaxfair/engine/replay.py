@@ -58,6 +58,7 @@ def _learned(assembly: Assembly) -> dict[str, str]:
         "loss": equations(grad, *variables, example, key),
         "batch_loss": "",
         "prepare": "",
+        "schedule": "",
         "optimizer": equations(optimizer.update, params, state, params),
         "first state of the optimizer": equations(optimizer.init, params),
         "first parameters": fingerprint.digest_of_arrays(variables),
@@ -66,6 +67,9 @@ def _learned(assembly: Assembly) -> dict[str, str]:
         found["batch_loss"] = equations(method.batch_loss, *variables, *_of_batch(example, key))
     if method.prepare is not None:
         found["prepare"] = equations(method.prepare, assembly.frozen, dict(assembly.spec))
+    if method.schedule is not None:
+        progress = jax.ShapeDtypeStruct((), np.float32)
+        found["schedule"] = equations(method.schedule, assembly.frozen, progress)
     return {f"{name}{_mark(digest)}": digest for name, digest in found.items()}
 
 

@@ -63,7 +63,7 @@ def stages_of(assembly: Assembly, make: Callable[..., Assembly] = join) -> list[
             make(
                 assembly.plan,
                 stage.method,
-                assembly.optimizer,
+                assembly.optimizer if stage.optimizer is None else stage.optimizer,
                 spec=assembly.spec,
                 variables=variables,
                 microbatch=assembly.microbatch,

@@ -43,6 +43,7 @@ __all__ = [
     "TrainState",
     "make_step",
     "refuse_coupling",
+    "scheduled",
     "sharded_sum",
 ]
 
@@ -109,6 +110,7 @@ def make_step(
     def update(
         state: TrainState, frozen: PyTree, chunk: Chunk, randomness: Randomness, is_last: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
+        frozen = scheduled(method, plan, frozen, state.step)
         total = TwoFloat(state.clipped_sum, state.sum_rest)
         total = sum_chunk(state.params, frozen, chunk, randomness.examples, total)
         state = state._replace(clipped_sum=total.high, sum_rest=total.low)
@@ -116,6 +118,17 @@ def make_step(
         return jax.lax.cond(is_last, finish, _keep, state)
 
     return Step(init, jax.jit(update, donate_argnums=0))
+
+
+def scheduled(method: Method, plan: PrivacyPlan, frozen: PyTree, step: Any) -> PyTree:
+    """Returns what is frozen as it stands in step `step`, counted from 0 over the whole run.
+
+    Guarantee: it is a function of the step, of the plan's number of steps and of what was frozen,
+    which are the same whoever takes part; so the clip bounds a gradient as before.
+    """
+    if method.schedule is None:
+        return frozen
+    return method.schedule(frozen, jnp.asarray(step, jnp.float32) / plan.steps)
 
 
 def refuse_coupling(method: Method, plan: PrivacyPlan) -> None:

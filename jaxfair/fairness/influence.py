@@ -1,11 +1,20 @@
 """An estimate that is a sum over patients, with its variance, and differences of two."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Estimate", "covariance", "difference", "dot", "effective_freedom", "freedom"]
+__all__ = [
+    "Estimate",
+    "average",
+    "covariance",
+    "difference",
+    "dot",
+    "effective_freedom",
+    "freedom",
+]
 
 Array = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -92,6 +101,37 @@ def difference(first: Estimate, second: Estimate) -> Estimate:
         first.members | second.members,
         spread,
         first.centre - second.centre,
+    )
+
+
+def average(estimates: Sequence[Estimate]) -> Estimate:
+    """Returns the plain mean of estimates over one list of patients, paired by their influence.
+
+    A patient who is in several moves the mean by all of them at once. Degrees of freedom are
+    Satterthwaite's where no patient is in two of them, else the smallest. Where all are 0, or all
+    1, the bound is that of the one with the fewest pairs.
+
+    Raises ValueError for none.
+    """
+    if not estimates:
+        raise ValueError("The mean of no estimates is undefined.")
+    k = len(estimates)
+    spread = np.sum([e.deviations for e in estimates], axis=0) / k
+    variances = np.array([e.variance for e in estimates])
+    df = min(e.df for e in estimates)
+    below = float((variances**2 / [e.df for e in estimates]).sum())
+    if np.sum([e.members.any(axis=0) for e in estimates], axis=0).max(initial=0) < 2 and below > 0:
+        df = float(variances.sum()) ** 2 / below
+    pairs = [e.pairs for e in estimates if e.pairs is not None]
+    return Estimate(
+        float(np.mean([e.value for e in estimates])),
+        dot(spread, spread) if np.isfinite(variances).all() else float("nan"),
+        max(min(df, effective_freedom(spread)), 1.0),
+        np.sum([e.parts for e in estimates], axis=0) / k,
+        np.any([e.members for e in estimates], axis=0),
+        spread,
+        float(np.mean([e.centre for e in estimates])),
+        min(pairs) if pairs else None,
     )
 
 

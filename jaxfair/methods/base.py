@@ -40,6 +40,13 @@ class Method(NamedTuple):
         of one microbatch whose `mask` (b,) is True, added to the mean of `loss`. It couples
         examples, so it is for plain training only and refused under privacy; None for none.
       stages: what is trained after this, one after the other; see `Stage`.
+      embed: `(params, frozen, batch) -> {name: (b, d) float32}`, deterministic, of a batch as
+        `score` gets it; the first is what the predictions rest on. None for none.
+      schedule: `(frozen, progress) -> frozen`, what is frozen but follows a public schedule, as
+        the strength of an adversary; of the same shapes. `progress` () float32 in [0, 1) is the
+        share of the run's steps that are over; nothing else may be read, so that the schedule is
+        public and the same for every example. The step applies it before gradients, and nobody
+        in `score`; None for none.
     """
 
     name: str
@@ -51,6 +58,8 @@ class Method(NamedTuple):
     couples_examples: bool = False
     batch_loss: Callable[..., Any] | None = None
     stages: "tuple[Stage, ...]" = ()
+    embed: Callable[..., dict[str, Any]] | None = None
+    schedule: Callable[..., PyTree] | None = None
 
 
 class Stage(NamedTuple):
@@ -64,11 +73,13 @@ class Stage(NamedTuple):
       begin: `(params, frozen, key, spec) -> (params, frozen)`, from what the stage before
         ended with to what this one begins with.
       share: of all steps of the run, in (0, 1); the first Method trains what is left.
+      optimizer: an `optax.GradientTransformation` of its own; None for the run's.
     """
 
     method: Method
     begin: Callable[..., tuple[PyTree, PyTree]]
     share: float
+    optimizer: Any = None
 
 
 def no_loss(params: PyTree, frozen: PyTree, example: Example, key: Any) -> tuple[Any, dict]:

@@ -22,12 +22,9 @@ from jaxfair.errors import InputError, nearest
 from jaxfair.methods.base import Example, Method, PyTree
 from jaxfair.methods.labels import TARGETS, check_labels, label_loss, label_scores
 from jaxfair.models import filters, layers
-from jaxfair.models.filters import Design, Group
+from jaxfair.models.filters import SMALLEST, Design
 
-__all__ = ["ProbeConfig", "describe", "make_probe"]
-
-SMALLEST = 36
-"""Below this working size the coarse filters leave no room for three rings."""
+__all__ = ["SMALLEST", "ProbeConfig", "describe", "make_probe"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,21 +66,12 @@ class ProbeConfig:
                 + nearest(self.target, TARGETS)
             )
         check_labels(self.labels, self.target, self.class_weights)
-        if self.size % 4 or self.size < SMALLEST:
-            raise InputError(f"size = {self.size} must be a multiple of 4 and at least {SMALLEST}.")
-        for name in ("patterns", "colours"):
-            if not 1 <= getattr(self, name) <= 4096:
-                raise InputError(f"{name} = {getattr(self, name)} must lie in 1 to 4096.")
+        _ = self.design  # which refuses a size or a count
 
     @property
     def design(self) -> Design:
         """What is measured of an image."""
-        groups = (
-            Group(shrink=2, kernel=5, filters=self.patterns, stride=2),
-            Group(shrink=4, kernel=5, filters=self.patterns),
-            Group(shrink=2, kernel=1, filters=self.colours),
-        )
-        return Design(self.size, groups, self.symmetric)
+        return filters.make_design(self.size, self.patterns, self.colours, symmetric=self.symmetric)
 
 
 def make_probe(config: ProbeConfig) -> Method:
@@ -101,6 +89,7 @@ def make_probe(config: ProbeConfig) -> Method:
         loss=functools.partial(_loss, config, head),
         score=functools.partial(_score, config, head),
         prepare=functools.partial(_prepare, config),
+        embed=lambda params, frozen, batch: {"features": batch["features"]},
     )
 
 

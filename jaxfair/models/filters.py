@@ -15,10 +15,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxfair.errors import InputError
 from jaxfair.models.extractor import synthetic_textures
 from jaxfair.models.layers import convolve_plain
 
-__all__ = ["Design", "Group", "drawn_images", "feature_count", "filter_bank", "filter_features"]
+__all__ = [
+    "SMALLEST",
+    "Design",
+    "Group",
+    "drawn_images",
+    "feature_count",
+    "filter_bank",
+    "filter_features",
+    "make_design",
+]
 
 DRAWN = 512
 """Drawn images behind the filters and the scales."""
@@ -26,6 +36,9 @@ DRAWN = 512
 PATCHES = 20_000
 RIDGE = 1e-4
 """Added to the variances of patches before whitening; intensities lie in [0, 1]."""
+
+SMALLEST = 36
+"""Below this working size the coarse filters leave no room for three rings."""
 
 RINGS = 3
 FAR = 4.0
@@ -69,6 +82,25 @@ class Design(NamedTuple):
     size: int
     groups: tuple[Group, ...]
     symmetric: bool
+
+
+def make_design(size: int, patterns: int, colours: int, *, symmetric: bool) -> Design:
+    """Returns the design of `patterns` 5 x 5 filters at two resolutions and `colours` thresholds.
+
+    Raises InputError for a size that is no multiple of 4 or below SMALLEST, and for counts
+    outside 1 to 4096.
+    """
+    if size % 4 or size < SMALLEST:
+        raise InputError(f"size = {size} must be a multiple of 4 and at least {SMALLEST}.")
+    for name, count in (("patterns", patterns), ("colours", colours)):
+        if not 1 <= count <= 4096:
+            raise InputError(f"{name} = {count} must lie in 1 to 4096.")
+    groups = (
+        Group(shrink=2, kernel=5, filters=patterns, stride=2),
+        Group(shrink=4, kernel=5, filters=patterns),
+        Group(shrink=2, kernel=1, filters=colours),
+    )
+    return Design(size, groups, symmetric)
 
 
 @functools.cache

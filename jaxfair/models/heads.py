@@ -8,9 +8,22 @@ from jaxfair.models.densenet import DenseNet121
 from jaxfair.models.resnet import DEPTHS, ResNet
 from jaxfair.models.slices import SliceNet
 
-__all__ = ["BACKBONES", "Network", "make_network"]
+__all__ = ["BACKBONES", "MLP", "Network", "make_network"]
 
 BACKBONES = (*DEPTHS, "densenet121", "slices")
+
+
+class MLP(nn.Module):
+    """Linear, ReLU, linear: (b, fan_in) -> (b, outputs); parameters under "inner" and "outer"."""
+
+    hidden: int
+    outputs: int
+    fan_in: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = nn.relu(layers.dense(self.hidden, self.fan_in, name="inner")(x))
+        return layers.dense(self.outputs, self.hidden, name="outer")(x)
 
 
 class Network(nn.Module):
@@ -45,7 +58,8 @@ def make_network(
     """Returns the network of that backbone (one of BACKBONES) with `labels` outputs.
 
     With `channels` it reads images of so many, or grey ones as if repeated to so many; without,
-    the channels of the images that it is made with. "slices" reads grey volumes alone.
+    the channels of the images that it is made with. "slices" reads grey volumes alone. `labels`
+    may be 0 where nothing but `features` is asked for.
     """
     if backbone in DEPTHS:
         return Network(ResNet(backbone, norm, activation, channels), labels)

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from jaxfair.errors import InputError
+from jaxfair.fairness import questions
 from jaxfair.fairness import table as fairness
 from jaxfair.fairness.groups import attribute_names
 from jaxfair.fairness.predictions import ATTRIBUTES
@@ -53,6 +54,7 @@ def load_run(path: str | os.PathLike[str]) -> Run:
         thresholds=thresholds,
         model=_read(folder / "model.json"),
         remarks=_remarks(read),
+        leakage=_leakage(folder / "leakage.csv"),
     )
 
 
@@ -98,6 +100,16 @@ def _stored(path: pathlib.Path) -> pd.DataFrame:
         table[name] = numbers(table[name], where=str(path))
     table = table.assign(**{covers: table.get(covers, "")})
     return table.astype(dict.fromkeys(("n", "n_images", "n_positive"), int))
+
+
+def _leakage(path: pathlib.Path) -> pd.DataFrame | None:
+    """leakage.csv as it was written; None where the run was not probed."""
+    if not path.is_file():
+        return None
+    table = read_table(path, required=questions.COLUMNS)
+    for name in questions.NUMBERS:
+        table[name] = numbers(table[name], where=str(path))
+    return table
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from jaxfair.report.compare import comparison
 from jaxfair.report.content import Block, Image, Plot, Section, Table, Text
 from jaxfair.report.coverage import coverage_words
 from jaxfair.report.headline import shown_headline
+from jaxfair.report.leakage import leakage_details, leakage_section
 from jaxfair.report.measured import WORDS
 from jaxfair.report.single import Run
 from jaxfair.report.views import TaskView, run_views
@@ -46,15 +47,18 @@ def sections(
     """
     views = [view for run in runs for view in run_views(run, n_draws)]
     found = [_heading(runs)]
+    leaks = [told for run in runs if (told := leakage_section(run)) is not None]
     if len(runs) > 1:
-        found.extend(before_after(views))
+        found.extend([*before_after(views), *leaks])
     found.extend(_headline(view) for view in views)
+    found.extend(leaks if len(runs) == 1 else [])
     if len(runs) > 1:
         found.extend(comparison(views))
     found.extend(_privacy(run) for run in runs if run.privacy is not None)
     found.extend(_population(run) for i, run in enumerate(runs) if _is_new(run, runs[:i]))
     for view in views if len(runs) <= _DETAILED else []:
         found.extend(_details(view))
+    found.extend(told for run in runs for told in leakage_details(run))
     found.extend(_maps(run, shown) for run in runs if (shown := run.maps(with_images=with_images)))
     found.append(_limits())
     return found

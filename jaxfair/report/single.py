@@ -28,6 +28,7 @@ class Run:
       privacy: privacy.json; None only for predictions from elsewhere.
       config, env, card, model: the further JSON files, {} where absent.
       thresholds: thresholds.json, or fitted anew on the validation rows.
+      leakage: what probes read from the embedding (leakage.csv); None where it was not probed.
       remarks: sentences about what was lost in reading the predictions, for the page.
     """
 
@@ -42,6 +43,7 @@ class Run:
     thresholds: dict[str, dict[str, Any]]
     model: dict[str, Any] = dataclasses.field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    leakage: pd.DataFrame | None = None
 
     @property
     def tasks(self) -> list[str]:

@@ -40,6 +40,7 @@ class RunFolder:
     thresholds = property(lambda self: self.path / "thresholds.json")
     predictions = property(lambda self: self.path / "predictions.parquet")
     fairness = property(lambda self: self.path / "fairness.csv")
+    leakage = property(lambda self: self.path / "leakage.csv")
     maps = property(lambda self: self.path / "maps")
     report = property(lambda self: self.path / "report.md")
 

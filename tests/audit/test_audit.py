@@ -99,7 +99,7 @@ def test_the_truth_is_clipped_as_the_plan_clips_its_margin_for_rounding_included
     pull = 10 * bench.claim.l2_clip_norm
     feed = feed_of(bench, insecure_secret(3), [Guest(5, pull, 0)])
     chunk, keys = step.chunk(feed.fields, [bench.num_rows]), feed.randomness(0)
-    alone = truth(Released(jax.device_get(bench.assembly.params), [chunk], keys, None))
+    alone = truth(Released(0, jax.device_get(bench.assembly.params), [chunk], keys, None))
     length = np.sqrt(sum(np.sum(leaf.astype(np.float64) ** 2) for leaf in jax.tree.leaves(alone)))
     clip = rounding.bound(bench.claim.l2_clip_norm, bench.claim.max_draw)
     assert length == pytest.approx(clip * (1 - clipping.CLIP_MARGIN), rel=1e-6)

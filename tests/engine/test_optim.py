@@ -1,5 +1,7 @@
 """The optimiser equals torch's, and averages are what they say."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,13 +15,13 @@ STEPS = 40
 GRADS = np.random.default_rng(0).normal(size=(STEPS, 3, 2)).astype(np.float32)
 
 
-def trajectory(config):
+def trajectory(config, grads=GRADS):
     """Returns the parameters after each step, and what is evaluated after the last."""
     optimizer = make_optimizer(config)
     params = {"w": jnp.ones((3, 2)), "b": jnp.zeros(2)}
     state, seen = optimizer.init(params), []
     update = jax.jit(optimizer.update, donate_argnums=1)  # as the step gives its state away
-    for grad in GRADS:
+    for grad in grads:
         updates, state = update({"w": grad, "b": grad[0]}, state, params)
         params = optax.apply_updates(params, updates)
         seen.append(params)
@@ -56,6 +58,41 @@ def test_the_rate_falls_by_half_a_cosine(name):
         peer.step()
         rate.step()
         np.testing.assert_allclose(params["w"], weight.detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["nadam", "adam", "sgd"])
+def test_weight_decay_is_added_to_the_gradient_as_in_torch(name):
+    torch = pytest.importorskip("torch")
+    ours, _ = trajectory(OptimConfig(name, 0.01, weight_decay=0.3))
+    weight = torch.ones(3, 2, requires_grad=True)
+    makers = {"nadam": torch.optim.NAdam, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+    momentum = {"momentum": 0.9} if name == "sgd" else {}
+    peer = makers[name]([weight], lr=0.01, weight_decay=0.3, **momentum)
+    for grad, params in zip(GRADS, ours, strict=True):
+        weight.grad = torch.tensor(grad)
+        peer.step()
+        np.testing.assert_allclose(params["w"], weight.detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_each_third_step_moves_by_its_own_gradient_and_the_others_are_thrown_away():
+    seen, _ = trajectory(OptimConfig("adam", 0.01, every=3))
+    moved = np.any(np.diff([np.ones((3, 2)), *(p["w"] for p in seen)], axis=0), axis=(1, 2))
+    assert moved.tolist() == [step % 3 == 2 for step in range(STEPS)]
+    kept, _ = trajectory(OptimConfig("adam", 0.01), GRADS[2::3])
+    np.testing.assert_array_equal(seen[-1]["w"], kept[-1]["w"])
+
+
+def test_a_part_may_move_at_every_step_while_the_rest_waits():
+    seen, _ = trajectory(OptimConfig("sgd", 0.01, every=2, parts={"b": {"every": 1}}))
+    moves = lambda name: sum(np.any(a[name] != b[name]) for a, b in itertools.pairwise(seen))
+    assert (moves("w"), moves("b")) == (STEPS // 2, STEPS - 1)
+
+
+def test_the_rate_of_a_part_that_waits_falls_by_the_steps_of_the_run():
+    seen, _ = trajectory(OptimConfig("sgd", 0.01, momentum=0.0, every=2, decay_steps=STEPS))
+    last = np.abs(seen[-1]["w"] - seen[-2]["w"]) / np.abs(GRADS[-1])
+    share = 0.5 * (1 + np.cos(np.pi * (STEPS - 1) / STEPS))
+    np.testing.assert_allclose(last, 0.01 * share, rtol=1e-2)
 
 
 def test_without_an_average_the_last_parameters_are_evaluated():
@@ -95,6 +132,9 @@ def test_an_average_changes_no_step():
         ({"learning_rate": float("inf")}, "optim.learning_rate is inf; it must be positive."),
         ({"decay_steps": -1}, "optim.decay_steps is -1; it must be 0 or more."),
         ({"momentum": 1.0}, r"optim.momentum is 1.0; it must be in \[0, 1\)."),
+        ({"every": 0}, "optim.every is 0; it must be at least 1."),
+        ({"weight_decay": -0.1}, "optim.weight_decay is -0.1; it must be 0 or more."),
+        ({"parts": {"w": {"every": 0}}}, "optim.parts.w: optim.every is 0"),
         ({"average_from": -1}, "optim.average_from is -1; it must be 0 or more."),
     ],
 )

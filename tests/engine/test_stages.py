@@ -226,3 +226,24 @@ def test_a_wrong_part_ends_in_one_sentence(parts, sentence):
     with pytest.raises(InputError) as caught:
         moved(parts=parts)
     assert sentence in str(caught.value) and "\n" not in str(caught.value)
+
+
+def first_move(optimizer):
+    """How far the head of stage 2 goes in its first step, when the run's optimiser is sgd(1)."""
+    stage = TWO.stages[0]._replace(optimizer=optimizer)
+    method = TWO._replace(stages=(stage,))
+    variables = first_variables(None, None)
+    made = join(
+        plan_of(enabled=False), method, optax.sgd(1.0), spec=SPEC, variables=variables,
+        microbatch=64, mesh=engine.make_mesh(1),
+    )  # fmt: skip
+    second = stages.stages_of(made)[1]
+    keys = zeros(abstract_randomness(second.num_leaves))
+    state, _ = second.update(second.begin(), second.chunk(FIELDS, range(N)), keys)
+    return np.asarray(state.params["head"])
+
+
+def test_a_stage_may_have_an_optimiser_of_its_own():
+    plain, own = first_move(None), first_move(optax.sgd(0.25))
+    assert np.abs(plain).max() > 0
+    np.testing.assert_allclose(own, 0.25 * plain, rtol=1e-6)

@@ -13,7 +13,7 @@ def made(method, spec):
     shapes = jax.eval_shape(lambda: method.init(jax.random.key(0), spec))
 
     def draw(path, leaf):
-        if path[-1].key in ("scale", "var", "colour"):
+        if path[-1].key in ("scale", "var", "colour", "strength"):
             return jnp.ones(leaf.shape)
         if leaf.ndim < 2:
             return jnp.zeros(leaf.shape)

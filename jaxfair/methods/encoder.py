@@ -1,0 +1,247 @@
+"""What turns an image into an embedding: a backbone that is trained, or fixed public features.
+
+Methods that read an image share it: their configs inherit `EncoderConfig`, and `make_encoder` gives
+them pure functions. Heads are the Method's own.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxfair.errors import InputError, nearest
+from jaxfair.methods.base import Example, PyTree
+from jaxfair.models import filters, heads, pretrained
+from jaxfair.models.filters import SMALLEST, Design
+from jaxfair.models.resnet import ACTIVATIONS
+from jaxfair.models.torch_files import read_state_dict
+
+__all__ = [
+    "BACKBONES",
+    "FEATURES",
+    "SMALLEST",
+    "Encoder",
+    "EncoderConfig",
+    "describe_encoder",
+    "make_encoder",
+    "refuse_unless_known",
+]
+
+FEATURES = "features"
+BACKBONES = (*heads.BACKBONES, FEATURES)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """What reads the image; every field is a public choice.
+
+    Attributes:
+      backbone: one of BACKBONES; "slices" takes volumes, and "features" are fixed filters that no
+        patient shaped, computed once (models.filters): then there is nothing here to train.
+      ndim: 2 for images (h, w, c), 3 for volumes (d, h, w, c).
+      channels: what the backbone reads; a grey image counts as repeated to this many.
+      norm: "group", or "frozen": BatchNorm with the stored statistics of `weights`.
+      activation: "relu" or "mish" (residual networks).
+      freeze: name prefixes of backbone modules that are not trained, as ("conv1", "layer1").
+      weights: a torchvision state dict of the same backbone (.safetensors, .pth), or None.
+      size: of "features": side to which images are resized, a multiple of 4, at least SMALLEST.
+      patterns: of "features": 5 x 5 filters at a half, and as many at a quarter, of this size.
+      colours: of "features": thresholds on random mixtures of the channels.
+      symmetric: of "features": True where turning or flipping an image changes no label (skin),
+        False where an image has a top and a left (radiographs).
+      feature_seed: of "features": seed of the filters and of the drawn images that scale them.
+
+    Raises InputError for a value outside these.
+    """
+
+    backbone: str = "resnet9"
+    ndim: int = 2
+    channels: int = 3
+    norm: str = "group"
+    activation: str = "relu"
+    freeze: tuple[str, ...] = ()
+    weights: str | None = None
+    size: int = 48
+    patterns: int = 48
+    colours: int = 64
+    symmetric: bool = True
+    feature_seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "freeze", tuple(self.freeze))
+        choices = {"backbone": BACKBONES, "ndim": (2, 3), "norm": ("group", "frozen")}
+        refuse_unless_known(self, **choices, activation=tuple(ACTIVATIONS))
+        if self.norm == "frozen" and self.weights is None:
+            raise InputError(
+                "norm = 'frozen' needs stored statistics; give weights=FILE, or use norm 'group'."
+            )
+        if self.backbone == "slices" and (self.ndim, self.channels) != (3, 1):
+            raise InputError("The backbone 'slices' takes grey volumes: use ndim 3, channels 1.")
+        if self.backbone != FEATURES:
+            return
+        _ = self.design  # which refuses a size or a count
+        if self.ndim != 2 or self.weights is not None or self.freeze:
+            raise InputError(
+                "The backbone 'features' reads images by fixed filters: use ndim 2, and leave "
+                "weights and freeze out."
+            )
+
+    @property
+    def design(self) -> Design:
+        """What the backbone "features" measures of an image."""
+        return filters.make_design(self.size, self.patterns, self.colours, symmetric=self.symmetric)
+
+
+class Encoder(NamedTuple):
+    """Attributes:
+    width: of an embedding.
+    init: `(key, spec) -> (params, frozen)`; params are {} where nothing is trained.
+    embed: `(params, frozen, batch) -> (b, width) float32`, of `features` where the batch holds
+      them prepared, else of `image`.
+    prepare: `(frozen, raw example) -> {"features": (width,), and its labels}`; None unless
+      nothing is trained.
+    """
+
+    width: int
+    init: Callable[..., tuple[PyTree, PyTree]]
+    embed: Callable[..., jax.Array]
+    prepare: Callable[..., Example] | None
+
+
+def make_encoder(config: EncoderConfig, *, trained: bool = True) -> Encoder:
+    """Returns the encoder of a config.
+
+    Args:
+      trained: False freezes all of the backbone; then its pooled features may be prepared once.
+
+    A raw example has `image` (*spatial, c). The `init` raises InputError for images that do not
+    fit, and where `freeze` names no module.
+    """
+    if config.backbone == FEATURES:
+        design = config.design
+        return Encoder(
+            filters.feature_count(design),
+            functools.partial(_bank, config),
+            functools.partial(_filtered, design),
+            functools.partial(_prepare, functools.partial(_filtered, design), {}),
+        )
+    network = heads.make_network(
+        config.backbone,
+        0,  # its pooled features alone are asked for
+        norm=config.norm,
+        activation=config.activation,
+        channels=config.channels,
+    )
+    embed = functools.partial(_pooled, network)
+    return Encoder(
+        network.backbone.width,
+        functools.partial(_init, config, network, trained),
+        embed,
+        None if trained else functools.partial(_prepare, embed, {}),
+    )
+
+
+def describe_encoder(config: EncoderConfig) -> dict[str, Any]:
+    """Returns what a report must say about the first weights: random, or a file's checksum."""
+    if config.backbone == FEATURES:
+        count = filters.feature_count(config.design)
+        note = (
+            f"It reads {count} fixed features; filters and scales come from drawn images (seed "
+            f"{config.feature_seed}), and no patient's image shaped them."
+        )
+        return {"features": count, "feature_seed": config.feature_seed, "note": note}
+    if config.weights is None:
+        return {"initial_weights": "random", "note": "Trained from random initial weights."}
+    _, checksum = read_state_dict(config.weights)
+    note = f"Initialised from a {config.backbone} whose file has the sha256 {checksum}."
+    return {"initial_weights": "pretrained", "initial_sha256": checksum, "note": note}
+
+
+def refuse_unless_known(config: Any, **choices: tuple[Any, ...]) -> None:
+    """Raises InputError for the first field of `config` whose value is none of its choices."""
+    for name, known in choices.items():
+        value = getattr(config, name)
+        if value not in known:
+            raise InputError(
+                f"{name} = {value!r} is none of {', '.join(map(repr, known))}."
+                + nearest(str(value), map(str, known))
+            )
+
+
+def _bank(config: EncoderConfig, key: jax.Array, spec: dict[str, Any]) -> tuple[PyTree, PyTree]:
+    shape = spec["image"].shape
+    if len(shape) != 3:
+        raise InputError(
+            f"The backbone 'features' cannot take images of the shape {shape}: it needs height, "
+            "width and channels."
+        )
+    return {}, filters.filter_bank(config.design, shape[-1], config.feature_seed)
+
+
+def _filtered(design: Design, params: PyTree, frozen: PyTree, batch: Example) -> jax.Array:
+    if "features" in batch:
+        return batch["features"]
+    measure = functools.partial(filters.filter_features, design, frozen)
+    return jax.vmap(measure)(batch["image"])
+
+
+def _init(
+    config: EncoderConfig,
+    network: heads.Network,
+    trained: bool,
+    key: jax.Array,
+    spec: dict[str, Any],
+) -> tuple[PyTree, PyTree]:
+    shape = spec["image"].shape
+    if len(shape) != config.ndim + 1 or shape[-1] not in (1, config.channels):
+        raise InputError(
+            f"A network with ndim {config.ndim} cannot take images of the shape {shape}: it "
+            f"needs {config.ndim} spatial axes, then 1 or {config.channels} channels."
+        )
+    image = jnp.zeros((1, *shape[:-1], config.channels))
+    variables = _compiled_init(network)(key, image)
+    if config.weights is not None:
+        variables = pretrained.load_backbone(variables, config.weights, norm=config.norm)
+    params, kept = _split(config, variables["params"]["backbone"], trained)
+    return params, {"backbone": kept, "stats": variables.get("stats", {})}
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled_init(network: heads.Network) -> Callable[..., Any]:
+    """Compiled once for a network, which is initialised when it trains and when it is scored."""
+    return jax.jit(functools.partial(network.init, method="features"))
+
+
+def _split(config: EncoderConfig, backbone: PyTree, trained: bool) -> tuple[PyTree, PyTree]:
+    """Returns (trained, frozen) modules of the backbone."""
+    for prefix in config.freeze:
+        if not any(name.startswith(prefix) for name in backbone):
+            raise InputError(
+                f"freeze = {prefix!r} is the beginning of no module of {config.backbone}; there "
+                f"are {', '.join(backbone)}."
+            )
+    frozen = {n for n in backbone if not trained or n.startswith(config.freeze or ("\0",))}
+    moving = {name: value for name, value in backbone.items() if name not in frozen}
+    return moving, {name: value for name, value in backbone.items() if name in frozen}
+
+
+def _pooled(network: heads.Network, params: PyTree, frozen: PyTree, batch: Example) -> jax.Array:
+    if "features" in batch:
+        return batch["features"]
+    variables = {
+        "params": {"backbone": {**frozen["backbone"], **params}},
+        "stats": frozen["stats"],
+    }
+    features: Any = network.apply(variables, batch["image"].astype(jnp.float32), method="features")
+    return features
+
+
+def _prepare(
+    embed: Callable[..., jax.Array], params: PyTree, frozen: PyTree, raw: Example
+) -> Example:
+    """Returns {"features": (width,)} and the labels of one raw example."""
+    features = embed(params, frozen, {"image": raw["image"][None]})[0]
+    return {"features": features} | {n: raw[n] for n in ("label", "label_mask") if n in raw}
