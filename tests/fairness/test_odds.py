@@ -167,6 +167,20 @@ def test_a_gap_that_chance_explains_has_an_interval_that_holds_0(resamples):
     assert spreads(as_large)[WORST].ci_low == 0 and spreads(as_large)[WORST].p_value == 1
 
 
+def test_patients_exchange_groups_with_those_of_like_labels_and_number_of_images():
+    people = np.repeat(np.arange(90), np.tile([1, 3, 9], 30))
+    y = (people % 2 == 0).astype(float)
+    switches = Switches.of(y, people, people % 5, 4)
+    kinds = np.stack([np.bincount(people), np.arange(90) % 2, switches.own == 4])
+    found = switches.drawn(50, np.random.default_rng(0))
+    for kind in np.unique(kinds, axis=1).T:
+        alike = (kinds == kind[:, None]).all(axis=0)
+        own = np.sort(switches.own[alike])
+        assert (np.sort(found[:, alike], axis=1) == own).all()
+    assert (found[:, switches.own == 4] == 4).all()  # those of a group that is not compared
+    assert (found != switches.own).any(axis=0).sum() > 60
+
+
 def test_where_patients_are_in_several_groups_the_null_is_the_centred_bootstrap(resamples):
     spread = spreads(decisions(resamples, "view").levels)[WORST]
     assert spread.method == "bootstrap" and 0 < spread.null_mean < spread.null_95
