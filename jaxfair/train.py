@@ -79,7 +79,7 @@ def run(
         return folder
     evaluate.run(config, workdir, with_images=with_images, progress=progress)
     if probes:
-        leakage.run(workdir, progress=progress)
+        leakage.run(folder.path, progress=progress)
     report.run([*earlier, workdir], workdir, with_images=with_images)
     return folder
 

@@ -67,8 +67,10 @@ def check_paired(before: Resamples, after: Resamples) -> None:
 def changes(before: Levels, after: Levels) -> dict[str, Change]:
     """Returns the change of every gap of GAPS of this kind, by name.
 
-    A redrawn range is larger than the range by about what the range is larger than the true one;
-    the interval (normal, from the redraws' spread) is centred where that is taken out.
+    A gap is larger than the true one, and more so the smaller that is; redrawn gaps show by about
+    how much. The interval (normal, from the redraws' spread) holds the ends with that taken out and
+    without: in simulations of 2 to 8 groups it covered .91 to .98, and with it taken out alone, .83
+    to .91.
     """
     if (before.kind, before.groups) != (after.kind, after.groups):
         return {name: Change(*[float("nan")] * 3) for name in GAPS[before.kind]}
@@ -109,10 +111,10 @@ def fate_of(before: Levels, after: Levels, gap: str, null: Spread | None = None)
 
 
 def _corrected(after: float, before: float, draws: Array) -> Change:
-    """after - before, with ends around what remains when the redraws' own shift is taken out."""
+    """after - before, with ends around it, and around it with the redraws' own shift taken out."""
     value, kept = after - before, draws[np.isfinite(draws)]
     if not np.isfinite(value) or len(kept) < max(0.9 * len(draws), 20) or np.ptp(kept) < 1e-12:
         return Change(value, float("nan"), float("nan"))
     half = float(scipy.stats.norm.ppf(0.975) * kept.std(ddof=1))
     centre = 2 * value - float(kept.mean())
-    return Change(value, centre - half, centre + half)
+    return Change(value, min(value, centre) - half, max(value, centre) + half)

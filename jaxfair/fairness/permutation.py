@@ -96,8 +96,16 @@ def permuted_groups(
     return assigned
 
 
+def _by_size(strata: Ints, patients: Ints) -> Ints:
+    """Strata of patients who also have about as many images: 1, 2 to 3, 4 to 7 and so on."""
+    size = np.floor(np.log2(np.bincount(patients))).astype(np.int64)
+    return np.unique(strata * (size.max() + 1) + size, return_inverse=True)[1].astype(np.int64)
+
+
 class Switches(NamedTuple):
     """The patients of one split who may exchange groups.
+
+    They also have about as many images, since what a group shows by chance depends on that.
 
     Attributes:
       own: (p,) their groups.
@@ -125,7 +133,7 @@ class Switches(NamedTuple):
         own = own_groups(codes, patients)
         if own is None:
             return None
-        strata = patient_strata(y_true, patients, control)
+        strata = _by_size(patient_strata(y_true, patients, control), patients)
         compared = own < n_compared
         use = compared[patients]
         among = np.unique(patients[use], return_inverse=True)[1]

@@ -48,10 +48,11 @@ def sections(
     """
     views = [view for run in runs for view in run_views(run, n_draws)]
     found = [_heading(runs)]
+    leaks = [told for run in runs if (told := leakage_section(run)) is not None]
     if len(runs) > 1:
-        found.extend(before_after(views))
+        found.extend([*before_after(views), *leaks])
     found.extend(_headline(view) for view in views)
-    found.extend(told for run in runs if (told := leakage_section(run)) is not None)
+    found.extend(leaks if len(runs) == 1 else [])
     if len(runs) > 1:
         found.extend(comparison(views))
     found.extend(_privacy(run) for run in runs if run.privacy is not None)

@@ -81,3 +81,19 @@ def test_equal_calibration_is_called_unequal_in_few_of_20(changed):
         excess.append(found.excess)
     assert rejected <= 4
     assert abs(np.mean(excess)) < 4 * np.std(excess) / np.sqrt(20)
+
+
+@pytest.mark.parametrize("apart", ["risk", "images"])
+def test_only_patients_of_like_risk_and_number_of_images_change_places(apart):
+    rows = _made(0.0, 1350)
+    women = rows["patient_id"].astype(int) // 3 % 3 == 0  # 5 of 15 strata, if theirs are apart
+    rows["sex"] = np.where(women, "F", "M")
+    if apart == "risk":
+        rows["y_score"] = rows["y_score"] / 4 + 0.7 * women
+    else:
+        rows = rows[women | ~rows.duplicated("patient_id")].reset_index(drop=True)
+    test = rows[rows["split"] == "test"]
+    found = calibration_levels(
+        Resamples(rows, n_draws=2), "sex", test["y_score"], n_permutations=5
+    )  # so nobody finds his like in the other group
+    assert found.null == pytest.approx(np.tile(np.ptp(found.values, axis=1), (5, 1)))

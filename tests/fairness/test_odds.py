@@ -11,6 +11,7 @@ from jaxfair.fairness.counted import clustered_rates
 from jaxfair.fairness.gaps import max_min_gap
 from jaxfair.fairness.levels import gap_table, range_intervals, spreads, with_null
 from jaxfair.fairness.odds import decisions
+from jaxfair.fairness.permutation import Switches
 from jaxfair.fairness.predictions import patient_codes
 from jaxfair.fairness.resamples import Resamples
 from jaxfair.fairness.thresholds import fit_thresholds, group_thresholds, row_thresholds
@@ -120,6 +121,33 @@ def test_draws_count_whole_patients_and_fit_thresholds_again(rows):
             assert any(np.allclose(drawn, pair) for pair in zip(*rates, strict=True))
 
 
+@pytest.mark.parametrize("per_group", [False, True])
+def test_the_null_fits_thresholds_again_for_validation_patients_who_changed_groups(rows, per_group):
+    resamples = Resamples(rows, seed=4, n_draws=20)
+    found = decisions(
+        resamples, "sex", per_group=per_group, n_permutations=6, min_cases=50
+    ).levels.null
+    rng = np.random.default_rng([4, 2])
+    moved = {}
+    for part in (resamples.test, resamples.validation):
+        codes = part.codes("sex", ["F", "M"])
+        switches = Switches.of(part.y, part.people, codes, 2)
+        moved[part] = [
+            np.array(["F", "M"])[a[part.people]] for a in switches.drawn(6, rng)
+        ]  # the order of the draws: test patients, then validation patients
+    for i in range(6):
+        test = resamples.test.table.assign(sex=moved[resamples.test][i])
+        validation = resamples.validation.table.assign(sex=moved[resamples.validation][i])
+        fitted = group_thresholds(validation, "sex", "min_gap", 50)
+        pooled = group_thresholds(validation, "overall", "min_gap")["all"]
+        rates = []
+        for sex, part in test.groupby("sex", sort=True):
+            at = (fitted[sex] if per_group else pooled)[0]
+            rates.append([f(part["y_true"], part["y_score"], at)
+                          for f in (metrics.sensitivity, metrics.specificity)])  # fmt: skip
+        assert found[i] == pytest.approx(np.ptp(rates, axis=0))
+
+
 def test_thresholds_of_small_groups_alone_make_a_gap_that_the_null_knows():
     table = make_predictions(1600, images_per_patient=1)
     table = table[(table["split"] == "test") | (np.arange(len(table)) % 5 == 0)]
@@ -130,6 +158,27 @@ def test_thresholds_of_small_groups_alone_make_a_gap_that_the_null_knows():
     )
     nulls = [spreads(levels)[WORST].null_mean for levels in (one, own)]
     assert nulls[1] > 1.5 * nulls[0]
+
+
+def test_a_gap_that_chance_explains_has_an_interval_that_holds_0(resamples):
+    levels = decisions(resamples, "sex").levels
+    assert spreads(levels)[WORST].ci_low > 0
+    as_large = levels._replace(null_t=levels.null_t + 100)
+    assert spreads(as_large)[WORST].ci_low == 0 and spreads(as_large)[WORST].p_value == 1
+
+
+def test_patients_exchange_groups_with_those_of_like_labels_and_number_of_images():
+    people = np.repeat(np.arange(90), np.tile([1, 3, 9], 30))
+    y = (people % 2 == 0).astype(float)
+    switches = Switches.of(y, people, people % 5, 4)
+    kinds = np.stack([np.bincount(people), np.arange(90) % 2, switches.own == 4])
+    found = switches.drawn(50, np.random.default_rng(0))
+    for kind in np.unique(kinds, axis=1).T:
+        alike = (kinds == kind[:, None]).all(axis=0)
+        own = np.sort(switches.own[alike])
+        assert (np.sort(found[:, alike], axis=1) == own).all()
+    assert (found[:, switches.own == 4] == 4).all()  # those of a group that is not compared
+    assert (found != switches.own).any(axis=0).sum() > 60
 
 
 def test_where_patients_are_in_several_groups_the_null_is_the_centred_bootstrap(resamples):
@@ -196,7 +245,7 @@ def test_the_interval_of_a_range_covers_it_also_where_there_is_none():
         for i, truth in enumerate(truths):
             values = (truth + noise)[None]
             (low,), (high,) = range_intervals(values, values + draws, np.zeros((1, 4)))
-            held[i] += low <= np.ptp(truth) <= high
+            held[i] += 0 <= low <= np.ptp(truth) <= high
     assert (held >= 0.93 * 400).all(), held
 
 

@@ -107,6 +107,21 @@ def test_several_runs_are_set_beside_the_first_and_drawn(tmp_path):
     assert (out / "plots" / "_before_after.anomaly.front.sex.png").is_file()
 
 
+def test_what_embeddings_tell_stands_between_the_gaps_and_the_runs_tables(tmp_path):
+    folders = [
+        make_run(tmp_path / name, n=200, seed=i, maps=False)
+        for i, name in enumerate(("erm", "fair"))
+    ]
+    for folder in folders:
+        write_json(folder / "model.json", {"embeds": True})
+    titles = [
+        part.split("\n")[0]
+        for part in (report.run(folders, tmp_path / "out") / "report.md").read_text().split("\n## ")
+    ][1:]
+    leaks = [i for i, title in enumerate(titles) if "what the embedding tells" in title]
+    assert titles[0].startswith("Before and after") and leaks == [1, 2]
+
+
 def test_stored_thresholds_of_groups_break_no_older_reader(folders, tmp_path):
     folder = make_run(tmp_path / "run", n=2000, epsilon=None, maps=False)
     rows = pd.read_parquet(folder / "predictions.parquet")
