@@ -39,7 +39,7 @@ FEATURES = {
     "train": {"steps": 400, "expected_batch_size": 1_024, "checkpoint_every": 100},
 }
 PHANTOM = {
-    "data": {**DRAWN_TABLE, "groups": ("sex", "age_group")},
+    "data": DRAWN_TABLE,
     "augment": {"flip": 0.0, "quarter_turns": False},  # a thorax has a top and a left
     "dp": {"microbatch": 16},
     "train": {"steps": 80, "expected_batch_size": 64, "checkpoint_every": 20},

@@ -6,5 +6,9 @@ from .classifier import ClassifierConfig as ClassifierConfig
 from .classifier import make_classifier as make_classifier
 from .fae import FAEConfig as FAEConfig
 from .fae import make_fae as make_fae
+from .fairread import FairreadConfig as FairreadConfig
+from .fairread import make_fairread as make_fairread
+from .fcro import FcroConfig as FcroConfig
+from .fcro import make_fcro as make_fcro
 from .probe import ProbeConfig as ProbeConfig
 from .probe import make_probe as make_probe

@@ -119,14 +119,16 @@ def augmented(method: Method, augment: Augment | None) -> Method:
     if augment is None:
         return method
     change = lambda example, key: augment(example, jax.random.fold_in(key, 1))
+    whole = method.batch_loss
 
     def loss(params: PyTree, frozen: PyTree, example: Example, key: Any) -> tuple[Any, dict]:
         return method.loss(params, frozen, change(example, key), key)
 
     def batch_loss(params: PyTree, frozen: PyTree, batch: Example, mask: Any, keys: Any) -> Any:
-        return method.batch_loss(params, frozen, jax.vmap(change)(batch, keys), mask, keys)
+        assert whole is not None
+        return whole(params, frozen, jax.vmap(change)(batch, keys), mask, keys)
 
-    coupled = None if method.batch_loss is None else batch_loss
+    coupled = None if whole is None else batch_loss
     return method._replace(loss=loss, batch_loss=coupled, prepare=None)
 
 

@@ -71,12 +71,12 @@ CASES = {
     "fairread-published": (
         "fairread",
         FairreadConfig(labels=("a", "b"), arm="published", width=4, **STAGED),
-        grouped_spec(2, 16, 16, 1),
+        grouped_spec(2, 64, 64, 1),
     ),
     "fairread-disentangled": (
         "fairread",
-        FairreadConfig(labels=("a", "b"), width=4, **STAGED | FILTERS),
-        grouped_spec(2, 36, 36, 1),
+        FairreadConfig(labels=("a",), width=4, blocks=1, dropout=0.0, **STAGED | FILTERS),
+        grouped_spec(1, 36, 36, 1),
     ),
     "linear_probe": (
         "linear_probe",
@@ -144,7 +144,11 @@ def compiled_grads(case):
     return jax.jit(jax.vmap(jax.grad(loss_of(method, frozen)), in_axes=(None, 0, 0)))
 
 
-@pytest.fixture(params=CASES)
+SLOW = ("fairread-published",)
+MARKED = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CASES]
+
+
+@pytest.fixture(params=MARKED)
 def name(request):
     return request.param
 

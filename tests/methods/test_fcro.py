@@ -87,6 +87,7 @@ def test_a_private_run_trains_the_same_stages_with_one_ledger(tmp_path):
     assert np.isfinite(trainer.params()["head"]["projection"]["kernel"]).all()
 
 
+@pytest.mark.slow
 def test_the_noise_on_a_moment_is_that_of_the_plan_and_of_nothing_else():
     """Three steps with everybody drawn: private minus plain is the noise of three steps."""
     method, params, frozen = stages_of(fcro(embedding=32))[1]

@@ -63,7 +63,7 @@ def norm_of(nets, norm):
     return nets.group_norm if norm == "group" else nets.nn.BatchNorm2d
 
 
-NORMS = pytest.mark.parametrize("norm", ["group", "frozen"])
+NORMS = pytest.mark.parametrize("norm", ["frozen", pytest.param("group", marks=pytest.mark.slow)])
 
 
 @NORMS
