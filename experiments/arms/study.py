@@ -12,11 +12,13 @@ one with the smallest delta-EO. `dp.tuning_runs` of a private run says how many 
 import argparse
 import json
 import math
+import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import pandas as pd
 from ml_collections import ConfigDict
 
@@ -182,6 +184,13 @@ def _epsilon(folder: pathlib.Path) -> float | None:
     return json.loads(path.read_text())["epsilon"] if path.is_file() else None
 
 
+def _keep_compilations() -> None:
+    """Runs of one arm differ in seed and fold alone, and share their compiled steps."""
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        cache = os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", f"{cache}/jaxfair/xla")
+
+
 def main(argv: Sequence[str], make: Callable[[bool], Study], default: str) -> int:
     """Runs the command of a study; returns 0, or 2 for refused input.
 
@@ -196,6 +205,7 @@ def main(argv: Sequence[str], make: Callable[[bool], Study], default: str) -> in
     chosen = parser.parse_args(list(argv))
     out = chosen.out or pathlib.Path(f"{default}-quick" if chosen.quick else default)
     study = make(chosen.quick)
+    _keep_compilations()
     try:
         if not chosen.tables:
             run(study, out)

@@ -10,6 +10,7 @@ import pytest
 from jaxfair.data.transforms import AugmentConfig, make_augment
 from jaxfair.errors import InputError
 from jaxfair.methods import catalog
+from jaxfair.methods.adversarial import AdversarialConfig
 from jaxfair.methods.classifier import ClassifierConfig
 from jaxfair.methods.fae import FAEConfig
 from jaxfair.methods.fairread import FairreadConfig
@@ -30,15 +31,15 @@ def labelled_spec(labels, *shape):
     return {**image_spec(*shape), "label": label, "label_mask": label}
 
 
+def grouped_spec(labels, *shape):
+    return {**labelled_spec(labels, *shape), "group": jax.ShapeDtypeStruct((2,), jnp.int32)}
+
+
 def classifier(labels, **fields):
     """A classifier of which only the last stage and the head train: quick to compile."""
     frozen = ("conv1", "bn1", "layer1", "layer2", "layer3")
     names = tuple(f"finding{i}_{s}" for i in range(labels) for s in ("left", "right"))[:labels]
     return ClassifierConfig(names, channels=1, **{"freeze": frozen, **fields})
-
-
-def grouped_spec(labels, *shape):
-    return {**labelled_spec(labels, *shape), "group": jax.ShapeDtypeStruct((2,), jnp.int32)}
 
 
 STAGED = {
@@ -50,6 +51,9 @@ STAGED = {
     "row_weight": 0.0,
 }
 FILTERS = {"backbone": "features", "freeze": (), "size": 36, "patterns": 4, "colours": 4}
+ATTRIBUTES = {"sex": 2, "age_group": 3}
+HEADS = {"hidden": 6, "embedding": 4}
+FEATURES = {"backbone": "features", "size": 36, "patterns": 4, "colours": 4}
 CASES = {
     "fae": ("fae", FAEConfig(hidden_dims=(8,), dropout=0.2), image_spec(16, 16, 1)),
     "fae-mse": (
@@ -77,6 +81,25 @@ CASES = {
         "fairread",
         FairreadConfig(labels=("a",), width=4, blocks=1, dropout=0.0, **STAGED | FILTERS),
         grouped_spec(1, 36, 36, 1),
+    ),
+    "adversarial": (
+        "adversarial",
+        AdversarialConfig(
+            ("a", "b"),
+            ATTRIBUTES,
+            channels=1,
+            orthogonality="example",
+            **HEADS,
+            freeze=("conv1", "bn1", "layer1", "layer2", "layer3"),
+        ),
+        grouped_spec(2, 16, 16, 1),
+    ),
+    "adversarial-features": (
+        "adversarial",
+        AdversarialConfig(
+            ("a", "b", "c"), ATTRIBUTES, "multi-class", adversary_on="logit", **HEADS, **FEATURES
+        ),
+        grouped_spec(3, 20, 16, 3),
     ),
     "linear_probe": (
         "linear_probe",
