@@ -11,6 +11,8 @@ from jaxfair.methods.base import carrying
 from jaxfair.methods.mitigations.catalog import MITIGATIONS, Mitigation
 from jaxfair.methods.mitigations.jtt import TrainTwice
 from jaxfair.methods.mitigations.weights import GroupWeights
+from jaxfair.privacy.ledger import read_entries
+from jaxfair.privacy.verify import verify_run
 from jaxfair.start import description
 from tests.small import small_config
 
@@ -135,3 +137,23 @@ def test_the_door_applies_the_mitigation_that_a_config_names(tmp_path, monkeypat
         config.mitigation = {"name": "group_weights", "weights": (3.0, 1.0)}
     method = method_from_settings(settings_from_config(config))
     assert method.name == "weighed by (3.0, 1.0)"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["jtt", "balanced_head"])
+def test_a_run_of_two_stages_ends_in_a_claim_that_verifies_and_a_report_that_names_it(
+    name, tmp_path
+):
+    line = (
+        f"--config.data.root={tmp_path / 'data'}", "--config.data.phantom.n_images=200",
+        "--config.data.public_size=120", "--config.train.expected_batch_size=60",
+        "--config.train.steps=6", "--config.train.checkpoint_every=3",
+    )  # fmt: skip
+    argv = ["train", "--config", "configs/derm_probe.py:phantom", *line, *LINES[name]]
+    run = tmp_path / "run"
+    assert train.main([*argv, f"--config.mitigation.name={name}", f"--workdir={run}"]) == 0
+    assert verify_run(run) == []
+    assert [entry.stage for entry in read_entries(run / "ledger.jsonl")[0]][-1] == "train 2"
+    assert (
+        f"Trained with the mitigation {name!r}. It fits privacy" in (run / "report.md").read_text()
+    )

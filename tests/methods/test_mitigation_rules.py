@@ -230,14 +230,14 @@ def test_embeddings_and_schedules_are_those_of_the_method_whatever_lies_beside(n
         np.testing.assert_allclose(found, BATCH["x"] - 0.5, rtol=1e-6)
 
 
-def mistakes(params, label=None):
+def mistakes(params, label=None, batch=BATCH):
     """Which examples PLAIN gets wrong, label by label in numpy."""
-    scores = PLAIN.score(params, FROZEN, BATCH)
+    scores = PLAIN.score(params, FROZEN, batch)
     wrong = np.zeros(N, bool)
     for j, task in enumerate(PLAIN.tasks):
         if label in (None, task):
-            y = np.asarray(BATCH["label"][:, j])
-            asked = np.asarray(BATCH["label_mask"][:, j]) & ~np.isnan(y)
+            y = np.asarray(batch["label"][:, j])
+            asked = np.asarray(batch["label_mask"][:, j]) & ~np.isnan(y)
             wrong |= asked & ((np.asarray(scores[task]) > 0.5) != (y == 1))
     return wrong
 
@@ -251,6 +251,23 @@ def test_what_the_first_model_gets_wrong_weighs_more_in_the_second_training(labe
     assert 0 < wrong.sum() < N and not wrong[5]
     found = gradients(method.stages[0].method, moved(PARAMS, 1), frozen)
     check_weighted(found, plain_gradients(1), np.where(wrong, 4.0, 1.0))
+
+
+@pytest.mark.parametrize("how", ["masked", "nan"])
+def test_a_label_that_was_not_asked_is_never_wrong(how):
+    method, params, frozen = stages("jtt")[1]
+    asked_less = BATCH | (
+        {"label_mask": BATCH["label_mask"].at[:, 0].set(False)}
+        if how == "masked"
+        else {"label": BATCH["label"].at[:, 0].set(jnp.nan)}
+    )
+    ended = frozen["jtt"]
+    wrong, more = mistakes(ended, batch=asked_less), mistakes(ended)
+    assert 0 < wrong.sum() < more.sum()
+    found, plain = (
+        gradients(m, params, f, asked_less) for m, f in ((method, frozen), (PLAIN, FROZEN))
+    )
+    check_weighted(found, plain, np.where(wrong, 4.0, 1.0))
 
 
 def test_the_second_training_begins_where_the_first_one_began():
