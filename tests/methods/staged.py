@@ -11,15 +11,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxfair.methods.encoder import Encoder
 
 from jaxfair import engine
 from jaxfair.methods import embedder
+from jaxfair.methods.encoder import Encoder
 from jaxfair.methods.fairread import FairreadConfig, make_fairread
 from jaxfair.methods.fcro import FcroConfig, make_fcro
 from jaxfair.privacy.plan import PrivacyConfig, make_plan
 
-__all__ = ["SPEC", "N", "drawn", "example_of", "fairread", "fcro", "last_of", "opened", "plan_of"]
+__all__ = [
+    "SMALL",
+    "SPEC",
+    "N",
+    "drawn",
+    "example_of",
+    "fairread",
+    "fcro",
+    "opened",
+    "plan_of",
+    "stages_of",
+]
 
 N, WIDTH = 48, 12
 SPEC = {
@@ -48,11 +59,11 @@ def _seen(params, frozen, batch):
 
 
 @functools.cache
-def fcro(**fields):
+def fcro(augment=None, **fields):
     """FCRO on twelve numbers: what is trained are matrices of 8 columns."""
     config = FcroConfig(**SMALL | {"target_share": 0.5} | fields)
     with mock.patch.object(embedder, "make_encoder", _toy):
-        return make_fcro(config)
+        return make_fcro(config, augment)
 
 
 @functools.cache
@@ -108,10 +119,6 @@ def stages_of(method, seed=0):
         begun = stage.begin(*found[-1][1:], jax.random.key(number), SPEC)
         found.append((stage.method, *begun))
     return found
-
-
-def last_of(method):
-    return stages_of(method)[-1]
 
 
 def example_of(row=5, **changes):

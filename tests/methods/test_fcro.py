@@ -189,6 +189,20 @@ def test_each_run_and_each_stage_begins_with_weights_of_its_own():
     assert len({np.asarray(kernel).tobytes() for kernel in kernels}) == 4
 
 
+def turned(example, key):
+    return example | {"image": example["image"] * jax.random.normal(key)}
+
+
+def test_losses_see_augmented_images_and_the_second_moment_sees_them_as_they_are():
+    for place, (_, params, frozen) in enumerate(stages_of(fcro())):
+        changed = fcro(augment=turned)
+        method = changed.stages[place - 1].method if place else changed
+        first, second = (
+            float(method.loss(params, frozen, example_of(), jax.random.key(i))[0]) for i in (0, 1)
+        )
+        assert (first == second) == (place == 1) and method.prepare is None
+
+
 def test_a_stage_that_predicts_nothing_yet_says_so():
     with pytest.raises(InputError, match="has not come to its last stage"):
         fcro().score({}, {}, {})
