@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxfair.methods.attributes import attribute_loss
 
 from jaxfair.errors import InputError
+from jaxfair.methods.attributes import attribute_loss
 from jaxfair.methods.fairread import FairreadConfig, describe, make_fairread
 from jaxfair.models.refusion import Refusion
 from jaxfair.privacy.verify import verify_run
