@@ -25,6 +25,7 @@ def probe_config(root, **overrides):
         "data.root": str(root / "phantoms"),
         "data.phantom.n_images": 700,
         "data.phantom.pixels": 48,
+        "data.labels": ("cardiomegaly",),
         "data.groups": ("sex",),
         "method.patterns": 8,
         "method.colours": 4,
