@@ -8,6 +8,7 @@ each label; beside it from mean intensities, and from the embedding of a baselin
 fitted on validation patients and scored on test patients. Neither probes nor embeddings are kept.
 """
 
+import os
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -40,7 +41,7 @@ _READ = 256
 
 
 def run(
-    workdir: str | pathlib.Path, *, baseline: str | None = None, progress: bool = True
+    workdir: str | os.PathLike[str], *, baseline: str | None = None, progress: bool = True
 ) -> pd.DataFrame:
     """Probes a trained run, writes its `leakage.csv` and returns the table.
 
