@@ -1,5 +1,7 @@
 """What a comparison begins with, and what a first page says of thresholds and of test time."""
 
+import types
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ from jaxfair.fairness.thresholds import fit_thresholds
 from jaxfair.files import slug, write_json
 from jaxfair.report.__main__ import main
 from tests.made_runs import make_run
+from tests.small import small_config
 
 
 @pytest.fixture(scope="module")
@@ -138,3 +141,18 @@ def test_the_run_before_is_asked_for_before_anything_is_trained(tmp_path, capsys
     assert train.main([*argv, "--before", str(tmp_path / "nowhere")]) == 2
     assert "There is no run folder" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_the_report_of_a_training_begins_with_the_run_before(tmp_path, monkeypatch):
+    before, written = make_run(tmp_path / "before", n=200, maps=False), []
+    trained = types.SimpleNamespace(run=lambda: None)
+    monkeypatch.setattr(train, "open_training", lambda *args, **kwargs: trained)
+    monkeypatch.setattr(train.evaluate, "run", lambda *args, **kwargs: None)
+    rooms = types.SimpleNamespace(
+        load_run=report.load_run, run=lambda runs, out, **_: written.append((runs, out))
+    )
+    monkeypatch.setattr(train, "report", rooms)
+    config, folder = small_config(tmp_path), tmp_path / "run"
+    train.run(config, folder, before=before, progress=False)
+    train.run(config, folder, progress=False)
+    assert written == [([before, folder], folder), ([folder], folder)]
