@@ -1,5 +1,6 @@
 """Every config and every variant of it parses, and gives a plan that keeps its promise."""
 
+import dataclasses
 import pathlib
 import re
 
@@ -14,7 +15,7 @@ CONFIGS = [
     for path in sorted(FOLDER.glob("*.py"))
     if path.stem != "throughput"
     for variant in ("", ":phantom")
-]
+] + [f"{FOLDER / 'derm_adversarial.py'}:features"]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: pathlib.Path(p).name)
@@ -36,6 +37,17 @@ def test_the_plain_lesion_network_differs_from_the_private_one_in_training_alone
     assert not plain.dp.enabled and private.dp.enabled
     assert plain.method == private.method and plain.augment == private.augment
     assert plain.optim.decay_steps == plain.train.steps > private.train.steps
+
+
+@pytest.mark.parametrize("name", ["chexpert_adversarial", "derm_adversarial"])
+def test_the_plain_adversarial_networks_are_the_private_ones(name):
+    plain, private = (
+        settings_from_config(load_config(f"{FOLDER / name}.py{variant}"))
+        for variant in (":plain", "")
+    )
+    assert not plain.dp.enabled and private.dp.enabled
+    assert plain.method == dataclasses.replace(private.method, orthogonality="batch")
+    assert plain.optim.every == 2 and plain.optim.parts == {"adversary": {"every": 1}}
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda p: p.name)

@@ -1,3 +1,5 @@
+from .adversarial import AdversarialConfig as AdversarialConfig
+from .adversarial import make_adversarial as make_adversarial
 from .base import Example as Example
 from .base import Method as Method
 from .catalog import METHODS as METHODS

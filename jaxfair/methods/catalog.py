@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jaxfair.errors import InputError, nearest
-from jaxfair.methods import classifier, fae, fairread, fcro, probe
+from jaxfair.methods import adversarial, classifier, fae, fairread, fcro, probe
+from jaxfair.methods.adversarial import AdversarialConfig, make_adversarial
 from jaxfair.methods.base import Method
 from jaxfair.methods.classifier import ClassifierConfig, make_classifier
 from jaxfair.methods.fae import FAEConfig, make_fae
@@ -32,6 +33,7 @@ class Entry(NamedTuple):
 METHODS: dict[str, Entry] = {
     "fae": Entry(FAEConfig, make_fae, fae.describe),
     "classifier": Entry(ClassifierConfig, make_classifier, classifier.describe),
+    "adversarial": Entry(AdversarialConfig, make_adversarial, adversarial.describe),
     "fcro": Entry(FcroConfig, make_fcro, fcro.describe),
     "fairread": Entry(FairreadConfig, make_fairread, fairread.describe),
     "linear_probe": Entry(ProbeConfig, make_probe, probe.describe),

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxfair.errors import InputError
 from jaxfair.methods.base import Example
 
-__all__ = ["TARGETS", "check_labels", "label_loss", "label_scores"]
+__all__ = ["TARGETS", "check_labels", "label_inputs", "label_loss", "label_scores"]
 
 TARGETS = ("multi-label", "multi-class")
 
@@ -62,6 +62,12 @@ def label_loss(
     losses = _multi_class if target == "multi-class" else _multi_label
     weights = jnp.asarray(class_weights or (1.0,) * logits.shape[-1], jnp.float32)
     return jnp.mean(losses(logits, *_asked(views), weights))
+
+
+def label_inputs(batch: Example) -> jax.Array:
+    """Returns (b, l) float32, what a network is told of labels: +1, -1, and 0 where not asked."""
+    label, asked = _asked(batch)
+    return jnp.where(asked, 2 * label - 1, 0)
 
 
 def label_scores(logits: jax.Array, labels: tuple[str, ...], target: str) -> dict[str, jax.Array]:

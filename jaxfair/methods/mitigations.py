@@ -55,7 +55,14 @@ def weigh_groups(config: GroupWeights, method: Method) -> Method:
     loss is weighted before its gradient is clipped; so one unit still moves the sum by at most
     C, and the plan prices the run as before. Cost: none. It is no rescaling by the batch, which
     would couple examples. An unknown group, -1, weighs 1. Later stages are weighted alike.
+
+    Raises InputError for a Method with a `batch_loss`, whose examples have no loss of their own.
     """
+    if method.batch_loss is not None:
+        raise InputError(
+            f"The mitigation 'group_weights' weighs the loss of each example, and {method.name!r} "
+            "has a loss over batches: leave one of the two out."
+        )
 
     def loss(params: PyTree, frozen: PyTree, example: Example, key: Any) -> tuple[Any, dict]:
         value, aux = method.loss(params, frozen, example, key)

@@ -10,6 +10,7 @@ import pytest
 from jaxfair.data.transforms import AugmentConfig, make_augment
 from jaxfair.errors import InputError
 from jaxfair.methods import catalog
+from jaxfair.methods.adversarial import AdversarialConfig
 from jaxfair.methods.classifier import ClassifierConfig
 from jaxfair.methods.fae import FAEConfig
 from jaxfair.methods.fairread import FairreadConfig
@@ -30,6 +31,10 @@ def labelled_spec(labels, *shape):
     return {**image_spec(*shape), "label": label, "label_mask": label}
 
 
+def grouped_spec(labels, *shape):
+    return {**labelled_spec(labels, *shape), "group": jax.ShapeDtypeStruct((2,), jnp.int32)}
+
+
 def classifier(labels, **fields):
     """A classifier of which only the last stage and the head train: quick to compile."""
     frozen = ("conv1", "bn1", "layer1", "layer2", "layer3")
@@ -37,19 +42,18 @@ def classifier(labels, **fields):
     return ClassifierConfig(names, channels=1, **{"freeze": frozen, **fields})
 
 
-def grouped_spec(labels, *shape):
-    return {**labelled_spec(labels, *shape), "group": jax.ShapeDtypeStruct((2,), jnp.int32)}
-
-
+ATTRIBUTES = {"sex": 2, "age_group": 3}
+HEADS = {"hidden": 6, "embedding": 4}
+FEATURES = {"backbone": "features", "size": 36, "patterns": 4, "colours": 4}
 STAGED = {
-    "attributes": {"sex": 2, "age_group": 3},
+    "attributes": ATTRIBUTES,
     "channels": 1,
     "freeze": ("conv1", "bn1", "layer1", "layer2", "layer3"),
     "embedding": 4,
     "directions": 2,
     "row_weight": 0.0,
 }
-FILTERS = {"backbone": "features", "freeze": (), "size": 36, "patterns": 4, "colours": 4}
+FILTERS = {**FEATURES, "freeze": ()}
 CASES = {
     "fae": ("fae", FAEConfig(hidden_dims=(8,), dropout=0.2), image_spec(16, 16, 1)),
     "fae-mse": (
@@ -62,6 +66,25 @@ CASES = {
         "classifier",
         classifier(3, target="multi-class", last_layer=True, activation="mish"),
         labelled_spec(3, 16, 16, 1),
+    ),
+    "adversarial": (
+        "adversarial",
+        AdversarialConfig(
+            ("a", "b"),
+            ATTRIBUTES,
+            channels=1,
+            orthogonality="example",
+            **HEADS,
+            freeze=("conv1", "bn1", "layer1", "layer2", "layer3"),
+        ),
+        grouped_spec(2, 16, 16, 1),
+    ),
+    "adversarial-features": (
+        "adversarial",
+        AdversarialConfig(
+            ("a", "b", "c"), ATTRIBUTES, "multi-class", adversary_on="logit", **HEADS, **FEATURES
+        ),
+        grouped_spec(3, 20, 16, 3),
     ),
     "fcro": (
         "fcro",

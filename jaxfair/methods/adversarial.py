@@ -1,0 +1,295 @@
+"""Fair embeddings: one encoder, a disease and a sensitive head, and an adversary that is unlearned.
+
+The disease head's embedding is to say nothing of sensitive attributes beyond what the label says.
+An adversary learns to read the attributes from it, and what lies before is led the other way by a
+reversed gradient (`models/reversal.py`), whose strength rises with the steps by the published
+schedule; the sensitive head keeps the attributes apart in an embedding of its own.
+
+Guarantee: encoder, heads and adversary have ONE loss of one example, so one clip bounds all that a
+patient moves, one draw is spent, and the plan prices the run as that of any classifier. The
+strength is a function of the step alone. `orthogonality` "example" is a function of one example's
+two embeddings and of no other's: it makes them orthogonal as vectors, about the fixed origin, which
+is weaker than "batch", where the covariance over patients vanishes; that couples examples, is a
+`batch_loss`, and is refused under privacy.
+
+Source: the thesis "Towards Fair and Accurate Medical Image Embeddings" (TUM 2024), with what it
+leaves open from Ganin & Lempitsky 2015 (reversal, schedule), Madras et al. 2018 (label given to the
+adversary, its own steps) and FCRO, Deng et al. 2023 (covariance). `adversary_on` "features" is
+LNTL's place (Kim et al. 2019), "logit" is AL's (Zhang et al. 2018).
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxfair.errors import InputError
+from jaxfair.methods.attributes import attribute_loss, check_attributes
+from jaxfair.methods.base import Example, Method, PyTree, no_loss
+from jaxfair.methods.encoder import (
+    Encoder,
+    EncoderConfig,
+    describe_encoder,
+    make_encoder,
+    refuse_unless_known,
+)
+from jaxfair.methods.labels import TARGETS, check_labels, label_inputs, label_loss, label_scores
+from jaxfair.methods.orthogonality import cosine_loss, covariance_loss
+from jaxfair.models import layers
+from jaxfair.models.heads import MLP
+from jaxfair.models.reversal import reverse
+
+__all__ = ["AdversarialConfig", "describe", "make_adversarial"]
+
+PLACES = ("embedding", "features", "logit")
+FORMS = ("none", "example", "batch")
+SPEED = 10.0
+"""How fast the reversal rises: it has half of its strength after a ninth of the steps."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AdversarialConfig(EncoderConfig):
+    """Heads and adversary, all public choices. With all weights 0 it is a plain classifier.
+
+    Attributes:
+      labels: the tasks, one per column of an example's `label` (l,).
+      attributes: sensitive attribute -> how many values it may have, as an example's `group` has
+        them.
+      target: "multi-label": each label is asked by itself; "multi-class": exactly one is true.
+      class_weights: public constants, one per label; () means all 1.
+      hidden: width of the hidden layer of both heads and of the adversary.
+      embedding: width of the disease embedding and of the sensitive embedding.
+      sensitive_weight: of the sensitive head's loss.
+      adversary_weight: of the adversary's loss; 0 for no adversary.
+      adversary_on: what it reads, one of PLACES: the disease embedding, the encoder's features
+        (LNTL) or the logits (AL).
+      conditional: True tells the adversary the label, for equalized odds; False does not, for
+        demographic parity. Of `orthogonality` "batch" it asks for each label value by itself.
+      reversal: the strength of the reversed gradient at the end of the run, towards which it
+        rises; 0 lets the adversary learn and changes nothing else.
+      orthogonality: of the two embeddings: "none"; "example", of each example by itself (private);
+        "batch", their covariance over a batch (stronger; plain training only).
+      orthogonality_weight: of that.
+
+    Raises InputError for a value outside these.
+    """
+
+    labels: tuple[str, ...]
+    attributes: Mapping[str, int]
+    target: str = "multi-label"
+    class_weights: tuple[float, ...] = ()
+    hidden: int = 256
+    embedding: int = 128
+    sensitive_weight: float = 1.0
+    adversary_weight: float = 1.0
+    adversary_on: str = "embedding"
+    conditional: bool = True
+    reversal: float = 1.0
+    orthogonality: str = "none"
+    orthogonality_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("labels", "class_weights"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        refuse_unless_known(self, target=TARGETS, adversary_on=PLACES, orthogonality=FORMS)
+        super().__post_init__()
+        check_labels(self.labels, self.target, self.class_weights)
+        object.__setattr__(self, "attributes", check_attributes(self.attributes, "adversarial"))
+        for name in ("sensitive_weight", "adversary_weight", "reversal", "orthogonality_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} = {getattr(self, name)} must be 0 or more, and finite.")
+        for name in ("hidden", "embedding"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} = {getattr(self, name)} must be at least 1.")
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many values each attribute may have."""
+        return tuple(self.attributes.values())
+
+    @property
+    def coupled(self) -> bool:
+        """Whether the examples of a batch are coupled."""
+        return self.orthogonality == "batch" and self.orthogonality_weight > 0
+
+
+class _Nets(NamedTuple):
+    """The encoder; name in the parameters -> network, and -> how many numbers it reads."""
+
+    encoder: Encoder
+    heads: dict[str, Any]
+    widths: dict[str, int]
+
+    def __call__(self, params: PyTree, name: str, x: jax.Array) -> jax.Array:
+        found: Any = self.heads[name].apply({"params": params[name]}, x)
+        return found
+
+
+def make_adversarial(
+    config: AdversarialConfig, augment: Callable[[Example, jax.Array], Example] | None = None
+) -> Method:
+    """Returns the adversarial method, with one task per label.
+
+    Args:
+      config: the public choices.
+      augment: `(raw example, key) -> raw example`, or None to train on the image as it is.
+
+    A raw example is a classifier's and has `group` (k,) int32, whose unknown attributes (-1) have
+    no loss. Scores are probabilities; `embed` gives "disease", which they rest on, "sensitive" and
+    "features". At test time nothing but the image is read.
+    """
+    nets = _networks(config)
+    loss = functools.partial(_loss, config, nets, augment)
+    return Method(
+        name="adversarial",
+        tasks=config.labels,
+        init=functools.partial(_init, nets),
+        loss=no_loss if config.coupled else loss,
+        score=functools.partial(_score, config, nets),
+        prepare=_prepare(nets) if nets.encoder.prepare and augment is None else None,
+        batch_loss=functools.partial(_batch_loss, config, nets, augment)
+        if config.coupled
+        else None,
+        embed=functools.partial(_embed, nets),
+        schedule=functools.partial(_schedule, config),
+    )
+
+
+def describe(config: AdversarialConfig) -> dict[str, Any]:
+    """Returns what a report must say about the first weights, and what was to be unlearned."""
+    told, names = describe_encoder(config), ", ".join(config.attributes)
+    note = f"{told['note']} An adversary on the {config.adversary_on} was to lose {names}."
+    return told | ({"note": note} if config.adversary_weight and config.reversal else {})
+
+
+def _networks(config: AdversarialConfig) -> _Nets:
+    encoder, values = make_encoder(config), sum(config.sizes)
+    watched = {
+        "embedding": config.embedding,
+        "features": encoder.width,
+        "logit": len(config.labels),
+    }[config.adversary_on]
+    told = len(config.labels) if config.conditional else 0
+    widths = {
+        "disease": encoder.width,
+        "head": config.embedding,
+        "sensitive": encoder.width,
+        "attributes": config.embedding,
+        "adversary": watched + told,
+    }
+    heads = {
+        "disease": MLP(config.hidden, config.embedding, widths["disease"]),
+        "head": layers.dense(len(config.labels), widths["head"]),
+        "sensitive": MLP(config.hidden, config.embedding, widths["sensitive"]),
+        "attributes": layers.dense(values, widths["attributes"]),
+        "adversary": MLP(config.hidden, values, widths["adversary"]),
+    }
+    return _Nets(encoder, heads, widths)
+
+
+def _init(nets: _Nets, key: jax.Array, spec: dict[str, Any]) -> tuple[PyTree, PyTree]:
+    if "group" not in spec:
+        raise InputError(
+            "The method 'adversarial' needs the groups of an example: name its sensitive "
+            "attributes in data.groups."
+        )
+    params, frozen = nets.encoder.init(key, spec)
+    made = {"encoder": params}
+    for number, (name, net) in enumerate(nets.heads.items(), start=1):
+        given = jnp.zeros((1, nets.widths[name]))
+        made[name] = net.init(jax.random.fold_in(key, number), given)["params"]
+    return made, {"encoder": frozen, "strength": jnp.zeros(())}
+
+
+def _prepare(nets: _Nets) -> Callable[..., Example]:
+    prepare: Any = nets.encoder.prepare
+    return lambda frozen, raw: prepare(frozen["encoder"], raw)
+
+
+def _schedule(config: AdversarialConfig, frozen: PyTree, progress: jax.Array) -> PyTree:
+    """Ganin & Lempitsky's: reversal (2 / (1 + exp(-10 p)) - 1), from 0 to all but `reversal`."""
+    rise = 2 / (1 + jnp.exp(-SPEED * progress)) - 1
+    return {**frozen, "strength": config.reversal * rise}
+
+
+def _embed(nets: _Nets, params: PyTree, frozen: PyTree, batch: Example) -> dict[str, jax.Array]:
+    features = nets.encoder.embed(params["encoder"], frozen["encoder"], batch)
+    return {
+        "disease": nets(params, "disease", features),
+        "sensitive": nets(params, "sensitive", features),
+        "features": features,
+    }
+
+
+def _score(
+    config: AdversarialConfig, nets: _Nets, params: PyTree, frozen: PyTree, batch: Example
+) -> dict[str, jax.Array]:
+    logits = nets(params, "head", _embed(nets, params, frozen, batch)["disease"])
+    return label_scores(logits, config.labels, config.target)
+
+
+def _losses(
+    config: AdversarialConfig, nets: _Nets, params: PyTree, frozen: PyTree, batch: Example
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Returns the (b,) losses of examples that do not see each other, and their embeddings."""
+    seen = _embed(nets, params, frozen, batch)
+    logits = nets(params, "head", seen["disease"])
+    each = functools.partial(jax.vmap, in_axes=0)
+    own = lambda logits, row: label_loss(logits[None], row, config.target, config.class_weights)
+    labels = {n: batch[n][:, None] for n in ("label", "label_mask") if n in batch}
+    loss = each(own)(logits, labels)
+    told_apart = each(lambda logits, group: attribute_loss(logits, group, config.sizes))
+    if config.sensitive_weight:
+        guessed = nets(params, "attributes", seen["sensitive"])
+        loss += config.sensitive_weight * told_apart(guessed, batch["group"])
+    if config.adversary_weight:
+        watched = {"embedding": seen["disease"], "features": seen["features"], "logit": logits}
+        given = reverse(watched[config.adversary_on], frozen["strength"])
+        if config.conditional:
+            given = jnp.concatenate([given, label_inputs(batch)], axis=-1)
+        guessed = nets(params, "adversary", given)
+        loss += config.adversary_weight * told_apart(guessed, batch["group"])
+    if config.orthogonality == "example" and config.orthogonality_weight:
+        loss += config.orthogonality_weight * cosine_loss(seen["disease"], seen["sensitive"])
+    return loss, seen
+
+
+def _loss(
+    config: AdversarialConfig,
+    nets: _Nets,
+    augment: Callable[..., Example] | None,
+    params: PyTree,
+    frozen: PyTree,
+    example: Example,
+    key: jax.Array,
+) -> tuple[jax.Array, dict[str, Any]]:
+    if augment is not None:
+        example = augment(example, key)
+    row = jax.tree.map(lambda a: a[None], example)
+    return _losses(config, nets, params, frozen, row)[0][0], {}
+
+
+def _batch_loss(
+    config: AdversarialConfig,
+    nets: _Nets,
+    augment: Callable[..., Example] | None,
+    params: PyTree,
+    frozen: PyTree,
+    batch: Example,
+    mask: jax.Array,
+    keys: jax.Array,
+) -> jax.Array:
+    """All losses at once, so that the network is run through once."""
+    if augment is not None:
+        batch = jax.vmap(augment)(batch, keys)
+    losses, seen = _losses(config, nets, params, frozen, batch)
+    mean = jnp.sum(jnp.where(mask, losses, 0)) / jnp.maximum(jnp.sum(mask), 1)
+    told = label_inputs(batch) if config.conditional else jnp.ones((len(mask), 1))
+    values = [told > 0, told < 0] if config.target == "multi-label" else [told > 0]
+    cells = jnp.concatenate(values, axis=-1) & mask[:, None]
+    covariance = covariance_loss(seen["disease"], seen["sensitive"], cells)
+    return mean + config.orthogonality_weight * covariance
