@@ -33,9 +33,9 @@ class Entry(NamedTuple):
 METHODS: dict[str, Entry] = {
     "fae": Entry(FAEConfig, make_fae, fae.describe),
     "classifier": Entry(ClassifierConfig, make_classifier, classifier.describe),
+    "adversarial": Entry(AdversarialConfig, make_adversarial, adversarial.describe),
     "fcro": Entry(FcroConfig, make_fcro, fcro.describe),
     "fairread": Entry(FairreadConfig, make_fairread, fairread.describe),
-    "adversarial": Entry(AdversarialConfig, make_adversarial, adversarial.describe),
     "linear_probe": Entry(ProbeConfig, make_probe, probe.describe),
 }
 

@@ -42,18 +42,18 @@ def classifier(labels, **fields):
     return ClassifierConfig(names, channels=1, **{"freeze": frozen, **fields})
 
 
+ATTRIBUTES = {"sex": 2, "age_group": 3}
+HEADS = {"hidden": 6, "embedding": 4}
+FEATURES = {"backbone": "features", "size": 36, "patterns": 4, "colours": 4}
 STAGED = {
-    "attributes": {"sex": 2, "age_group": 3},
+    "attributes": ATTRIBUTES,
     "channels": 1,
     "freeze": ("conv1", "bn1", "layer1", "layer2", "layer3"),
     "embedding": 4,
     "directions": 2,
     "row_weight": 0.0,
 }
-FILTERS = {"backbone": "features", "freeze": (), "size": 36, "patterns": 4, "colours": 4}
-ATTRIBUTES = {"sex": 2, "age_group": 3}
-HEADS = {"hidden": 6, "embedding": 4}
-FEATURES = {"backbone": "features", "size": 36, "patterns": 4, "colours": 4}
+FILTERS = {**FEATURES, "freeze": ()}
 CASES = {
     "fae": ("fae", FAEConfig(hidden_dims=(8,), dropout=0.2), image_spec(16, 16, 1)),
     "fae-mse": (
@@ -66,21 +66,6 @@ CASES = {
         "classifier",
         classifier(3, target="multi-class", last_layer=True, activation="mish"),
         labelled_spec(3, 16, 16, 1),
-    ),
-    "fcro": (
-        "fcro",
-        FcroConfig(labels=("a", "b", "c"), target="multi-class", **STAGED | FILTERS),
-        grouped_spec(3, 36, 36, 1),
-    ),
-    "fairread-published": (
-        "fairread",
-        FairreadConfig(labels=("a", "b"), arm="published", width=4, **STAGED),
-        grouped_spec(2, 64, 64, 1),
-    ),
-    "fairread-disentangled": (
-        "fairread",
-        FairreadConfig(labels=("a",), width=4, blocks=1, dropout=0.0, **STAGED | FILTERS),
-        grouped_spec(1, 36, 36, 1),
     ),
     "adversarial": (
         "adversarial",
@@ -100,6 +85,21 @@ CASES = {
             ("a", "b", "c"), ATTRIBUTES, "multi-class", adversary_on="logit", **HEADS, **FEATURES
         ),
         grouped_spec(3, 20, 16, 3),
+    ),
+    "fcro": (
+        "fcro",
+        FcroConfig(labels=("a", "b", "c"), target="multi-class", **STAGED | FILTERS),
+        grouped_spec(3, 36, 36, 1),
+    ),
+    "fairread-published": (
+        "fairread",
+        FairreadConfig(labels=("a", "b"), arm="published", width=4, **STAGED),
+        grouped_spec(2, 64, 64, 1),
+    ),
+    "fairread-disentangled": (
+        "fairread",
+        FairreadConfig(labels=("a",), width=4, blocks=1, dropout=0.0, **STAGED | FILTERS),
+        grouped_spec(1, 36, 36, 1),
     ),
     "linear_probe": (
         "linear_probe",

@@ -87,6 +87,7 @@ def test_the_attribute_encoder_equals_torch():
     equal_to_torch(nets, AttributeEncoder(16), net, (attributes,), train=False)
 
 
+@pytest.mark.slow
 @NORMS
 def test_the_whole_re_fusion_equals_torch(norm):
     nets, theirs = both_oracles()
