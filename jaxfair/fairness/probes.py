@@ -30,8 +30,6 @@ Ints = npt.NDArray[np.int64]
 
 LINEAR, MLP = "linear", "mlp"
 
-_LARGE = 1_000_000
-"""Numbers from which two threads bring more than they cost: ten times the work on 600."""
 _FOLDS = 3
 _RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Inverse strengths C of 1/2 |w|^2 + C * (sum of losses), on standardised numbers."""
@@ -68,7 +66,7 @@ def probe_scores(
     scale = np.where(varies, deviation, np.inf)
     x, new = ((part - mean) / scale for part in (x, new))
     folds = _folds(a, np.asarray(patients), seed)
-    with threadpool_limits(1 if x.size < _LARGE else 2), warnings.catch_warnings():
+    with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return PROBES[kind](x.astype(np.float32), a, folds, new.astype(np.float32), seed)
 
@@ -127,8 +125,8 @@ def _mlp(x: Numbers, codes: Ints, folds: Ints, new: Numbers, seed: int) -> Array
 def _stopped(x: Numbers, codes: Ints, rest: Ints, held: Ints, seed: int) -> MLPClassifier:
     """A net fitted to `rest`, as it was when it predicted `held` best."""
     rng, classes = np.random.default_rng(seed), np.arange(codes.max() + 1)
-    size = int(np.clip(len(rest) // 20, 16, 256))
-    net = MLPClassifier((_HIDDEN,), alpha=1e-3, batch_size=size, random_state=seed)
+    size = int(np.clip(len(rest) // 20, 16, 128))
+    net = MLPClassifier((_HIDDEN,), alpha=1.0, batch_size=size, random_state=seed)
     best, epoch, kept = np.inf, 0, None
     for now in range(_EPOCHS):
         order = rng.permutation(rest)

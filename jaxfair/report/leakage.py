@@ -140,7 +140,7 @@ def _figure(table: pd.DataFrame) -> Figure:
     head = _headline(table)
     series = list(head[["source", "probe"]].drop_duplicates().itertuples(index=False, name=None))
     parts = list(_parts(head))
-    figure, axes = plots.blank(5.0, 1.0 + 0.16 * len(parts) * (len(series) + 1))
+    figure, axes = plots.blank(5.6, 1.4 + 0.16 * len(parts) * (len(series) + 1))
     for i, (source, probe) in enumerate(series):
         rows = head[(head["source"] == source) & (head["probe"] == probe)]
         places = _places(rows, [key for key, _ in parts], i, len(series))
@@ -156,8 +156,8 @@ def _figure(table: pd.DataFrame) -> Figure:
     names = [plots.plain(f"{a}, {t}" if several else a) for (a, t), _ in parts]
     axes.set_yticks(range(len(parts)), names)
     axes.set_ylim(len(parts) - 0.5, -0.5)
-    axes.set(xlabel="AUROC within label values (bar: 95 % of chance)")
-    axes.legend(fontsize=6, loc="best", frameon=False)
+    axes.set(xlabel="AUROC within labels (bar: 95 % of chance)")
+    axes.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
     return figure
 
 

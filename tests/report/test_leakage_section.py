@@ -11,6 +11,7 @@ from jaxfair import report
 from jaxfair.fairness.leakage import Embedding, leakage_table
 from jaxfair.files import write_table
 from jaxfair.report.leakage import leakage_details, leakage_section, shown_leakage
+from jaxfair.report.plots import as_png
 from tests.made_runs import make_run
 
 TITLE = "what the embedding tells about patients"
@@ -99,3 +100,10 @@ def test_a_run_that_was_not_probed_says_how_if_it_has_an_embedding(run, embeds):
     if section is not None:
         assert "python -m jaxfair.leakage --workdir RUN" in section.blocks[0].text
     assert leakage_details(other) == []
+
+
+def test_where_nothing_could_be_asked_the_table_and_the_plot_still_stand(run):
+    nothing = probed().assign(auroc=np.nan, ci_low=np.nan, ci_high=np.nan, chance_95=np.nan)
+    section = leakage_section(dataclasses.replace(run, leakage=nothing))
+    assert (section.blocks[1].shown["this run: linear"] == "undefined").all()
+    assert as_png(section.blocks[2].figure).startswith(b"\x89PNG")

@@ -1,0 +1,145 @@
+"""The command that probes a trained run: what it reads, writes and refuses."""
+
+import itertools
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jaxfair import leakage, train
+from jaxfair.config import load_config, settings_from_config
+from jaxfair.data.dataset import Dataset
+from jaxfair.errors import InputError
+from jaxfair.run.folder import RunFolder
+from tests.small import CONFIG, small_config
+
+PROBE = CONFIG.replace("rsna_fae", "derm_probe")
+
+
+def probe_config(root, **overrides):
+    """A linear head on fixed features: a second to train."""
+    config = load_config(PROBE)
+    fields = {
+        "data.root": str(root / "phantoms"),
+        "data.phantom.n_images": 700,
+        "data.phantom.pixels": 48,
+        "data.groups": ("sex",),
+        "method.patterns": 8,
+        "method.colours": 4,
+        "dp.enabled": False,
+        "train.steps": 4,
+        "train.checkpoint_every": 4,
+        "train.leakage": False,
+        **{name.replace("__", "."): value for name, value in overrides.items()},
+    }
+    with config.unlocked():
+        config.update_from_flattened_dict(fields)
+    return config
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("leakage")
+
+
+@pytest.fixture(scope="module")
+def trained(root):
+    train.run(probe_config(root), root / "run", num_devices=1, progress=False)
+    return root / "run"
+
+
+@pytest.fixture(scope="module")
+def probed(trained, root):
+    """The run, probed beside a copy of itself as its baseline."""
+    shutil.copytree(trained, root / "erm")
+    return leakage.run(trained, baseline=str(root / "erm"), progress=False)
+
+
+def test_the_embedding_the_predictions_a_baseline_and_pixels_are_probed(probed, trained):
+    rows = probed[["source", "run", "embedding", "probe"]].drop_duplicates()
+    assert rows.to_numpy().tolist() == [
+        ["model", "", "features", "linear"], ["model", "", "features", "mlp"],
+        ["model", "", "score", "linear"],
+        ["baseline", "erm", "features", "linear"], ["baseline", "erm", "features", "mlp"],
+        ["pixels", "", "mean", "linear"],
+        ["pixels", "", "grid", "linear"], ["pixels", "", "grid", "mlp"],
+    ]  # fmt: skip
+    same = probed[probed["embedding"] == "features"].set_index(["task", "label", "probe"])
+    ours, theirs = (same[same["source"] == s]["auroc"] for s in ("model", "baseline"))
+    pd.testing.assert_series_equal(ours, theirs)
+    assert ours.notna().any()
+    stored = pd.read_csv(RunFolder(trained).leakage)
+    np.testing.assert_allclose(stored["auroc"], probed["auroc"])
+
+
+def test_neither_probes_nor_embeddings_are_written(probed, trained, root):
+    before = {path.relative_to(root / "erm") for path in (root / "erm").rglob("*")}
+    after = {path.relative_to(trained) for path in trained.rglob("*")}
+    assert {path.name for path in after - before} == {"leakage.csv"}
+
+
+def test_the_command_reports_again(probed, trained, capsys, monkeypatch):
+    monkeypatch.setattr(leakage, "run", lambda workdir, **options: probed)
+    trained_report = trained / "report.md"
+    assert leakage.main(["jaxfair leakage", f"--workdir={trained}"]) == 0
+    assert "leakage.csv, and in the report" in capsys.readouterr().out
+    text = trained_report.read_text()
+    assert "what the embedding tells about patients" in text
+    assert json.loads((trained / "model.json").read_text())["embeds"] is True
+
+
+def test_a_baseline_that_trained_on_a_probed_image_is_refused(trained, root, monkeypatch):
+    rows = Dataset.rows
+    lying = lambda self, split: rows(self, "test" if split == "train" else split)
+    monkeypatch.setattr(Dataset, "rows", lying)
+    with pytest.raises(
+        InputError, match=r"trained on, or does not have, .* images that are probed"
+    ):
+        leakage.run(trained, baseline=str(root / "run"), progress=False)
+
+
+def test_what_is_no_run_or_has_no_embedding_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"no run folder: it has no config\.json"):
+        leakage.run(tmp_path, progress=False)
+    settings = settings_from_config(small_config(tmp_path, train__leakage=True))
+    with pytest.raises(InputError, match="'fae' has no embedding of a whole image"):
+        leakage.is_asked(settings)
+
+
+@pytest.mark.parametrize(
+    ("fields", "asked"),
+    [({}, True), ({"data__groups": ()}, False), ({"train__leakage": False}, False)],
+)
+def test_training_ends_with_probes_where_attributes_are_named(tmp_path, fields, asked):
+    config = probe_config(tmp_path, **{"train__leakage": None, **fields})
+    assert leakage.is_asked(settings_from_config(config)) == asked
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_training_probes_after_it_has_scored_and_before_it_reports(
+    trained, root, monkeypatch, asked
+):
+    called = []
+    note = lambda name: lambda *given, **options: called.append(name)
+    for module in (train.evaluate, train.leakage, train.report):
+        monkeypatch.setattr(module, "run", note(module.__name__))
+    monkeypatch.setattr(leakage, "is_asked", lambda settings: asked)
+    train.run(probe_config(root), trained, num_devices=1, progress=False)
+    names = ["evaluate", "leakage", "report"] if asked else ["evaluate", "report"]
+    assert called == [f"jaxfair.{name}" for name in names]
+
+
+def test_pixel_means_are_those_of_a_loop():
+    images = np.random.default_rng(0).random((2, 19, 5, 3)).astype(np.float32)
+    found = leakage.pixel_means(images)
+    np.testing.assert_allclose(found["mean"], images.mean(axis=(1, 2)), rtol=1e-5)
+    edges = np.linspace(0, 19, 9).astype(int)
+    slow = [
+        [[image[a:b, x].mean(axis=0) for x in range(5)] for a, b in itertools.pairwise(edges)]
+        for image in images
+    ]
+    np.testing.assert_allclose(found["grid"], np.reshape(slow, (2, -1)), rtol=1e-5)
+    volume = np.ones((1, 16, 16, 16, 1), np.float32)
+    assert leakage.pixel_means(volume)["grid"].shape == (1, 512)
