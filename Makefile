@@ -54,7 +54,7 @@ fairness-study: setup
 	$(RUN) experiments/e02_fairness_study/study.py
 
 phantom-study: setup
-	$(RUN) experiments/e08_phantom_study/study.py
+	$(RUN) experiments/e09_phantom_study/study.py
 
 # Hours on two cores, resumable; the quick forms take minutes and run the same code.
 disentangle: setup

@@ -1,7 +1,7 @@
 """Is a planted gap found, and nothing else? Many phantom seeds, one small plain FAE each.
 
     make phantom-study
-    python experiments/e08_phantom_study/study.py --seeds 50 --workdir runs/phantom-study
+    python experiments/e09_phantom_study/study.py --seeds 50 --workdir runs/phantom-study
 
 Each seed draws its own phantom, trains its own model on cached features and tests the groups
 of sex and age as the report does ("flagged": worse than the rest, one-sided, corrected,
