@@ -3,6 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
+from jaxfair.fairness.values import checked_classes
+
 __all__ = ["clustered_rates", "rate_floor"]
 
 Array = npt.NDArray[np.float64]
@@ -28,7 +30,7 @@ def clustered_rates(
     Returns:
       Rates, NaN where a group has no such rows, and their variances over patients.
     """
-    sets = len(assigned)
+    y_true, sets = checked_classes(y_true), len(assigned)
     values, variances = np.empty((sets, 2, n_groups)), np.empty((sets, 2, n_groups))
     for line, label in enumerate((1, 0)):
         rows = np.flatnonzero(y_true == label)

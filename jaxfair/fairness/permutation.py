@@ -76,6 +76,7 @@ def exchangeable(y_true: npt.NDArray[np.float64], own: Ints, patients: Ints, str
       y_true, patients: (n,) of the rows; patient codes 0..p-1.
       own, strata: (p,) groups 0..k-1 and strata of the patients.
     """
+    y_true = checked_classes(y_true)
     for label in (0, 1):
         has = np.bincount(patients[y_true == label], minlength=len(own)) > 0
         for g in range(int(own.max()) + 1):

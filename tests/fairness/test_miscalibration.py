@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from jaxfair.errors import InputError
 from jaxfair.fairness import calibration
 from jaxfair.fairness.levels import spreads
 from jaxfair.fairness.miscalibration import EQUAL_WIDTH, calibration_levels
@@ -45,6 +46,15 @@ def test_probabilities_stay_with_their_rows_when_rows_are_sorted():
     )
     assert mixed.values == pytest.approx(sorted_.values)
     assert mixed.draws == pytest.approx(sorted_.draws)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -0.1, 1.1])
+def test_what_is_no_probability_is_refused(bad):
+    rows = _made(0.5)
+    spoilt = rows[rows["split"] == "test"]["y_score"].to_numpy(copy=True)
+    spoilt[7] = bad
+    with pytest.raises(InputError, match=r"[Pp]robabilities"):
+        calibration_levels(Resamples(rows, n_draws=3), "sex", spoilt, n_permutations=3)
 
 
 def test_a_planted_difference_is_found():

@@ -47,11 +47,20 @@ GOOD = {
     "attribute": "sex",
     "attributes": ["sex"],
     "seed": 0,
+    "right": np.ones((1, N), dtype=bool),
+    "assigned": np.arange(N)[None] % 2,
+    "own": np.arange(N) % 2,
+    "n_groups": 2,
 }
 """A good value of each argument, by name; what a new function needs besides is added here."""
 
-ROWS_AND_NOT = {"TableBootstrap.validation", "group_contrasts.probabilities"}
-"""Arguments with the name of a table that are none, or of an array by task (which Task checks)."""
+ROWS_AND_NOT = {
+    "TableBootstrap.validation",
+    "group_contrasts.probabilities",
+    "calibration_levels.probabilities",
+}
+"""Arguments with the name of a table that are none, of an array by task (which Task checks), or of
+the rows of a Resamples (tests/fairness/test_miscalibration.py spoils those)."""
 
 NOT_ROWS = {"loss_correlations", "two_source"}
 """Functions whose `plain` and `private` are no tables, but values or estimates."""

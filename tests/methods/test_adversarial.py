@@ -15,7 +15,7 @@ from jaxfair.engine.mesh import make_mesh
 from jaxfair.engine.optim import OptimConfig, make_optimizer
 from jaxfair.errors import InputError
 from jaxfair.methods.adversarial import AdversarialConfig, describe, make_adversarial
-from jaxfair.methods.mitigations import GroupWeights, weigh_groups
+from jaxfair.methods.mitigations.weights import GroupWeights, weigh_groups
 from jaxfair.methods.orthogonality import covariance_loss
 from jaxfair.privacy.sums import rounding
 from tests.methods.made import made
@@ -375,7 +375,7 @@ def test_the_batch_form_is_refused_by_name_under_privacy_and_by_weights_of_group
     with pytest.raises(InputError, match=r"'adversarial' couples .* \(has a batch_loss\)"):
         assemble(plan_of(), method, None, spec=SPEC, variables=(params, frozen), microbatch=2)
     with pytest.raises(InputError, match="'adversarial' has a loss over batches"):
-        weigh_groups(GroupWeights((1.0, 2.0)), method)
+        weigh_groups(GroupWeights(attributes={"sex": 2}, weights=(1.0, 2.0)), method)
     assert built(orthogonality="batch", orthogonality_weight=0.0)[0].batch_loss is None
 
 

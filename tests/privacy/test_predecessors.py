@@ -5,6 +5,7 @@ tayebiarasteh/DP_CXR (chest-radiograph classifiers, Opacus).
 """
 
 import dataclasses
+import functools
 import types
 
 import jax
@@ -105,6 +106,7 @@ def training(tmp_path_factory):
     images, labels = Dataset.images, Dataset.labels
     entry = METHODS["classifier"]
 
+    @functools.wraps(entry.make)
     def spy_make(*args, **parts):
         happened.append("method made")
         return entry.make(*args, **parts)
@@ -170,12 +172,14 @@ def test_a_method_takes_no_numbers_by_label_but_public_class_weights(name):
     """A new field that could hold counts of labels has to be argued for here."""
     cls = METHODS[name].config
     many = {f.name: str(f.type) for f in dataclasses.fields(cls) if not _one_choice(f.type)}
-    assert set(many) <= {"labels", "freeze", "hidden_dims", "class_weights"}, many
+    assert set(many) <= {"labels", "freeze", "hidden_dims", "class_weights", "attributes"}, many
     assert many.get("labels", "tuple[str, ...]") == "tuple[str, ...]"
+    # How many values each of data.groups may have: the lengths of declared lists, not of data.
+    given = {"attributes": {"sex": 2}} if "attributes" in many else {}
     if "class_weights" in many:
-        assert cls(labels=("any",)).class_weights == ()
+        assert cls(labels=("any",), **given).class_weights == ()
         with pytest.raises(InputError, match="never computed from private labels"):
-            cls(labels=("any",), class_weights="balanced")
+            cls(labels=("any",), class_weights="balanced", **given)
 
 
 def _one_choice(kind):
