@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from jaxfair import train
+from jaxfair.privacy.seals import digests
 from tests import test_walk
 from tests.small import CONFIG, OVERRIDES, small_config
 
@@ -68,8 +69,10 @@ def assert_same_run(home, workdir, one_process):
         lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), params_of(home, workdir), params
     )
     theirs, ours = (json.loads((f / "privacy.json").read_text()) for f in (workdir, folder))
-    assert {k: v for k, v in theirs.items() if k != "config_digest"} == {
-        k: v for k, v in ours.items() if k != "config_digest"
+    assert theirs["parameters_digest"] == digests(workdir)["parameters_digest"]
+    own = {"config_digest", "parameters_digest"}  # of other folders, and of other last bits
+    assert {k: v for k, v in theirs.items() if k not in own} == {
+        k: v for k, v in ours.items() if k not in own
     }
     assert (workdir / "ledger.jsonl").read_bytes() == (folder / "ledger.jsonl").read_bytes()
 
