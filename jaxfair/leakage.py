@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from ml_collections import ConfigDict
 
 from jaxfair import files, report
 from jaxfair.cli import Command, Flag, Line, execute
@@ -32,6 +31,7 @@ from jaxfair.fairness.questions import BASELINE, GRID, MEAN, MODEL, PIXELS, thin
 from jaxfair.methods.base import PyTree
 from jaxfair.run.folder import RunFolder
 from jaxfair.scores import evaluated_rows, score_rows
+from jaxfair.site import config_of_run
 from jaxfair.start import open_data, trained_assembly
 
 __all__ = ["COMMAND", "is_asked", "main", "pixel_means", "run"]
@@ -54,7 +54,7 @@ def run(
     attribute, or where the baseline trained on one of the images.
     """
     folder = RunFolder(pathlib.Path(workdir))
-    settings = _settings(folder)
+    settings = settings_from_config(config_of_run(folder))
     dataset = open_data(settings, progress=progress)
     _refuse_without_embedding(settings)
     attributes = _attributes(settings)
@@ -108,12 +108,6 @@ def _attributes(settings: Settings) -> tuple[str, ...]:
     return found
 
 
-def _settings(folder: RunFolder) -> Settings:
-    if not folder.config.exists():
-        raise InputError(f"{folder.path} is no run folder: it has no config.json.")
-    return settings_from_config(ConfigDict(files.read_json(folder.config)))
-
-
 def _model(settings: Settings, folder: RunFolder) -> tuple[Any, Any]:
     """The network of a run's last stage, and its last parameters (their average, if kept)."""
     stage, state = trained_assembly(settings, folder)
@@ -144,7 +138,7 @@ def _embeddings(
 def _baseline(path: pathlib.Path, people: pd.DataFrame, progress: bool) -> list[Embedding]:
     """The first embedding of another run for the same images, which it must not have trained on."""
     folder = RunFolder(path)
-    settings = _settings(folder)
+    settings = settings_from_config(config_of_run(folder))
     dataset = open_data(settings, progress=progress)
     _refuse_without_embedding(settings)
     model = _model(settings, folder)

@@ -200,7 +200,7 @@ def main(argv: Sequence[str], make: Callable[[bool], Study], default: str) -> in
     """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=pathlib.Path, help=f"left out: {default}")
-    parser.add_argument("--quick", action="store_true", help="the same code, in about 10 minutes")
+    parser.add_argument("--quick", action="store_true", help="the same code, less of everything")
     parser.add_argument("--tables", action="store_true", help="train nothing, write the tables")
     chosen = parser.parse_args(list(argv))
     out = chosen.out or pathlib.Path(f"{default}-quick" if chosen.quick else default)

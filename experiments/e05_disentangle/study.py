@@ -1,7 +1,7 @@
 """What disentangling does: an adversary and orthogonality, against the same heads without them.
 
     make disentangle          # python -m experiments.e05_disentangle.study
-    make disentangle-quick    # the same code in about 10 minutes
+    make disentangle-quick    # the same code, less of everything
     python -m experiments.e05_disentangle.study --tables    # trains nothing
 
 Resumable: what is done is not done again. Heads on fixed features take 5 folds x 5 seeds, a ResNet9

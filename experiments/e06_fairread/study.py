@@ -1,7 +1,7 @@
 """Disentangle, then give attributes back: FairREAD and its baselines, with and without privacy.
 
     make fairread             # python -m experiments.e06_fairread.study
-    make fairread-quick       # the same code in about 10 minutes
+    make fairread-quick       # the same code, less of everything
     python -m experiments.e06_fairread.study --tables    # trains nothing
 
 Resumable: what is done is not done again. Heads on fixed features that no patient shaped take 5

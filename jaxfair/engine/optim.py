@@ -41,8 +41,8 @@ class OptimConfig:
       average_from: steps before this one do not count in an average.
       ema_decay: weight of the past in "ema", in [0, 1).
       parts: parts of the parameters with an optimiser of their own: the path at which a part
-        begins, as "head" or "encoder/conv1", and what differs there of `name`,
-        what OF_A_PART names. The longest path that fits counts.
+        begins, as "head" or "encoder/conv1", and what differs there of OF_A_PART. The longest
+        path that fits counts.
 
     Raises InputError for a value outside these.
     """
