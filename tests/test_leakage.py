@@ -30,6 +30,7 @@ def probe_config(root, **overrides):
         "method.patterns": 8,
         "method.colours": 4,
         "dp.enabled": False,
+        "optim.average_from": 2,  # so that what is evaluated differs from the last parameters
         "train.steps": 4,
         "train.checkpoint_every": 4,
         "train.leakage": False,
@@ -73,6 +74,19 @@ def test_the_embedding_the_predictions_a_baseline_and_pixels_are_probed(probed, 
     assert ours.notna().any()
     stored = pd.read_csv(RunFolder(trained).leakage)
     np.testing.assert_allclose(stored["auroc"], probed["auroc"])
+
+
+def test_what_is_probed_is_what_predicts(trained, monkeypatch):
+    """The averaged parameters, and each image's numbers in its own row."""
+    given = []
+    monkeypatch.setattr(leakage, "leakage_table", lambda *parts, **options: given.append(parts))
+    monkeypatch.setattr(leakage.files, "write_table", lambda path, table: None)
+    leakage.run(trained, progress=False)
+    people, embeddings = given[0][:2]
+    score = next(e.values for e in embeddings if e.name == "score")
+    stored = pd.read_parquet(trained / "predictions.parquet").set_index(["image_id", "split"])
+    rows = stored.loc[pd.MultiIndex.from_frame(people[["image_id", "split"]])]
+    np.testing.assert_allclose(score[:, 0], rows["y_score"], atol=1e-6)
 
 
 def test_neither_probes_nor_embeddings_are_written(probed, trained, root):
