@@ -115,7 +115,7 @@ def keep_for_gap(toward: float, rest: float, gap: float) -> float:
       InputError: a rate or the gap is not within (0, 1).
 
     >>> round(keep_for_gap(0.2, 0.2, 0.16), 3)
-    0.602
+    0.607
     """
     for name, value in (("toward", toward), ("rest", rest), ("gap", gap)):
         if not 0 < value < 1:
