@@ -63,7 +63,7 @@ class AdversarialConfig(EncoderConfig):
       class_weights: public constants, one per label; () means all 1.
       hidden: width of the hidden layer of both heads and of the adversary.
       embedding: width of the disease embedding and of the sensitive embedding.
-      sensitive_weight: of the sensitive head's loss.
+      sensitive_weight: of the sensitive head's loss; 0, without `orthogonality`, for no such head.
       adversary_weight: of the adversary's loss; 0 for no adversary.
       adversary_on: what it reads, one of PLACES: the disease embedding, the encoder's features
         (LNTL) or the logits (AL).
@@ -112,17 +112,26 @@ class AdversarialConfig(EncoderConfig):
         return tuple(self.attributes.values())
 
     @property
+    def unused(self) -> tuple[str, ...]:
+        """Heads that no loss reads, and that are not made."""
+        told = self.sensitive_weight or self.orthogonality != "none"
+        return (*(() if told else ("sensitive", "attributes")),
+                *(() if self.adversary_weight else ("adversary",)))  # fmt: skip
+
+    @property
     def coupled(self) -> bool:
         """Whether the examples of a batch are coupled."""
         return self.orthogonality == "batch" and self.orthogonality_weight > 0
 
 
 class _Nets(NamedTuple):
-    """The encoder; name in the parameters -> network, and -> how many numbers it reads."""
+    """The encoder; name in the parameters -> network, -> how many numbers it reads;
+    and heads that there are not."""
 
     encoder: Encoder
     heads: dict[str, Any]
     widths: dict[str, int]
+    unused: tuple[str, ...]
 
     def __call__(self, params: PyTree, name: str, x: jax.Array) -> jax.Array:
         found: Any = self.heads[name].apply({"params": params[name]}, x)
@@ -139,8 +148,8 @@ def make_adversarial(
       augment: `(raw example, key) -> raw example`, or None to train on the image as it is.
 
     A raw example is a classifier's and has `group` (k,) int32, whose unknown attributes (-1) have
-    no loss. Scores are probabilities; `embed` gives "disease", which they rest on, "sensitive" and
-    "features". At test time nothing but the image is read.
+    no loss. Scores are probabilities; `embed` gives "disease", which they rest on, "sensitive"
+    where there is such a head, and "features". At test time nothing but the image is read.
     """
     nets = _networks(config)
     loss = functools.partial(_loss, config, nets, augment)
@@ -188,7 +197,7 @@ def _networks(config: AdversarialConfig) -> _Nets:
         "attributes": layers.dense(values, widths["attributes"]),
         "adversary": MLP(config.hidden, values, widths["adversary"]),
     }
-    return _Nets(encoder, heads, widths)
+    return _Nets(encoder, heads, widths, config.unused)
 
 
 def _init(nets: _Nets, key: jax.Array, spec: dict[str, Any]) -> tuple[PyTree, PyTree]:
@@ -200,6 +209,8 @@ def _init(nets: _Nets, key: jax.Array, spec: dict[str, Any]) -> tuple[PyTree, Py
     params, frozen = nets.encoder.init(key, spec)
     made = {"encoder": params}
     for number, (name, net) in enumerate(nets.heads.items(), start=1):
+        if name in nets.unused:
+            continue
         given = jnp.zeros((1, nets.widths[name]))
         made[name] = net.init(jax.random.fold_in(key, number), given)["params"]
     return made, {"encoder": frozen, "strength": jnp.zeros(())}
@@ -218,11 +229,8 @@ def _schedule(config: AdversarialConfig, frozen: PyTree, progress: jax.Array) ->
 
 def _embed(nets: _Nets, params: PyTree, frozen: PyTree, batch: Example) -> dict[str, jax.Array]:
     features = nets.encoder.embed(params["encoder"], frozen["encoder"], batch)
-    return {
-        "disease": nets(params, "disease", features),
-        "sensitive": nets(params, "sensitive", features),
-        "features": features,
-    }
+    names = [name for name in ("disease", "sensitive") if name not in nets.unused]
+    return {name: nets(params, name, features) for name in names} | {"features": features}
 
 
 def _score(

@@ -127,11 +127,11 @@ def test_all_weights_zero_is_a_classifier_of_the_same_architecture():
     method, params, frozen = built(sensitive_weight=0.0, adversary_weight=0.0)
     grads = jax.grad(lambda p: method.loss(p, frozen, row(0), None)[0])(params)
     moved = {name for name, part in grads.items() if any(np.any(g) for g in jax.tree.leaves(part))}
-    assert moved == {"disease", "head"}
-    full, _, _ = built()
+    assert moved == {"disease", "head"} and params.keys() == {"encoder", "disease", "head"}
+    full, everything, _ = built()
     batch = {"features": jnp.asarray(BATCH["features"])}
     for name, ours in method.score(params, frozen, batch).items():
-        np.testing.assert_array_equal(ours, full.score(params, frozen, batch)[name])
+        np.testing.assert_array_equal(ours, full.score(everything, frozen, batch)[name])
 
 
 def test_the_strength_rises_by_the_published_schedule():
