@@ -7,7 +7,16 @@ from typing import Any
 from experiments.arms.cells import PLAIN, Data
 from jaxfair.experiment import DRAWN_COLUMNS, DRAWN_LINK, HAM10000
 
-__all__ = ["FEATURES", "IMAGES", "NETWORK", "SECTIONS", "lesions", "linked_phantom", "training"]
+__all__ = [
+    "FEATURES",
+    "IMAGES",
+    "NETWORK",
+    "PRIVATE",
+    "SECTIONS",
+    "lesions",
+    "linked_phantom",
+    "training",
+]
 
 LESIONS = pathlib.Path("../shared/data/derm-ham10000")
 """Relative to the root of the project, from which the studies are run."""
@@ -40,7 +49,7 @@ def linked_phantom(quick: bool) -> Data:
         "folds": 5,
         "test_share": 0.28,
         "public_size": 900 if quick else 10_500,  # training patients, rounded; fixes q and delta
-        "phantom": {**DRAWN_LINK, "n_images": films},
+        "phantom": {**DRAWN_LINK, "n_images": films, "link_contrast": 0.5},
     }
     return Data(
         "phantom",
@@ -95,22 +104,28 @@ SECTIONS: dict[str, dict[str, Mapping[str, Any]]] = {
     "heads": {
         "optim": {"name": "nadam", "learning_rate": 1e-3, "average": "ema", "ema_decay": 0.9},
         "dp": {"l2_clip_norm": 1.0, "microbatch": 256},
-        "train": {"steps": 150, "expected_batch_size": 512, "checkpoint_every": 150},
+        "train": {"steps": 1_000, "expected_batch_size": 512},
     },
     "resnet9": {
         "optim": {"name": "nadam", "learning_rate": 1e-3, "average": "ema", "ema_decay": 0.9},
         "dp": {"l2_clip_norm": 1.0, "microbatch": 32},
-        "train": {"steps": 60, "expected_batch_size": 256, "checkpoint_every": 60},
+        "train": {"steps": 240, "expected_batch_size": 64},
     },
 }
 """What all arms of a part share, with and without privacy."""
 
+PRIVATE: dict[str, dict[str, Mapping[str, Any]]] = {
+    "heads": {"optim": {"learning_rate": 1e-2}, "train": {"steps": 1_500}},
+    "resnet9": {"train": {"steps": 60, "expected_batch_size": 256}},
+}
+"""What of it differs at an epsilon: small heads bear a high rate, a network wants large draws."""
+
 
 def training(part: str, *, quick: bool, epsilon: float) -> dict[str, Mapping[str, Any]]:
     """Returns the sections that all arms of a part share at an epsilon; quick ones are shorter."""
-    found = {name: dict(fields) for name, fields in SECTIONS[part].items()}
-    if part == "resnet9" and epsilon == PLAIN:  # as many examples, in more and smaller steps
-        found["train"] |= {"steps": 240, "expected_batch_size": 64, "checkpoint_every": 240}
+    differs = {} if epsilon == PLAIN else PRIVATE[part]
+    found = {n: {**fields, **differs.get(n, {})} for n, fields in SECTIONS[part].items()}
     if quick:
-        found["train"] |= {"steps": 40, "expected_batch_size": 128, "checkpoint_every": 40}
+        found["train"] |= {"steps": 40, "expected_batch_size": 128}
+    found["train"]["checkpoint_every"] = found["train"]["steps"]
     return found

@@ -50,6 +50,8 @@ class Part(NamedTuple):
       network: fields of `method` that all arms share, as {"backbone": "features"}.
       images: data set -> fields of `method` that fit its images, as {"symmetric": True}.
       shares: data set -> the declared share of each cell, for the arm on balanced cells.
+      searched: the part whose choice of settings is taken over, all but rates, which belong to a
+        network; an arm that is not there takes the middle of its settings. "" to search here.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Part(NamedTuple):
     network: Section
     images: Mapping[str, Section]
     shares: Mapping[str, tuple[float, ...]] = NOTHING
+    searched: str = ""
 
 
 class Study(NamedTuple):
@@ -95,7 +98,7 @@ def _run_part(data: Data, part: Part, out: pathlib.Path, progress: bool) -> None
     arms = {arm.name: arm for arm in part.arms if part.name not in arm.skip}
     cells = part.grid.cells(arms.values())
     tries = [(cell, i) for cell in _first(cells) for i in range(len(arms[cell.arm].settings))]
-    tries = [(cell, i) for cell, i in tries if len(arms[cell.arm].settings) > 1]
+    tries = [t for t in tries if len(arms[t[0].arm].settings) > 1 and not part.searched]
     total = len(tries) + len(cells)
     with progress_bar(
         total, what=f"{data.name}, {part.name}", unit="run", hidden=not progress
@@ -105,12 +108,15 @@ def _run_part(data: Data, part: Part, out: pathlib.Path, progress: bool) -> None
             setting = arms[cell.arm].settings[i]
             run_cell(config(data, part, cell, arms[cell.arm], setting), folder, {})
             bar.update()
-        chosen = {cell: _chosen(data, arms[cell.arm], cell, out) for cell in _first(cells)}
+        chosen = {cell: _chosen(data, part, arms[cell.arm], cell, out) for cell in _first(cells)}
         files.write_json(out / "chosen.json", {cell.name: i for cell, i in chosen.items()})
         for cell in cells:
             arm, folder = arms[cell.arm], out / "runs" / cell.name
             place = chosen[cell._replace(fold=cells[0].fold, seed=cells[0].seed)]
-            run_cell(config(data, part, cell, arm, arm.settings[place]), folder, data.independent)
+            setting = arm.settings[place]
+            if part.searched:
+                setting = {k: v for k, v in setting.items() if not k.startswith("optim.")}
+            run_cell(config(data, part, cell, arm, setting), folder, data.independent)
             measures_of(folder, data)
             if cell.seed == cells[0].seed:
                 leaks_of(folder, data)
@@ -135,10 +141,13 @@ def config(data: Data, part: Part, cell: Cell, arm: Arm, setting: Section) -> Co
     return config_of(cell, fitted_arm, data.section, part.training(cell.epsilon), setting)
 
 
-def _chosen(data: Data, arm: Arm, cell: Cell, out: pathlib.Path) -> int:
+def _chosen(data: Data, part: Part, arm: Arm, cell: Cell, out: pathlib.Path) -> int:
     """The place of the setting that validation prefers."""
     if len(arm.settings) == 1:
         return 0
+    if part.searched:
+        found = files.read_json(out.parent / part.searched / "chosen.json")
+        return int(found.get(cell.name, len(arm.settings) // 2))
     rows = []
     for i in range(len(arm.settings)):
         path = predictions_path(out / "search" / f"setting-{i}_{cell.name}", "correlated")
@@ -202,9 +211,14 @@ def main(argv: Sequence[str], make: Callable[[bool], Study], default: str) -> in
     parser.add_argument("--out", type=pathlib.Path, help=f"left out: {default}")
     parser.add_argument("--quick", action="store_true", help="the same code, less of everything")
     parser.add_argument("--tables", action="store_true", help="train nothing, write the tables")
+    parser.add_argument("--data", help="this data set alone, as beside another process")
     chosen = parser.parse_args(list(argv))
     out = chosen.out or pathlib.Path(f"{default}-quick" if chosen.quick else default)
     study = make(chosen.quick)
+    if chosen.data:
+        study = study._replace(data=tuple(d for d in study.data if d.name == chosen.data))
+        if not study.data:
+            parser.error(f"there is no data set {chosen.data!r}")
     _keep_compilations()
     try:
         if not chosen.tables:

@@ -28,8 +28,9 @@ EPSILON = 8.0
 NO_NORMS = "fixed features have no norms that are trained"
 NO_MAPS = "it re-fuses the maps of a backbone, and fixed features have none"
 NOTHING_BEFORE = "nothing before the fixed features could be led by the adversary"
-ALIKE = {"name": "adversarial", "sensitive_weight": 0.0, "adversary_weight": 0.0}
-"""The plain classifier of the same heads."""
+ALIKE = {"name": "adversarial", "sensitive_weight": 0.0, "adversary_weight": 0.0, "hidden": 32,
+         "embedding": 8}  # fmt: skip
+"""The plain classifier of heads as small as privacy likes them."""
 
 SHARES = {"phantom": (0.275, 0.275, 0.225, 0.225), "lesions": (0.4, 0.06, 0.44, 0.1)}
 
@@ -39,22 +40,26 @@ def grid_of(field: str, *values: float) -> tuple[dict[str, float], ...]:
     return tuple({field: value} for value in values)
 
 
-FCRO = {"name": "fcro"}
-FAIRREAD = {"name": "fairread", "arm": "disentangled"}
+FCRO = {"name": "fcro", "embedding": 8, "column_weight": 1.0, "row_weight": 50.0}
+"""Lighter than published: at 80 and 500 little is learned of the label in so few steps."""
+
+STAGES = {"name": "fairread", "moment_share": 0.03, "target_share": 0.2, "fusion_share": 0.6}
+FAIRREAD = {**FCRO, **STAGES, "arm": "disentangled", "column_weight": 0.3, "conditional": True,
+            "blocks": 1, "width": 64}  # fmt: skip
+PUBLISHED = {**FCRO, **STAGES, "arm": "published"}
 PRIVATE = {"row_weight": 0.0}
 """The row loss reads other examples, so private runs go without it."""
 
 ARMS = (
     Arm("erm", "ERM", ALIKE, published="ERM",
-        settings=grid_of("optim.learning_rate", 3e-4, 1e-3, 3e-3)),
+        settings=grid_of("optim.learning_rate", 1e-3, 3e-3, 1e-2)),
     Arm("fcro", "FCRO", FCRO, when_private=PRIVATE, published="FCRO",
-        settings=grid_of("method.column_weight", 8.0, 80.0, 400.0)),
-    Arm("lntl", "LNTL", {"name": "adversarial", "sensitive_weight": 0.0,
-                         "adversary_on": "features"},
+        settings=grid_of("method.column_weight", 0.3, 1.0, 10.0)),
+    Arm("lntl", "LNTL", {**ALIKE, "adversary_weight": 1.0, "adversary_on": "features"},
         skip={"heads": NOTHING_BEFORE}, published="LNTL",
-        settings=grid_of("method.reversal", 0.3, 1.0, 3.0)),
-    Arm("al", "AL", {"name": "adversarial", "sensitive_weight": 0.0, "adversary_on": "logit"},
-        published="AL", settings=grid_of("method.reversal", 0.3, 1.0, 3.0)),
+        settings=grid_of("method.reversal", 1.0, 3.0, 5.0)),
+    Arm("al", "AL", {**ALIKE, "adversary_weight": 1.0, "adversary_on": "logit"},
+        published="AL", settings=grid_of("method.reversal", 1.0, 3.0, 5.0)),
     Arm("groupnorms", "FairAdaBN's idea, GroupNorm by group", ALIKE, {"name": "group_norms"},
         skip={"heads": NO_NORMS}, needs="its groups", published="FairAdaBN",
         settings=grid_of("mitigation.drop", 0.0, 0.1, 0.3)),
@@ -65,14 +70,14 @@ ARMS = (
         settings=grid_of("mitigation.weight", 2.0, 5.0, 20.0)),
     Arm("balanced", "head on balanced cells", ALIKE, {"name": "balanced_head", "by": ("sex",)},
         settings=grid_of("mitigation.share", 0.1, 0.25, 0.5)),
-    Arm("published", "FairREAD, published", {"name": "fairread", "arm": "published"},
+    Arm("published", "FairREAD, published", PUBLISHED,
         when_private=PRIVATE, skip={"heads": NO_MAPS}, needs="its attributes",
-        published="FairREAD", settings=grid_of("method.alpha", 0.0, 0.1, 0.5)),
+        published="FairREAD", settings=grid_of("method.alpha", 1.0, 3.0, 10.0)),
     Arm("fairread", "FairREAD, disentangled", FAIRREAD, when_private=PRIVATE,
         needs="its attributes", published="FairREAD",
-        settings=grid_of("method.alpha", 0.0, 0.1, 0.5)),
+        settings=grid_of("method.alpha", 1.0, 3.0, 10.0)),
     Arm("dropped", "the same, no attribute at test", {**FAIRREAD, "at_test": "dropped"},
-        when_private=PRIVATE, settings=grid_of("method.alpha", 0.0, 0.1, 0.5)),
+        when_private=PRIVATE, settings=grid_of("method.alpha", 1.0, 3.0, 10.0)),
 )  # fmt: skip
 
 
@@ -86,7 +91,7 @@ def make(quick: bool) -> Study:
         Part("heads", ARMS, heads, lambda e: training("heads", quick=quick, epsilon=e), FEATURES,
              IMAGES, SHARES),
         Part("resnet9", ARMS, network, lambda e: training("resnet9", quick=quick, epsilon=e),
-             NETWORK, {}, SHARES),
+             NETWORK, {}, SHARES, searched="heads"),
     )  # fmt: skip
     return Study("FairREAD", (drawn, real), parts, write)
 

@@ -41,7 +41,7 @@ from jaxfair.methods.embedder import (
 )
 from jaxfair.methods.encoder import FEATURES, make_encoder, refuse_unless_known
 from jaxfair.methods.fcro import FcroConfig
-from jaxfair.methods.labels import label_loss, label_scores
+from jaxfair.methods.labels import label_inputs, label_loss, label_scores
 from jaxfair.models.refusion import Refusion
 from jaxfair.models.reversal import reverse
 
@@ -61,6 +61,9 @@ class FairreadConfig(FcroConfig):
       width: numbers that an attribute scales and shifts in a block, the paper's d_hidden.
       dropout: of every layer that has one.
       alpha: weight of the adversary's gradient in what it reads, turned round; 0 for no adversary.
+      conditional: tells the adversary the label, so that the attributes go as far as the label does
+        not hold them (equalized odds). The published one is not told, and then also pushes what
+        tells the label where the two go together.
       attribute_dropout: in training each attribute of an example is unknown with this
         probability, so that the network is trained for patients of whom one is not known.
       at_test: one of AT_TEST: whether predictions read the attributes that are known, or none.
@@ -75,6 +78,7 @@ class FairreadConfig(FcroConfig):
     width: int = 256
     dropout: float = 0.1
     alpha: float = 0.1
+    conditional: bool = False
     attribute_dropout: float = 0.25
     at_test: str = "given"
     tuned: bool = True
@@ -184,7 +188,9 @@ def fusion_stage(config: FairreadConfig, told: Embedder, asked: Embedder) -> Sta
 
     def begin(params: PyTree, frozen: PyTree, key: Any, spec: Any) -> tuple[PyTree, PyTree]:
         kept, space = trunk.keep(params), () if net.vectors else (1,) * config.ndim
-        inputs = (jnp.zeros((1, *space, net.channels)), jnp.zeros((1, input_count(sizes))))
+        inputs = [jnp.zeros((1, *space, net.channels)), jnp.zeros((1, input_count(sizes)))]
+        if config.conditional:
+            inputs.append(jnp.zeros((1, len(config.labels))))
         fusion = compiled_init(net, "both")(fresh_key(frozen, key), *inputs)
         trained = {"fusion": fusion["params"]}
         frozen = frozen | {"strength": jnp.float32(config.alpha), "stats": fusion.get("stats", {})}
@@ -209,7 +215,9 @@ def fusion_stage(config: FairreadConfig, told: Embedder, asked: Embedder) -> Sta
         logits = apply(params, frozen, x, inputs, train=True, rngs={"dropout": rest})
         total = label_loss(logits, views, config.target, config.class_weights)
         if config.alpha:
-            guess = apply(params, frozen, reverse(x, frozen["strength"]), method="guess")[0]
+            told_of = (label_inputs(views),) if config.conditional else ()
+            seen = reverse(x, frozen["strength"])
+            guess = apply(params, frozen, seen, *told_of, method="guess")[0]
             total += attribute_loss(paired(guess, sizes), known, sizes)
         if config.arm == "disentangled" and config.tuned:
             total += config.column_weight * fcro.column_part(config, frozen, example, x[0])

@@ -99,25 +99,29 @@ class VectorBlock(nn.Module):
 
 
 class MapAdversary(nn.Module):
-    """Maps (b, *spatial, c) -> (b, guesses) logits of the attributes, as published."""
+    """Maps (b, *spatial, c) -> (b, guesses) logits of the attributes, as published.
+
+    It may be told something (b, t) beside the maps, which the published one is not.
+    """
 
     guesses: int
     norm: str = "group"
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        pooled = _pooled(nn.relu(_bottleneck(x, self.norm)))
-        return layers.dense(self.guesses, x.shape[-1], name="guess")(pooled)
+    def __call__(self, x: jax.Array, told: jax.Array | None = None) -> jax.Array:
+        pooled = _beside(_pooled(nn.relu(_bottleneck(x, self.norm))), told)
+        return layers.dense(self.guesses, pooled.shape[-1], name="guess")(pooled)
 
 
 class VectorAdversary(nn.Module):
-    """Vectors (b, c) -> (b, guesses) logits of the attributes, through 256 hidden units."""
+    """Vectors (b, c), and what it is told (b, t) -> (b, guesses) logits, by 256 hidden units."""
 
     guesses: int
     hidden: int = 256
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, told: jax.Array | None = None) -> jax.Array:
+        x = _beside(x, told)
         inner = nn.relu(layers.dense(self.hidden, x.shape[-1], name="inner")(x))
         return layers.dense(self.guesses, self.hidden, name="guess")(inner)
 
@@ -168,13 +172,19 @@ class Refusion(nn.Module):
             x = block(x, shift, scale, train=train)
         return self.head(self.dropout(_pooled(x), deterministic=not train))
 
-    def guess(self, x: jax.Array) -> jax.Array:
-        """Returns the adversary's logits (b, guesses) of what has not been re-fused."""
-        return self.adversary(x)
+    def guess(self, x: jax.Array, told: jax.Array | None = None) -> jax.Array:
+        """Returns the adversary's logits (b, guesses) of what has not been re-fused.
 
-    def both(self, x: jax.Array, attributes: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+        Args:
+          told: (b, t) what it is told beside, as the labels; None for nothing.
+        """
+        return self.adversary(x, told)
+
+    def both(
+        self, x: jax.Array, attributes: jax.Array, told: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array | None]:
         """Returns what `__call__` and `guess` do; for initialising all parameters at once."""
-        return self(x, attributes, train=False), self.guess(x) if self.guesses else None
+        return self(x, attributes, train=False), self.guess(x, told) if self.guesses else None
 
 
 def _bottleneck(x: jax.Array, norm: str) -> jax.Array:
@@ -190,6 +200,11 @@ def _bottleneck(x: jax.Array, norm: str) -> jax.Array:
 def _pooled(x: jax.Array) -> jax.Array:
     """The mean over space; a vector as it is."""
     return jnp.mean(x, axis=range(1, x.ndim - 1)) if x.ndim > 2 else x
+
+
+def _beside(x: jax.Array, told: jax.Array | None) -> jax.Array:
+    """Vectors with what is told beside them."""
+    return x if told is None else jnp.concatenate([x, told], axis=-1)
 
 
 def _dropout(rate: float, x: jax.Array, train: bool) -> jax.Array:

@@ -124,22 +124,32 @@ def _norms(
 ) -> tuple[Array, list[Array | None]]:
     """Returns the (b,) joint norms, and per leaf the (b, leaf) gradients where they are held."""
     cut = [i for i, leaf in enumerate(plan.leaves) if leaf.way != "vmap"]
+    light = [i for i in cut if _is_light(plan.leaves[i])]
 
-    def one(pairs: list[Any]) -> list[tuple[Array, Array | None]]:
-        return [
-            _example_norm(plan.leaves[i], x, coefficients[i])
-            for i, x in zip(cut, pairs, strict=True)
-        ]
+    def of(chosen: list[int], at_once: int | None) -> dict[int, tuple[Array, Array | None]]:
+        def one(pairs: list[Any]) -> list[tuple[Array, Array | None]]:
+            each = zip(chosen, pairs, strict=True)
+            return [_example_norm(plan.leaves[i], x, coefficients[i]) for i, x in each]
+
+        given = [operands[i] for i in chosen]
+        made = lax.map(one, given, batch_size=at_once) if chosen else []
+        return dict(zip(chosen, made, strict=True))
 
     at_once = EXAMPLES_AT_ONCE.get(jax.default_backend(), 16)
-    given = [operands[i] for i in cut]
-    found = dict(zip(cut, lax.map(one, given, batch_size=at_once), strict=True)) if cut else {}
+    heavy = [i for i in cut if i not in light]
+    rows = len(jax.tree.leaves(operands)[0])
+    found = of(light, rows) | of(heavy, at_once)
     norms, held = [], []
     for i, x in enumerate(operands):
         norm, full = found[i] if i in found else _whole_norm(x)
         norms.append(norm)
         held.append(full)
     return _joint(norms), held
+
+
+def _is_light(leaf: ways.Leaf) -> bool:
+    """Whether the norms of all examples at once take little room: one position, nothing kept."""
+    return leaf.way != "kept" and len(leaf.sites) == 1 and leaf.sites[0].positions == 1
 
 
 def _whole_norm(full: Array) -> tuple[Array, Array]:
@@ -243,4 +253,4 @@ def _lengths(x: Array) -> Array:
 
 def _joint(norms: list[Array]) -> Array:
     """sqrt of the sum of squares, scaled so that norms up to 1e38 do not overflow."""
-    return clipping.per_example_norms([n[:, None] for n in norms])
+    return clipping.per_example_norms([jnp.stack(norms, axis=1)])
