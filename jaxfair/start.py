@@ -109,14 +109,21 @@ def first_variables(settings: Settings) -> tuple[Method, PyTree, PyTree]:
     their average): what was trained there may be frozen here, and the other way round. A head
     is taken over where both runs have the same tasks, and begins anew where they differ.
 
-    Raises InputError where that run holds no checkpoint or another network.
+    Raises InputError where that run holds no checkpoint or another network, or had stages: the
+    network of its last one is not that with which a training begins, though it may look alike.
     """
     method = method_from_settings(settings)
-    variables = method.init(jax.random.key(settings.seed), settings.data.spec)
     if settings.train.start_from is None:
-        return method, *variables
+        return method, *method.init(jax.random.key(settings.seed), settings.data.spec)
     folder = RunFolder(pathlib.Path(settings.train.start_from))
     before = _settings_of(folder)
+    if stages := method_from_settings(before).stages:
+        raise InputError(
+            f"train.start_from is {folder.path}, a run of {before.name} that trained in "
+            f"{1 + len(stages)} stages, the last of which is not what a training begins with: "
+            "start from a run of one stage."
+        )
+    variables = method.init(jax.random.key(settings.seed), settings.data.spec)
     theirs = _leaves(_last_variables(folder, before))
     fresh_head = before.data.tasks != settings.data.tasks
 
