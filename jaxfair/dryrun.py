@@ -4,6 +4,7 @@ Everything is read from shapes and equations, so that it takes seconds.
 """
 
 import collections
+import itertools
 import math
 
 import jax
@@ -11,9 +12,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxfair.config import Settings, settings_from_config
-from jaxfair.engine.assembly import Assembly
+from jaxfair.engine.assembly import Assembly, assemble
 from jaxfair.engine.memory import held_at_most
 from jaxfair.engine.mesh import make_mesh
+from jaxfair.engine.stages import ends_of, stages_of
 from jaxfair.methods.base import PyTree
 from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.privacy.sums import fast
@@ -38,8 +40,22 @@ def describe(config: ConfigDict, *, num_devices: int | None = None, compiled: bo
     lines += [f"  steps         {plan.steps:,}, {plan.expected_batch_size} units expected in each"]
     lines += _privacy_lines(settings, plan)
     lines += [f"  memory        {_memory(made, compiled)}"]
+    lines += _stage_lines(made)
     lines += _clipping_lines(made)
     return "\n".join([*lines, "No data was touched."])
+
+
+def _stage_lines(made: Assembly) -> list[str]:
+    """The stages of a Method that has several, each checked as the run would check it."""
+    stages = stages_of(made, assemble)
+    if len(stages) == 1:
+        return []
+    ends = [0, *ends_of(made.method, made.plan.steps)]
+    return [
+        f"  stage {number} of {len(stages)}  {stage.method.name}: {end - begin:,} steps, "
+        f"{_count(stage.params):,} trained, about {_held(stage):,.0f} MiB"
+        for number, stage, begin, end in zip(itertools.count(1), stages, ends, ends[1:])
+    ]
 
 
 def _privacy_lines(settings: Settings, plan: PrivacyPlan) -> list[str]:
@@ -79,11 +95,15 @@ def _clipping_lines(made: Assembly) -> list[str]:
 
 def _memory(made: Assembly, compiled: bool) -> str:
     if not compiled:
-        held = held_at_most(made.step.update, *made.shapes()) / 2**20
-        return f"about {held:,.0f} MiB for the step on each device (--compile: as compiled)"
+        return f"about {_held(made):,.0f} MiB for the step on each device (--compile: as compiled)"
     analysis = made.compiled().memory_analysis()
     held = (analysis.temp_size_in_bytes + analysis.argument_size_in_bytes) / 2**20
     return f"{held:,.0f} MiB for the step on each device, as compiled"
+
+
+def _held(made: Assembly) -> float:
+    """Estimated MiB of the step on each device."""
+    return held_at_most(made.step.update, *made.shapes()) / 2**20
 
 
 def _count(tree: PyTree) -> int:

@@ -130,6 +130,7 @@ def _embeddings(
     frozen, each = jax.device_get(stage.frozen), np.unique(rows)
     found = score_rows(embeds, params, frozen, dataset, each, progress=progress)
     place = np.searchsorted(each, rows)
+    found["score"] = found.pop("score")  # jax hands names on in the order of the alphabet
     first, *others = [Embedding(name, x[place], **named) for name, x in found.items()]
     simple = [embedding._replace(probes=(LINEAR,)) for embedding in others]
     return [first._replace(control=first.source == MODEL), *simple]

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -14,9 +15,9 @@ from jaxfair.data.dataset import Dataset, open_dataset
 from jaxfair.data.overlap import Places, check_places, places_of
 from jaxfair.engine.assembly import Assembly, assemble, join
 from jaxfair.engine.mesh import make_mesh
-from jaxfair.engine.optim import make_optimizer
+from jaxfair.engine.optim import check_parts, make_optimizer
 from jaxfair.engine.population import Population, make_population
-from jaxfair.engine.stages import restore, stages_of
+from jaxfair.engine.stages import restore, shapes_of_stages, stages_of
 from jaxfair.engine.step import DEFAULT_MICROBATCH, TrainState
 from jaxfair.errors import InputError
 from jaxfair.files import read_json
@@ -34,6 +35,7 @@ __all__ = [
     "earlier_stages",
     "first_variables",
     "open_data",
+    "optimizer_of",
     "places_of_run",
     "population_of",
     "shapes_of",
@@ -107,14 +109,21 @@ def first_variables(settings: Settings) -> tuple[Method, PyTree, PyTree]:
     their average): what was trained there may be frozen here, and the other way round. A head
     is taken over where both runs have the same tasks, and begins anew where they differ.
 
-    Raises InputError where that run holds no checkpoint or another network.
+    Raises InputError where that run holds no checkpoint or another network, or had stages: the
+    network of its last one is not that with which a training begins, though it may look alike.
     """
     method = method_from_settings(settings)
-    variables = method.init(jax.random.key(settings.seed), settings.data.spec)
     if settings.train.start_from is None:
-        return method, *variables
+        return method, *method.init(jax.random.key(settings.seed), settings.data.spec)
     folder = RunFolder(pathlib.Path(settings.train.start_from))
     before = _settings_of(folder)
+    if stages := method_from_settings(before).stages:
+        raise InputError(
+            f"train.start_from is {folder.path}, a run of {before.name} that trained in "
+            f"{1 + len(stages)} stages, the last of which is not what a training begins with: "
+            "start from a run of one stage."
+        )
+    variables = method.init(jax.random.key(settings.seed), settings.data.spec)
     theirs = _leaves(_last_variables(folder, before))
     fresh_head = before.data.tasks != settings.data.tasks
 
@@ -216,6 +225,22 @@ def _origin(settings: Settings) -> dict[str, Any]:
     return told | {"start_from": claim["config_digest"], "note": note}
 
 
+def optimizer_of(
+    settings: Settings, method: Method, variables: tuple[PyTree, ...]
+) -> optax.GradientTransformation:
+    """Returns the optimiser of a config, for each stage of its Method that has none of its own.
+
+    Args:
+      variables: (params, frozen) that training begins with, or their shapes.
+
+    Raises InputError for a path of `optim.parts` that is in no stage.
+    """
+    if settings.optim.parts and method.stages:
+        shapes = shapes_of_stages(method, (variables[0], variables[1]), settings.data.spec)
+        check_parts(settings.optim, [params for params, _ in shapes])
+    return make_optimizer(settings.optim, everywhere=not method.stages)
+
+
 def _assembly(settings: Settings, mesh: Mesh | None, make: Any) -> Assembly:
     method, *variables = first_variables(settings)
     return _join(settings, mesh, make, method, tuple(variables))
@@ -227,7 +252,7 @@ def _join(
     return make(
         plan_from_settings(settings),
         method,
-        make_optimizer(settings.optim),
+        optimizer_of(settings, method, variables),
         spec=settings.data.spec,
         variables=variables,
         microbatch=settings.dp.microbatch or DEFAULT_MICROBATCH,

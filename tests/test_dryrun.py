@@ -11,6 +11,7 @@ import pytest
 
 from jaxfair import dryrun, train
 from jaxfair.config import load_config, method_from_settings, settings_from_config
+from jaxfair.errors import InputError
 from tests.small import small_config
 from tests.test_phantoms import FILMS, FOLDER
 
@@ -159,6 +160,25 @@ def test_the_memory_grows_with_the_microbatch(tmp_path):
         for size in (16, 512)
     )
     assert mebibytes(large.splitlines()) > 4 * mebibytes(small.splitlines())
+
+
+def staged(**overrides):
+    config = load_config(f"{FOLDER / 'derm_fairread'}.py:phantom")
+    with config.unlocked():
+        config.method.backbone = "features"
+        config.update_from_flattened_dict({"dp.enabled": False} | overrides)
+    return dryrun.describe(config, num_devices=1)
+
+
+def test_every_stage_is_told_and_checked_as_the_run_will_check_it():
+    parts = {"fusion/adversary": {"every": 1}}  # which the last stage has alone
+    found = re.findall(r"stage (\d) of 4  (.*): (\d+) steps", staged(**{"optim.parts": parts}))
+    assert [int(number) for number, _, _ in found] == [1, 2, 3, 4]
+    assert [int(steps) for _, _, steps in found] == [24, 4, 24, 28]
+    with pytest.raises(InputError, match="leaves one without a step"):
+        staged(**{"train.steps": 3})
+    with pytest.raises(InputError, match=r"optim\.parts\.advers is no part .* fusion"):
+        staged(**{"optim.parts": {"advers": {"every": 1}}})
 
 
 @pytest.mark.parametrize("override", [{"dp.enabled": False}, VMAP])

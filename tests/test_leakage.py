@@ -3,7 +3,9 @@
 import itertools
 import json
 import shutil
+import types
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +14,7 @@ from jaxfair import leakage, train
 from jaxfair.config import load_config, settings_from_config
 from jaxfair.data.dataset import Dataset
 from jaxfair.errors import InputError
+from jaxfair.methods.base import Method
 from jaxfair.run.folder import RunFolder
 from tests.small import CONFIG, small_config
 
@@ -87,6 +90,19 @@ def test_what_is_probed_is_what_predicts(trained, monkeypatch):
     stored = pd.read_parquet(trained / "predictions.parquet").set_index(["image_id", "split"])
     rows = stored.loc[pd.MultiIndex.from_frame(people[["image_id", "split"]])]
     np.testing.assert_allclose(score[:, 0], rows["y_score"], atol=1e-6)
+
+
+def test_the_first_is_the_models_own_embedding_whatever_the_alphabet_says(monkeypatch):
+    embed = lambda params, frozen, batch: {"z": batch["x"]}
+    method = Method("toy", ("ill",), None, None, lambda p, f, batch: {"ill": batch["x"][:, 0]})
+    compiled = lambda method, params, frozen, batch, rows, progress: jax.device_get(
+        jax.jit(method.score)(params, frozen, batch)
+    )
+    monkeypatch.setattr(leakage, "score_rows", compiled)
+    stage = types.SimpleNamespace(method=method._replace(embed=embed), frozen={})
+    found = leakage._embeddings((stage, {}), {"x": np.ones((4, 2))}, np.arange(4), False)
+    assert [embedding.name for embedding in found] == ["z", "score"]
+    assert found[0].control and not found[1].control
 
 
 def test_neither_probes_nor_embeddings_are_written(probed, trained, root):

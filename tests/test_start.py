@@ -83,6 +83,16 @@ def test_another_network_is_refused_in_one_sentence(home, private):
     assert "layer1_1" in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_a_run_of_several_stages_is_no_beginning(home, tmp_path):
+    """By their names alone the parameters of jtt would fit, those of its two models exchanged."""
+    twice = {"mitigation__name": "jtt"}
+    saved = config_of(home, **twice).to_dict()
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    with pytest.raises(InputError, match="trained in 2 stages") as caught:
+        variables(config_of(home, train__start_from=str(tmp_path), **twice))
+    assert "\n" not in str(caught.value)
+
+
 def test_a_second_stage_pays_for_both_and_says_where_it_began(home, private):
     config = config_of(
         home, train__start_from=str(private), dp__epsilon=12.0, data__table__labels=LABELS[1:]

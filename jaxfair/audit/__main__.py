@@ -32,7 +32,6 @@ from jaxfair.config import Settings, sections, settings_from_config
 from jaxfair.data.dataset import Dataset
 from jaxfair.engine.assembly import join
 from jaxfair.engine.features import training_fields
-from jaxfair.engine.optim import make_optimizer
 from jaxfair.errors import InputError
 from jaxfair.phantom.write import PhantomConfig
 from jaxfair.privacy import accounting, canaries
@@ -42,7 +41,7 @@ from jaxfair.privacy.detectors import CanaryScores
 from jaxfair.privacy.plan import PrivacyPlan, make_plan
 from jaxfair.privacy.secret import Secret, insecure_secret, os_secret
 from jaxfair.run.log import progress_bar
-from jaxfair.start import first_variables, open_data, population_of
+from jaxfair.start import first_variables, open_data, optimizer_of, population_of
 
 __all__ = ["COMMAND", "main", "run"]
 
@@ -99,6 +98,7 @@ def run(
     result = {
         "config": config.name,
         "method": bench.method.name,
+        "stages": 1 + len(bench.method.stages),
         "data": f"phantom, {len(bench.units)} units",
         "claim": _claimed(settings, claim),
         "confidence": CONFIDENCE,
@@ -124,6 +124,8 @@ def describe(result: dict[str, Any]) -> str:
         f"Lower bounds on epsilon, {share} confidence, {result['canaries']} canaries:",
         f"  {'':<20}{'private':>10}{'claim':>10}{'reachable':>11}{'non-private':>13}",
     ]
+    if result["stages"] > 1:
+        lines.insert(1, f"Of the {result['stages']} stages of the training the first is attacked.")
     for bound in result["bounds"]:
         lines.append(
             f"  {bound['name']:<20}{bound['epsilon']:>10.3f}{claim['epsilon']:>10.3f}"
@@ -192,7 +194,7 @@ def _bench(settings: Settings, claim: PrivacyPlan, dataset: Dataset) -> Bench:
     made = join(
         claim,
         method,
-        make_optimizer(settings.optim),
+        optimizer_of(settings, method, tuple(variables)),
         spec=dataset.spec,
         variables=tuple(variables),
         microbatch=_MICROBATCH,

@@ -78,8 +78,13 @@ class CurationConfig:
 
     def __post_init__(self) -> None:
         as_tuples(self, "curate_splits")
+        check_rules(self, (
+            (_is_mapping(self.curate_toward, str, tuple, list), "curate_toward",
+             "attribute -> some of its values"),
+            (_is_mapping(self.curate_keep, int, float), "curate_keep", "attribute -> probability"),
+        ))  # fmt: skip
         toward = {n: (v,) if isinstance(v, str) else tuple(v) for n, v in
-                  dict(self.curate_toward).items()}  # fmt: skip
+                  self.curate_toward.items()}  # fmt: skip
         object.__setattr__(self, "curate_toward", toward)
         object.__setattr__(self, "curate_keep", dict(self.curate_keep))
         check_choice(self, "curate", RULES)
@@ -96,6 +101,10 @@ class CurationConfig:
             (bool(self.curate_splits) and {*self.curate_splits} <= {*SPLITS}, "curate_splits",
              f"some of {', '.join(SPLITS)}"),
         ))  # fmt: skip
+
+
+def _is_mapping(value: Any, *kinds: type) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(v, kinds) for v in value.values())
 
 
 def keep_for_gap(toward: float, rest: float, gap: float) -> float:
@@ -161,7 +170,8 @@ def curated(table: pd.DataFrame, split: np.ndarray, how: CurationConfig) -> np.n
     sides = _sides(rows, how)
     stays = np.ones(len(rows), bool)
     if how.curate == "public":
-        stays = place < _probabilities(label, sides, list(how.curate_keep.values()))
+        keep = [how.curate_keep[attribute] for attribute in how.curate_toward]
+        stays = place < _probabilities(label, sides, keep)
     else:
         asked = ~np.isnan(label)
         stays[asked] = _counted(label[asked], sides[asked], place[asked], how)

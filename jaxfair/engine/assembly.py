@@ -34,7 +34,7 @@ from jaxfair.privacy import isolation
 from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.privacy.secret import Secret
 
-__all__ = ["Assembly", "assemble", "join"]
+__all__ = ["Assembly", "Spec", "are_shapes", "assemble", "join"]
 
 Spec = Mapping[str, jax.ShapeDtypeStruct]
 Released = dict[str, jax.Array]
@@ -225,7 +225,7 @@ def join(
 ) -> Assembly:
     """`assemble` without its checks, for those who look for what the checks would miss."""
     mesh, method = mesh or make_mesh(), carrying(method, spec)
-    if not _are_shapes(variables):
+    if not are_shapes(variables):
         variables = put_replicated(mesh, variables)
     return Assembly(
         method=method,
@@ -240,7 +240,8 @@ def join(
     )
 
 
-def _are_shapes(tree: PyTree) -> bool:
+def are_shapes(tree: PyTree) -> bool:
+    """Whether a tree holds shapes for values (`jax.ShapeDtypeStruct`), of which nothing is run."""
     return any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(tree))
 
 

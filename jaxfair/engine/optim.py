@@ -5,7 +5,7 @@ cost no privacy (De et al. 2022, arXiv 2204.13650).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -15,11 +15,26 @@ import optax
 
 from jaxfair.errors import InputError, nearest
 
-__all__ = ["AVERAGES", "OPTIMIZERS", "OptimConfig", "averaged_params", "make_optimizer", "nadam"]
+__all__ = [
+    "AVERAGES",
+    "OPTIMIZERS",
+    "OptimConfig",
+    "averaged_params",
+    "check_parts",
+    "make_optimizer",
+    "nadam",
+]
 
 OPTIMIZERS = ("adam", "nadam", "sgd")
 AVERAGES = ("none", "ema", "late")
-OF_A_PART = ("name", "learning_rate", "decay_steps", "momentum", "every", "weight_decay")
+OF_A_PART = {
+    "name": str,
+    "learning_rate": float,
+    "decay_steps": int,
+    "momentum": float,
+    "every": int,
+    "weight_decay": float,
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +57,7 @@ class OptimConfig:
       ema_decay: weight of the past in "ema", in [0, 1).
       parts: parts of the parameters with an optimiser of their own: the path at which a part
         begins, as "head" or "encoder/conv1", and what differs there of OF_A_PART. The longest
-        path that fits counts.
+        path that fits counts. Of a Method with stages each stage takes the parts that it has.
 
     Raises InputError for a value outside these.
     """
@@ -76,12 +91,7 @@ class OptimConfig:
             if not holds:
                 raise InputError(f"optim.{name} is {getattr(self, name)}; it must be {rule}.")
         for path, changes in self.parts.items():
-            for name in changes:
-                if name not in OF_A_PART:
-                    raise InputError(
-                        f"optim.parts.{path} sets {name!r}; a part has {', '.join(OF_A_PART)}."
-                        f"{nearest(name, OF_A_PART)}"
-                    )
+            _check_part(path, changes)
             self.of_part(path)
 
     def of_part(self, path: str) -> "OptimConfig":
@@ -93,13 +103,53 @@ class OptimConfig:
             raise InputError(f"optim.parts.{path}: {error}") from error
 
 
-def make_optimizer(config: OptimConfig) -> optax.GradientTransformation:
-    """Returns the optax transformation; epsilon of Adam stands outside the root, as in torch."""
-    optimizer = _of_parts(config) if config.parts else _of_all(config)
+def make_optimizer(config: OptimConfig, *, everywhere: bool = True) -> optax.GradientTransformation:
+    """Returns the optax transformation; epsilon of Adam stands outside the root, as in torch.
+
+    Args:
+      everywhere: whether its `init` refuses parameters that lack one of `config.parts`. False for
+        a Method with stages, of which one has a part and another has not; `check_parts` asks all.
+    """
+    optimizer = _of_parts(config, everywhere) if config.parts else _of_all(config)
     if config.average == "none":
         return optimizer
     decay = config.ema_decay if config.average == "ema" else None
     return optax.chain(optimizer, _averaging(config.average_from, decay))
+
+
+def check_parts(config: OptimConfig, stages: Sequence[Any]) -> None:
+    """Raises InputError for a path of `config.parts` at which no parameters begin.
+
+    Args:
+      stages: the parameters of each stage, or their shapes.
+    """
+    names = {_name(path) for params in stages for path, _ in _leaves_of(params)}
+    for path in config.parts:
+        if not any(_begins(name, path) for name in names):
+            known = ", ".join(sorted({name.split("/")[0] for name in names}))
+            raise InputError(
+                f"optim.parts.{path} is no part of the parameters; they begin with {known}."
+            )
+
+
+def _check_part(path: str, changes: Any) -> None:
+    """Refuses what is no change of a part: a value of `parts`, a name or a type."""
+    if not isinstance(changes, Mapping):
+        raise InputError(
+            f"optim.parts.{path} is {changes!r}; it must be what differs there of "
+            f"{', '.join(OF_A_PART)}, as {{'learning_rate': 0.1}}."
+        )
+    for name, value in changes.items():
+        if name not in OF_A_PART:
+            raise InputError(
+                f"optim.parts.{path} sets {name!r}; a part has {', '.join(OF_A_PART)}."
+                f"{nearest(name, OF_A_PART)}"
+            )
+        kind = OF_A_PART[name]
+        if isinstance(value, bool) or not isinstance(
+            value, (int, float) if kind is float else kind
+        ):
+            raise InputError(f"optim.parts.{path}.{name} is {value!r}; it must be {kind.__name__}.")
 
 
 def _of_all(config: OptimConfig) -> optax.GradientTransformation:
@@ -118,24 +168,28 @@ def _of_all(config: OptimConfig) -> optax.GradientTransformation:
     return optax.chain(optimizer, optax.scale_by_schedule(share))
 
 
-def _of_parts(config: OptimConfig) -> optax.GradientTransformation:
+def _of_parts(config: OptimConfig, everywhere: bool) -> optax.GradientTransformation:
     """One optimiser a part; each leaf belongs to the longest path that it begins with."""
     paths = sorted(config.parts, key=len, reverse=True)
 
     def label(path: Any, leaf: Any) -> str:
-        name = "/".join(str(getattr(key, "key", getattr(key, "idx", key))) for key in path)
-        return next((p for p in paths if f"{name}/".startswith(f"{p.strip('/')}/")), "")
+        return next((p for p in paths if _begins(_name(path), p)), "")
 
     def labels(params: Any) -> Any:
-        found = jax.tree_util.tree_map_with_path(label, params)
-        for path in set(paths) - set(jax.tree.leaves(found)):
-            known = ", ".join(sorted({str(p[0].key) for p, _ in _leaves_of(params)}))
-            raise InputError(
-                f"optim.parts.{path} is no part of the parameters; they begin with {known}."
-            )
-        return found
+        if everywhere:
+            check_parts(config, [params])
+        return jax.tree_util.tree_map_with_path(label, params)
 
     return optax.multi_transform({p: _of_all(config.of_part(p)) for p in ["", *paths]}, labels)
+
+
+def _begins(name: str, path: str) -> bool:
+    return f"{name}/".startswith(f"{path.strip('/')}/")
+
+
+def _name(path: Any) -> str:
+    """The path of a leaf, as "encoder/conv1/kernel"."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _leaves_of(params: Any) -> Any:

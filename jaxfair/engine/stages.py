@@ -4,22 +4,23 @@ Every stage has checkpoints of its own, so that what a later one froze is found 
 function of the last checkpoint of the stage before.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 
-from jaxfair.engine.assembly import Assembly, join
+from jaxfair.engine.assembly import Assembly, Spec, are_shapes, join
 from jaxfair.engine.mesh import put_replicated
 from jaxfair.engine.step import TrainState
 from jaxfair.errors import InputError
-from jaxfair.methods.base import Method
+from jaxfair.methods.base import Method, PyTree, Stage
 from jaxfair.privacy.ledger import Ledger
 from jaxfair.run import checkpoint
 from jaxfair.run.checkpoint import Checkpoint
 from jaxfair.run.folder import RunFolder
 
-__all__ = ["ends_of", "enter", "kept", "restore", "stages_of"]
+__all__ = ["ends_of", "enter", "kept", "restore", "shapes_of_stages", "stages_of"]
 
 
 def ends_of(method: Method, steps: int) -> list[int]:
@@ -37,8 +38,9 @@ def ends_of(method: Method, steps: int) -> list[int]:
     shares = [1 - sum(shares), *shares]
     ends = [round(steps * sum(shares[: i + 1])) for i in range(len(shares))]
     if any(end <= begin for begin, end in zip([0, *ends], ends)):
+        told = ", ".join(f"{share:.3g}" for share in shares)
         raise InputError(
-            f"The stages of {method.name!r} have shares {shares} of {steps} steps, which leaves "
+            f"The stages of {method.name!r} have shares {told} of {steps} steps, which leaves "
             "one without a step; give shares in (0, 1) that add up to less than 1, or more steps."
         )
     return ends
@@ -48,17 +50,22 @@ def stages_of(assembly: Assembly, make: Callable[..., Assembly] = join) -> list[
     """Returns an assembly for each stage, each with the variables it would begin with now.
 
     They are made from the first variables of the run, so that shapes and checks are known
-    before anything is trained; `enter` gives a stage those that it really begins with.
+    before anything is trained; `enter` gives a stage those that it really begins with. From an
+    assembly of shapes come assemblies of shapes, and nothing is computed.
 
     Args:
       make: `join`, or `assemble` to check each stage.
     """
     ends_of(assembly.method, assembly.plan.steps)  # refuses shares that leave no steps
-    found = [assembly]
+    found, computed = [assembly], not are_shapes(assembly.params)
     for stage in assembly.method.stages:
         before = found[-1]
-        key = jax.random.key(len(found))
-        variables = stage.begin(before.params, before.frozen, key, dict(assembly.spec))
+        begin = functools.partial(_begun, stage, len(found), assembly.spec)
+        variables = (
+            begin(before.params, before.frozen)
+            if computed
+            else jax.eval_shape(begin, before.params, before.frozen)
+        )
         found.append(
             make(
                 assembly.plan,
@@ -73,11 +80,26 @@ def stages_of(assembly: Assembly, make: Callable[..., Assembly] = join) -> list[
     return found
 
 
+def shapes_of_stages(
+    method: Method, variables: tuple[PyTree, PyTree], spec: Spec
+) -> list[tuple[PyTree, PyTree]]:
+    """Returns shapes of (params, frozen) of each stage; nothing is computed.
+
+    Args:
+      variables: those of the first stage, or their shapes.
+    """
+    struct = lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), leaf.dtype)
+    found = [jax.tree.map(struct, variables)]
+    for number, stage in enumerate(method.stages, start=1):
+        begin = functools.partial(_begun, stage, number, spec)
+        found.append(jax.eval_shape(begin, *found[-1]))
+    return found
+
+
 def enter(stages: Sequence[Assembly], number: int, before: Assembly, state: TrainState) -> Assembly:
     """Returns stage `number`, with the variables made of those that the stage before ended with."""
-    begin = stages[0].method.stages[number - 1].begin
-    key, here = jax.random.key(number), stages[number]
-    return here.with_variables(*begin(state.params, before.frozen, key, dict(here.spec)))
+    stage, here = stages[0].method.stages[number - 1], stages[number]
+    return here.with_variables(*_begun(stage, number, here.spec, state.params, before.frozen))
 
 
 def restore(
@@ -96,6 +118,12 @@ def restore(
         begun = here.begin()._replace(step=state.step)
         state = _restored(here, folder, number, ledger) or begun
     return number, here, state
+
+
+def _begun(
+    stage: Stage, number: int, spec: Spec, params: PyTree, frozen: PyTree
+) -> tuple[PyTree, PyTree]:
+    return stage.begin(params, frozen, jax.random.key(number), dict(spec))
 
 
 def kept(state: TrainState) -> Checkpoint:

@@ -41,7 +41,8 @@ class Method(NamedTuple):
         examples, so it is for plain training only and refused under privacy; None for none.
       stages: what is trained after this, one after the other; see `Stage`.
       embed: `(params, frozen, batch) -> {name: (b, d) float32}`, deterministic, of a batch as
-        `score` gets it; the first is what the predictions rest on. None for none.
+        `score` gets it; the first is what the predictions rest on. It is so in the order of the
+        alphabet, in which jax hands on the names of a mapping. None for none.
       schedule: `(frozen, progress) -> frozen`, what is frozen but follows a public schedule, as
         the strength of an adversary; of the same shapes. `progress` () float32 in [0, 1) is the
         share of the run's steps that are over; nothing else may be read, so that the schedule is

@@ -235,7 +235,7 @@ def fusion_stage(config: FairreadConfig, told: Embedder, asked: Embedder) -> Sta
     def embed(params: PyTree, frozen: PyTree, batch: Example) -> dict[str, jax.Array]:
         x = see(params, frozen, batch)
         told_of = fcro.attribute_embedding(told, frozen, batch)
-        return {"disease": x.reshape(*x.shape[:1], -1, x.shape[-1]).mean(1), "attributes": told_of}
+        return {"disease": x.reshape(*x.shape[:1], -1, x.shape[-1]).mean(1), "sensitive": told_of}
 
     method = Method(
         name="fairread: re-fusion",

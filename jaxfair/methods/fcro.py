@@ -231,7 +231,7 @@ def target_stage(config: FcroConfig, told: Embedder, asked: Embedder) -> Stage:
 
     def embed(params: PyTree, frozen: PyTree, batch: Example) -> dict[str, jax.Array]:
         z = asked.embed(params, frozen["encoder"], batch)
-        return {"disease": z, "attributes": attribute_embedding(told, frozen, batch)}
+        return {"disease": z, "sensitive": attribute_embedding(told, frozen, batch)}
 
     method = Method(
         name=f"fcro: labels, row_weight {config.row_weight:g}",

@@ -12,7 +12,7 @@ from jaxfair import engine
 from jaxfair.engine import stages
 from jaxfair.engine.assembly import join
 from jaxfair.engine.chunk import abstract_randomness, zeros
-from jaxfair.engine.optim import OptimConfig, make_optimizer
+from jaxfair.engine.optim import OptimConfig, check_parts, make_optimizer
 from jaxfair.errors import InputError
 from jaxfair.methods.base import Method, Stage, no_loss
 from jaxfair.privacy import ledger as ledgers
@@ -219,6 +219,9 @@ def test_an_average_is_kept_over_all_parts():
     [
         ({"hea": {"learning_rate": 1.0}}, "optim.parts.hea is no part of the parameters"),
         ({"head": {"rate": 1.0}}, "sets 'rate'; a part has name, learning_rate"),
+        ({"head": 0.5}, "optim.parts.head is 0.5; it must be what differs there of name"),
+        ({"head": {"learning_rate": "x"}}, "optim.parts.head.learning_rate is 'x'; it must be"),
+        ({"head": {"every": 1.5}}, "optim.parts.head.every is 1.5; it must be int"),
         ({"head": {"learning_rate": -1.0}}, "optim.parts.head: optim.learning_rate is -1.0"),
     ],
 )
@@ -226,6 +229,33 @@ def test_a_wrong_part_ends_in_one_sentence(parts, sentence):
     with pytest.raises(InputError) as caught:
         moved(parts=parts)
     assert sentence in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_part_of_one_stage_has_its_optimiser_there_and_one_of_no_stage_is_refused():
+    config = OptimConfig("sgd", learning_rate=1.0, parts={"head": {"learning_rate": 0.25}})
+    trees = [p for p, _ in stages.shapes_of_stages(TWO, first_variables(None, None), SPEC)]
+    assert [sorted(tree) for tree in trees] == [["encoder"], ["head"]]
+    check_parts(config, trees)
+    plain, part = (first_move(make_optimizer(c, everywhere=False)) for c in (
+        OptimConfig("sgd", learning_rate=1.0), config
+    ))  # fmt: skip
+    np.testing.assert_allclose(part, 0.25 * plain, rtol=1e-6)
+    with pytest.raises(InputError, match=r"parts\.heads is no .* begin with encoder, head\.$"):
+        check_parts(OptimConfig(parts={"heads": {}}), trees)
+
+
+def test_stages_of_shapes_are_the_shapes_of_the_stages():
+    variables = first_variables(None, None)
+    made = lambda given: join(
+        plan_of(enabled=False), TWO, optax.sgd(1.0), spec=SPEC, variables=given, microbatch=4,
+        mesh=engine.make_mesh(1),
+    )  # fmt: skip
+    of_shapes = stages.stages_of(made(jax.eval_shape(lambda: variables)))
+    for ours, theirs in zip(of_shapes, stages.stages_of(made(variables)), strict=True):
+        shapes = jax.eval_shape(lambda stage=theirs: (stage.params, stage.frozen))
+        assert jax.tree.map(lambda s: (s.shape, s.dtype), (ours.params, ours.frozen)) == (
+            jax.tree.map(lambda s: (s.shape, s.dtype), shapes)
+        )
 
 
 def first_move(optimizer):

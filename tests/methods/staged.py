@@ -67,12 +67,12 @@ def fcro(augment=None, **fields):
 
 
 @functools.cache
-def fairread(**fields):
+def fairread(augment=None, **fields):
     """The disentangled arm on the same."""
     chosen = {"width": 8, "target_share": 0.25, "fusion_share": 0.25, "dropout": 0.0}
     config = FairreadConfig(**SMALL | chosen | fields)
     with mock.patch.object(embedder, "make_encoder", _toy):
-        return make_fairread(config)
+        return make_fairread(config, augment)
 
 
 @functools.cache

@@ -225,6 +225,24 @@ def test_scores_have_one_float_per_row_and_task_and_are_deterministic(case):
         assert first["maps"].shape == batch["image"].shape[:3]
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_what_predictions_rest_on_is_the_first_embedding_for_jax_too(case):
+    """jit, vmap and tree maps hand the names of a mapping on in the order of the alphabet."""
+    method = first_of(case)
+    method = method.stages[-1].method if method.stages else method
+    if method.embed is None:
+        return
+    _, params, frozen, batch = built(case)
+    named = []
+
+    def embed(*given):
+        found = method.embed(*given)
+        named.extend(found)
+        return found
+
+    assert next(iter(jax.eval_shape(embed, params, frozen, batch))) == named[0]
+
+
 def test_the_score_of_a_row_does_not_depend_on_another_row(case):
     method, params, frozen, batch = case
     score = jax.jit(method.score)

@@ -163,8 +163,8 @@ def test_four_private_stages_have_one_ledger_and_keep_their_promise(tmp_path):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(trainer.params()))
     here = trainer.assembly
     found = here.method.embed(trainer.params(), here.frozen, batch())
-    assert list(found) == ["disease", "attributes"]
-    assert {name: e.shape for name, e in found.items()} == {"disease": (N, 8), "attributes": (N, 8)}
+    assert list(found) == ["disease", "sensitive"]
+    assert {name: e.shape for name, e in found.items()} == {"disease": (N, 8), "sensitive": (N, 8)}
     np.testing.assert_allclose(np.linalg.norm(found["disease"], axis=1), 1, rtol=1e-4)
 
 

@@ -1,5 +1,6 @@
 """FCRO through the engine: its subspace is the SVD's, its stages are private, what is unknown."""
 
+import functools
 import json
 
 import jax
@@ -18,7 +19,18 @@ from jaxfair.privacy.noise import noise_key_data
 from jaxfair.privacy.secret import insecure_secret
 from jaxfair.privacy.verify import verify_run
 from jaxfair.run import checkpoint
-from tests.methods.staged import SMALL, SPEC, N, drawn, example_of, fcro, opened, plan_of, stages_of
+from tests.methods.staged import (
+    SMALL,
+    SPEC,
+    N,
+    drawn,
+    example_of,
+    fairread,
+    fcro,
+    opened,
+    plan_of,
+    stages_of,
+)
 from tests.methods.test_moments import worst_angle
 
 
@@ -36,7 +48,7 @@ def trained(tmp_path_factory):
 
 def test_the_subspace_of_a_run_is_that_of_the_svd_of_its_attribute_embeddings(trained):
     assembly = trained.assembly
-    x = assembly.method.embed(trained.params(), assembly.frozen, batch())["attributes"]
+    x = assembly.method.embed(trained.params(), assembly.frozen, batch())["sensitive"]
     x, label = np.asarray(x, np.float64), drawn()["label"][:, 0]
     asked = drawn()["label_mask"][:, 0]
     for y in (0, 1):
@@ -60,6 +72,32 @@ def test_the_label_stage_minimises_label_loss_and_weighted_column_loss():
     score = float(method.score(params, frozen, batch())["a"][5])
     label = float(drawn()["label"][5, 0])
     assert loss(0.0) == pytest.approx(-np.log(score if label else 1 - score), rel=1e-4)
+
+
+def test_predictions_rest_on_the_first_embedding():
+    method, params, frozen = stages_of(fcro())[-1]
+    z = next(iter(method.embed(params, frozen, batch()).values()))
+    head = params["head"]["classifier"]
+    truth = jax.nn.sigmoid(z @ head["kernel"] + head["bias"])[:, 0]
+    np.testing.assert_allclose(method.score(params, frozen, batch())["a"], truth, rtol=1e-5)
+
+
+@pytest.mark.parametrize("make", [fcro, fairread])
+def test_the_column_loss_is_that_of_the_subspace_of_the_examples_own_class(make):
+    _, params, frozen = stages_of(make())[-1]
+    basis = np.zeros((2, 8, 8), np.float32)
+    basis[0, 0, 0] = basis[1, 1, 0] = basis[1, 2, 1] = 1  # axes 0; axes 1 and 2
+    frozen = frozen | {"subspace": {"basis": jnp.asarray(basis)}}
+
+    def loss(weight, row):
+        method = make(column_weight=weight).stages[-1].method
+        return float(method.loss(params, frozen, example_of(row), jax.random.key(0))[0])
+
+    z = make().stages[-1].method.embed(params, frozen, batch())["disease"]
+    for row in (5, int(np.flatnonzero(drawn()["label"][:, 0] != drawn()["label"][5, 0])[-1])):
+        axes = ([0], [1, 2])[int(drawn()["label"][row, 0])]
+        inside = float(np.sum(np.square(z[row][np.array(axes)])))
+        assert loss(80.0, row) - loss(0.0, row) == pytest.approx(80 * inside, rel=1e-3)
 
 
 @pytest.mark.slow
@@ -145,7 +183,7 @@ def test_the_row_loss_is_that_of_a_batch_against_the_attribute_encoder():
     rows, mask = {name: values[:20] for name, values in batch().items()}, jnp.arange(20) < 15
     both = method.embed(params, frozen, rows)
     classes = moments.belongs(rows, "multi-label")[:15]
-    wanted = 500 * moments.row_loss(both["disease"][:15], both["attributes"][:15], classes)
+    wanted = 500 * moments.row_loss(both["disease"][:15], both["sensitive"][:15], classes)
     found = method.batch_loss(params, frozen, rows, mask, None)
     assert float(found) == pytest.approx(float(wanted), rel=1e-4) and float(wanted) > 0
 
@@ -193,9 +231,10 @@ def turned(example, key):
     return example | {"image": example["image"] * jax.random.normal(key)}
 
 
-def test_losses_see_augmented_images_and_the_second_moment_sees_them_as_they_are():
-    for place, (_, params, frozen) in enumerate(stages_of(fcro())):
-        changed = fcro(augment=turned)
+@pytest.mark.parametrize("make", [fcro, functools.partial(fairread, attribute_dropout=0.0)])
+def test_losses_see_augmented_images_and_the_second_moment_sees_them_as_they_are(make):
+    for place, (_, params, frozen) in enumerate(stages_of(make())):
+        changed = make(augment=turned)
         method = changed.stages[place - 1].method if place else changed
         first, second = (
             float(method.loss(params, frozen, example_of(), jax.random.key(i))[0]) for i in (0, 1)
