@@ -16,7 +16,15 @@ from jaxfair.fairness.levels import GAPS, Levels, Spread, ranges, spreads
 from jaxfair.fairness.parity import fate
 from jaxfair.fairness.resamples import Resamples
 
-__all__ = ["Change", "Fate", "changes", "check_paired", "fate_of", "overall_change"]
+__all__ = [
+    "Change",
+    "Fate",
+    "changes",
+    "check_paired",
+    "fate_of",
+    "overall_change",
+    "same_validation",
+]
 
 Array = npt.NDArray[np.float64]
 
@@ -63,6 +71,12 @@ def check_paired(before: Resamples, after: Resamples) -> None:
         )
     if (before.seed, before.n_draws) != (after.seed, after.n_draws):
         raise InputError("Both models need the same seed and number of draws to be compared.")
+
+
+def same_validation(before: Resamples, after: Resamples) -> bool:
+    """Returns whether the thresholds of both rest on the same validation images (protocol S10)."""
+    one, other = (part.validation.table["image_id"].to_numpy() for part in (before, after))
+    return len(one) == len(other) and bool((one == other).all())
 
 
 def changes(before: Levels, after: Levels) -> dict[str, Change]:
