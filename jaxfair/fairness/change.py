@@ -144,8 +144,7 @@ class _Gap(NamedTuple):
 
 def _defined(before: Levels, after: Levels) -> npt.NDArray[np.bool_]:
     """(B,) the draws that define everything of both; none if those are too few."""
-    finite = [np.isfinite(part.draws).all(axis=(1, 2)) for part in (before, after)]
-    kept = np.logical_and(*finite)
+    kept = np.asarray(np.isfinite(before.draws + after.draws).all(axis=(1, 2)))
     return np.asarray(kept & (kept.sum() >= max(0.9 * len(kept), 20)))
 
 

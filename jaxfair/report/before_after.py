@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 
 from jaxfair.errors import InputError
-from jaxfair.fairness.bootstrap import percentile_interval
 from jaxfair.fairness.change import (
     changes,
     check_paired,
@@ -15,7 +14,7 @@ from jaxfair.fairness.change import (
     overall_change,
     same_validation,
 )
-from jaxfair.fairness.levels import Levels
+from jaxfair.fairness.levels import Levels, overall_interval
 from jaxfair.fairness.selection import trade_off
 from jaxfair.files import slug
 from jaxfair.report.cells import number, p_text, with_interval
@@ -156,7 +155,7 @@ def _costs(before: TaskView, after: TaskView) -> list[dict[str, Any]]:
 
 
 def _overall(name: str, levels: Levels) -> dict[str, float]:
-    low, high = percentile_interval(levels.overall_draws)
+    low, high = overall_interval(levels)
     return {f"{name}_value": levels.overall, f"{name}_ci_low": low, f"{name}_ci_high": high}
 
 

@@ -7,7 +7,8 @@ from jaxfair.errors import InputError
 from jaxfair.fairness import parity
 from jaxfair.fairness.areas import auroc_levels
 from jaxfair.fairness.change import changes, check_paired, fate_of, overall_change
-from jaxfair.fairness.levels import Levels, spreads
+from jaxfair.fairness.delong import auroc_estimate, logit_interval
+from jaxfair.fairness.levels import Levels, overall_interval, spreads
 from jaxfair.fairness.odds import decisions
 from jaxfair.fairness.resamples import Resamples
 from jaxfair.fairness.selection import front, pareto, trade_off
@@ -58,6 +59,22 @@ def test_other_test_images_are_refused_by_name(pair):
     fewer = Resamples(make_predictions(2900), n_draws=200)
     with pytest.raises(InputError, match="not tested on the same images"):
         check_paired(pair[0], fewer)
+
+
+@pytest.mark.parametrize("shift", [0.0, 2.2])
+def test_the_interval_of_an_auroc_is_the_same_on_every_page_and_never_beyond_1(shift):
+    rows = make_predictions(240, images_per_patient=1)
+    rows["y_score"] += shift * rows["y_true"]  # an AUROC of .8, and of .99
+    levels = auroc_levels(Resamples(rows, n_draws=400), "sex", ["F", "M"])
+    test = rows[rows["split"] == "test"]
+    headline = logit_interval(auroc_estimate(test["y_true"], test["y_score"]))
+    ends = overall_interval(levels)
+    assert headline[0] < levels.overall < headline[1] < 1
+    assert ends == pytest.approx(headline)
+    pair = {"one": levels, "other": levels}
+    odds = decisions(Resamples(rows, n_draws=100), "sex", groups=["F", "M"]).levels
+    table = trade_off(pair, {"one": odds, "other": odds}, WORST)
+    assert table.loc["one", ["utility_low", "utility_high"]].tolist() == list(ends)
 
 
 def _levels(values, draws):
