@@ -130,7 +130,7 @@ DRAWN_GROUPS: dict[str, Section] = {
         "phantom": {**DRAWN_FILMS["data"]["phantom"], "n_images": 3_600},
     },
 }
-"""The same with enough patients to compare: some 125 women and as many men are tested."""
+"""The same with enough patients to compare: some 140 women and 180 men are tested."""
 
 DRAWN_LINK: Section = {
     "n_images": 4_000,

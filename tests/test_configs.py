@@ -62,9 +62,9 @@ def test_the_phantom_of_a_fair_experiment_has_enough_patients_to_compare_the_sex
     """Else its report is empty: of 1,200 films 42 women were tested, and 50 are the least."""
     config = load_config(f"{FOLDER / name}.py:phantom")
     config.data.root = str(tmp_path)
-    people = open_data(settings_from_config(config), progress=False).manifest
-    people = people[people["split"] == "test"]
-    for label in (name for name in people if name.startswith("label_")):
+    dataset = open_data(settings_from_config(config), progress=False)
+    people = dataset.manifest[dataset.manifest["split"] == "test"]
+    for label in (f"label_{task}" for task in dataset.tasks):
         asked = people[people[label].notna() & people["sex"].isin(["F", "M"])]
         counts = asked.groupby(["sex", label])["patient_id"].nunique()
         assert counts.min() >= 10 and asked.groupby("sex")["patient_id"].nunique().min() >= 50
