@@ -20,7 +20,7 @@ too, and the adversary takes two steps to one of all else.
 
 from ml_collections import ConfigDict
 
-from jaxfair.experiment import DP_CXR, DRAWN_FILMS, experiment, variant
+from jaxfair.experiment import DP_CXR, DRAWN_GROUPS, experiment, variant
 
 ADVERSARIAL = {
     "name": "adversarial",
@@ -58,4 +58,4 @@ def get_config(arg: str = "") -> ConfigDict:
         },
         **{**DP_CXR, "method": ADVERSARIAL},
     )  # fmt: skip
-    return variant(config, arg, plain=PLAIN, phantom=DRAWN_FILMS)
+    return variant(config, arg, plain=PLAIN, phantom=DRAWN_GROUPS)

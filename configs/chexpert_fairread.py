@@ -22,7 +22,7 @@ is in force too. `phantom` is the private experiment on drawn thoraxes, eighty s
 
 from ml_collections import ConfigDict
 
-from jaxfair.experiment import DP_CXR, DRAWN_FILMS, experiment, variant
+from jaxfair.experiment import DP_CXR, DRAWN_GROUPS, experiment, variant
 
 FAIRREAD = {
     "name": "fairread",
@@ -34,7 +34,7 @@ PLAIN = {
     "method": {"row_weight": 500.0},
     "dp": {"enabled": False, "microbatch": 128},  # which the row loss sees at once
 }
-PHANTOM = {**DRAWN_FILMS, "train": {**DRAWN_FILMS["train"], "steps": 80}}
+PHANTOM = {**DRAWN_GROUPS, "train": {**DRAWN_GROUPS["train"], "steps": 80}}
 
 
 def get_config(arg: str = "") -> ConfigDict:

@@ -14,7 +14,7 @@ run on other data with `--config.train.start_from=RUN`.
 
 from ml_collections import ConfigDict
 
-from jaxfair.experiment import DP_CXR, DRAWN_FILMS, experiment, variant
+from jaxfair.experiment import DP_CXR, DRAWN_GROUPS, experiment, variant
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -36,4 +36,4 @@ def get_config(arg: str = "") -> ConfigDict:
         },
         **DP_CXR,
     )  # fmt: skip
-    return variant(config, arg, phantom=DRAWN_FILMS)
+    return variant(config, arg, phantom=DRAWN_GROUPS)

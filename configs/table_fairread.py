@@ -15,7 +15,7 @@ table, eighty steps long.
 
 from ml_collections import ConfigDict
 
-from jaxfair.experiment import DP_CXR, DRAWN_COLUMNS, DRAWN_FILMS, experiment, variant
+from jaxfair.experiment import DP_CXR, DRAWN_COLUMNS, DRAWN_GROUPS, experiment, variant
 
 FAIRREAD = {
     "name": "fairread",
@@ -27,7 +27,7 @@ PLAIN = {
     "method": {"row_weight": 500.0},
     "dp": {"enabled": False, "microbatch": 128},  # which the row loss sees at once
 }
-PHANTOM = {**DRAWN_FILMS, "train": {**DRAWN_FILMS["train"], "steps": 80}}
+PHANTOM = {**DRAWN_GROUPS, "train": {**DRAWN_GROUPS["train"], "steps": 80}}
 
 
 def get_config(arg: str = "") -> ConfigDict:

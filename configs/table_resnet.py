@@ -14,7 +14,7 @@ swap them.
 
 from ml_collections import ConfigDict
 
-from jaxfair.experiment import DP_CXR, DRAWN_COLUMNS, DRAWN_FILMS, experiment, variant
+from jaxfair.experiment import DP_CXR, DRAWN_COLUMNS, DRAWN_GROUPS, experiment, variant
 
 LABELS = (
     "cardiomegaly",
@@ -43,4 +43,4 @@ def get_config(arg: str = "") -> ConfigDict:
         },
         **DP_CXR,
     )
-    return variant(config, arg, phantom=DRAWN_FILMS)
+    return variant(config, arg, phantom=DRAWN_GROUPS)

@@ -39,7 +39,7 @@ from jaxfair.run.log import Board
 from jaxfair.schema import CROSSED, PHANTOM
 from jaxfair.scores import evaluated_rows, predictions_table, score_rows
 from jaxfair.site import Asked, Site, config_of_run, config_to_change, open_site
-from jaxfair.start import description, open_data, trained_assembly
+from jaxfair.start import description, open_data, trained_assembly, with_noise
 
 __all__ = ["COMMAND", "main", "run", "run_site", "score_rows"]
 
@@ -120,14 +120,14 @@ def run_site(
 class _Scored(NamedTuple):
     """What a run says of images: a row per image and task; maps of the rows, or None; its step.
 
-    `embeds` says whether its Method has an embedding that can be probed.
+    `model` is what model.json says of it.
     """
 
     predictions: pd.DataFrame
     maps: np.ndarray | None
     rows: np.ndarray
     step: int
-    embeds: bool
+    model: dict[str, Any]
 
 
 def _scored(settings: Settings, folder: RunFolder, dataset: Dataset, *, progress: bool) -> _Scored:
@@ -140,7 +140,9 @@ def _scored(settings: Settings, folder: RunFolder, dataset: Dataset, *, progress
     maps = scores.pop("maps", None)
     predictions = predictions_table(dataset, rows, scores)
     checked(predictions)  # before anything of it is written
-    return _Scored(predictions, maps, distinct, int(trained.step), method.embed is not None)
+    model = with_noise(settings, stage, description(settings))
+    model |= {"embeds": method.embed is not None}  # what can be probed
+    return _Scored(predictions, maps, distinct, int(trained.step), model)
 
 
 def _write(
@@ -156,7 +158,7 @@ def _write(
     """Writes predictions, card, model, maps and the fairness table, which is returned."""
     files.write_table(folder.predictions, scored.predictions)
     files.write_json(folder.data_card, dataset.card)
-    files.write_json(folder.model, description(settings) | {"embeds": scored.embeds})
+    files.write_json(folder.model, scored.model)
     table = fairness_table(
         scored.predictions, thresholds=thresholds, attributes=attributes, seed=settings.seed
     )

@@ -26,6 +26,7 @@ __all__ = [
     "DP_CXR",
     "DRAWN_COLUMNS",
     "DRAWN_FILMS",
+    "DRAWN_GROUPS",
     "DRAWN_LINK",
     "DRAWN_SCANS",
     "DRAWN_TABLE",
@@ -121,6 +122,16 @@ DRAWN_FILMS: dict[str, Section] = {
 }
 """What shrinks an experiment with films to the stand-in: forty steps on two CPU cores."""
 
+DRAWN_GROUPS: dict[str, Section] = {
+    **DRAWN_FILMS,
+    "data": {
+        **DRAWN_FILMS["data"],
+        "public_size": 1_500,
+        "phantom": {**DRAWN_FILMS["data"]["phantom"], "n_images": 3_600},
+    },
+}
+"""The same with enough patients to compare: some 140 women and 180 men are tested."""
+
 DRAWN_LINK: Section = {
     "n_images": 4_000,
     "seed": 0,
@@ -135,7 +146,7 @@ DRAWN_LINK: Section = {
 """A phantom, `data.phantom`, in which women have a finding far more often; docs/phantoms.md."""
 
 DRAWN_TABLE: Section = {
-    **DRAWN_FILMS["data"],
+    **DRAWN_GROUPS["data"],
     "image_size": 48,
     "channels": 1,
     "table": {

@@ -82,16 +82,22 @@ def is_asked(settings: Settings) -> bool:
     """
     asked = settings.train.leakage
     if asked is None:
-        method = method_from_settings(settings)
-        return bool(settings.data.groups) and method.embed is not None
+        return bool(settings.data.groups) and _embeds(settings)
     if asked:
         _refuse_without_embedding(settings)
         _attributes(settings)
     return asked
 
 
+def _embeds(settings: Settings) -> bool:
+    """Whether the network of the run's last stage, which is its model, has an embedding."""
+    first = method_from_settings(settings)
+    last = first.stages[-1].method if first.stages else first
+    return last.embed is not None
+
+
 def _refuse_without_embedding(settings: Settings) -> None:
-    if method_from_settings(settings).embed is None:
+    if not _embeds(settings):
         raise InputError(
             f"The method {settings.method_name!r} has no embedding of a whole image that could be "
             "probed for attributes: use one that classifies, or leave train.leakage out."

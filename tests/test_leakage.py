@@ -1,5 +1,6 @@
 """The command that probes a trained run: what it reads, writes and refuses."""
 
+import dataclasses
 import itertools
 import json
 import shutil
@@ -146,6 +147,14 @@ def test_what_is_no_run_or_has_no_embedding_is_refused(tmp_path):
 def test_training_ends_with_probes_where_attributes_are_named(tmp_path, fields, asked):
     config = probe_config(tmp_path, **{"train__leakage": None, **fields})
     assert leakage.is_asked(settings_from_config(config)) == asked
+
+
+@pytest.mark.parametrize("name", ["chexpert_adversarial", "chexpert_fairread", "table_fairread"])
+def test_what_claims_to_be_fair_is_probed_also_where_only_the_last_stage_has_an_embedding(name):
+    settings = settings_from_config(load_config(CONFIG.replace("rsna_fae", name)))
+    assert leakage.is_asked(settings)
+    asked = dataclasses.replace(settings.train, leakage=True)
+    assert leakage.is_asked(dataclasses.replace(settings, train=asked))
 
 
 @pytest.mark.parametrize("asked", [True, False])

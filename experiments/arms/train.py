@@ -21,13 +21,19 @@ from jaxfair.engine.assembly import assemble
 from jaxfair.engine.books import Options
 from jaxfair.engine.mesh import make_mesh
 from jaxfair.engine.opening import open_assembly
-from jaxfair.engine.optim import averaged_params, make_optimizer
+from jaxfair.engine.optim import averaged_params
 from jaxfair.engine.step import DEFAULT_MICROBATCH
 from jaxfair.methods.base import Method, PyTree
 from jaxfair.run.folder import RunFolder
 from jaxfair.scores import evaluated_rows, predictions_table, score_rows
 from jaxfair.site import Asked, config_of_run, config_to_change, open_site
-from jaxfair.start import first_variables, open_data, population_of, trained_assembly
+from jaxfair.start import (
+    first_variables,
+    open_data,
+    optimizer_of,
+    population_of,
+    trained_assembly,
+)
 
 __all__ = [
     "CORRELATED",
@@ -135,7 +141,7 @@ def _train(config: ConfigDict, settings: Settings, dataset: Dataset, run: RunFol
     assembly = assemble(
         plan_from_settings(settings),
         method,
-        make_optimizer(settings.optim),
+        optimizer_of(settings, method, variables),
         spec=spec,
         variables=tuple(variables),
         microbatch=settings.dp.microbatch or DEFAULT_MICROBATCH,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from jaxfair.fairness.delong import auroc_estimate
+from jaxfair.fairness.delong import auroc_estimate, logit_interval
 from jaxfair.fairness.influence import Estimate
 from jaxfair.fairness.levels import Levels
 from jaxfair.fairness.resamples import Resamples, compared_groups
@@ -46,6 +46,7 @@ def auroc_levels(
         np.empty((0, 1)),
         "undefined",
         int(positives.min()) if len(names) else 0,
+        logit_interval(everyone),
     )
 
 

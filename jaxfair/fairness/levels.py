@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from jaxfair.fairness.bootstrap import percentile_interval
 from jaxfair.fairness.gaps import Gap
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Spread",
     "by_bootstrap",
     "gap_table",
+    "overall_interval",
     "range_intervals",
     "ranges",
     "spreads",
@@ -65,6 +67,8 @@ class Levels(NamedTuple):
       null, null_t: (R, m) ranges and t where no gap exists; R is 0 where nothing says.
       method: 'permutation', 'bootstrap' (a patient is in several groups), 'undefined'.
       smallest: the fewest positives of a compared group.
+      overall_ends: 95 % of `overall`, where the redraws are no interval: those of an AUROC are
+        linear, and near 1 they lie beyond 1 (protocol S3).
     """
 
     kind: str
@@ -79,6 +83,7 @@ class Levels(NamedTuple):
     null_t: Array
     method: str
     smallest: int
+    overall_ends: tuple[float, float] | None = None
 
 
 class Spread(NamedTuple):
@@ -101,6 +106,11 @@ class Spread(NamedTuple):
     excess: float
     p_value: float
     method: str
+
+
+def overall_interval(levels: Levels) -> tuple[float, float]:
+    """Returns 95 % ends of `overall`: those of the levels, or quantiles of redrawn patients."""
+    return levels.overall_ends or percentile_interval(levels.overall_draws)
 
 
 def spreads(levels: Levels) -> dict[str, Spread]:

@@ -12,9 +12,8 @@ import pandas as pd
 
 from jaxfair.fairness import metrics
 from jaxfair.fairness.agreement import check_images
-from jaxfair.fairness.bootstrap import percentile_interval
 from jaxfair.fairness.frame import GroupFrame
-from jaxfair.fairness.levels import Levels, spreads
+from jaxfair.fairness.levels import Levels, overall_interval, spreads
 from jaxfair.fairness.predictions import checked
 
 __all__ = ["candidates", "distance_to_ideal", "front", "minimax", "pareto", "trade_off"]
@@ -97,7 +96,7 @@ def trade_off(
     """
     rows = {}
     for name, levels in utilities.items():
-        low, high = percentile_interval(levels.overall_draws)
+        low, high = overall_interval(levels)
         spread = spreads(gaps[name])[gap]
         rows[name] = (levels.overall, low, high, *spread[:3], spread.excess)
     names = ["utility", "utility_low", "utility_high", "gap", "gap_low", "gap_high", "excess"]

@@ -16,6 +16,7 @@ post-processing.
 """
 
 import math
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +28,7 @@ __all__ = [
     "column_loss",
     "moment_loss",
     "noise_edge",
+    "noise_words",
     "row_loss",
     "subspaces",
 ]
@@ -161,3 +163,14 @@ def noise_edge(stddev: float, steps: int, dims: int) -> float:
 def above_noise(values: jax.Array, edge: float) -> list[int]:
     """Returns how many eigenvalues of each class stand above the noise; `values` (k, d)."""
     return [int(count) for count in jnp.sum(values > edge, axis=-1)]
+
+
+def noise_words(subspace: Mapping[str, jax.Array], edge: float) -> str:
+    """Returns how many of the directions of `subspaces` stand above the noise, as a sentence."""
+    kept = [int(n) for n in jnp.sum(jnp.any(subspace["basis"] != 0, axis=1), axis=-1)]
+    clear = [min(n, k) for n, k in zip(above_noise(subspace["values"], edge), kept, strict=True)]
+    return (
+        f"The noise of privacy alone gives these second moments eigenvalues of up to {edge:.2g};"
+        f" {sum(clear)} of the {sum(kept)} directions of all {len(kept)} classes stand above that"
+        + ("." if clear == kept else ", and the others may be noise.")
+    )

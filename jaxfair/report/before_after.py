@@ -7,18 +7,23 @@ import numpy as np
 import pandas as pd
 
 from jaxfair.errors import InputError
-from jaxfair.fairness.bootstrap import percentile_interval
-from jaxfair.fairness.change import changes, check_paired, fate_of, overall_change
-from jaxfair.fairness.levels import Levels
+from jaxfair.fairness.change import (
+    changes,
+    check_paired,
+    fate_of,
+    overall_change,
+    same_validation,
+)
+from jaxfair.fairness.levels import Levels, overall_interval
 from jaxfair.fairness.selection import trade_off
 from jaxfair.files import slug
 from jaxfair.report.cells import number, p_text, with_interval
 from jaxfair.report.content import Block, Plot, Section, Table, Text
-from jaxfair.report.measured import ONE, OWN, WORST, Line
+from jaxfair.report.measured import ALONE, ONE, OWN, WORST, Line
 from jaxfair.report.scatter import trade_off as trade_off_plot
 from jaxfair.report.views import TaskView
 
-__all__ = ["before_after"]
+__all__ = ["before_after", "needed"]
 
 _MOST = 3
 """Runs that are set beside the first one by one; of more, only the table of all."""
@@ -39,7 +44,7 @@ def before_after(views: Sequence[TaskView]) -> list[Section]:
 
 def _section(task: str, views: Sequence[TaskView]) -> Section:
     before, others = views[0], views[1:]
-    blocks: list[Block] = [Text(_needs(views))]
+    blocks: list[Block] = [Text(needed(views))]
     paired = []
     for after in others:
         try:
@@ -54,15 +59,16 @@ def _section(task: str, views: Sequence[TaskView]) -> Section:
     return Section(f"Before and after, {task}: gaps, and what they cost", blocks)
 
 
-def _needs(views: Sequence[TaskView]) -> str:
+def needed(views: Sequence[TaskView]) -> str:
+    """Returns what each run needs at test time, as a sentence."""
     told = []
     for view in views:
         needs = view.run.needs
         what = "not known" if needs is None else ", ".join(["the image", *needs])
         told.append(f"{view.run.name}: {what}")
     return (
-        f"Needed at test time: {'; '.join(told)}. Thresholds per group need the patient's group, of"
-        " any model."
+        f"Needed at test time: {'; '.join(dict.fromkeys(told))}. Thresholds per group need the"
+        " patient's group, of any model."
     )
 
 
@@ -78,6 +84,8 @@ def _pair(task: str, before: TaskView, after: TaskView) -> list[Block]:
         Table(f"{stem}.gaps", _shown_gaps(gaps), f"{title} {_GAPS}", data=gaps),
         Table(f"{stem}.cost", _shown_costs(costs), _COST, data=costs),
     ]
+    if not same_validation(before.measured.resamples, after.measured.resamples):
+        blocks.append(Text(_OTHERS))
     if len(fates):
         blocks.append(Table(f"{stem}.fate", _shown_fates(fates), _FATE, data=fates))
     return blocks
@@ -90,6 +98,10 @@ _GAPS = (
     " alone (patients exchange groups, thresholds are fitted again), p tests it. Change is paired,"
     " covers other patients of both splits, and no other training seed."
 )
+_OTHERS = (
+    "Decisions are not set side by side: the runs were not validated on the same images, so that"
+    " their thresholds differ for more reasons than the model."
+)
 _COST = "What it cost: AUROC, and accuracy at these thresholds, over all test images."
 _FATE = (
     "FairREAD's FATE: relative gain in AUROC or accuracy, minus relative change of the gap. It"
@@ -100,10 +112,13 @@ _FATE = (
 
 def _paired(before: TaskView, after: TaskView) -> list[tuple[Line, Line]]:
     ours = {(x.attribute, x.gap, x.threshold): x for x in after.measured.lines}
+    same = same_validation(before.measured.resamples, after.measured.resamples)
     return [
         (line, ours[key])
         for line in before.measured.lines
-        if line.gap in _SHOWN and (key := (line.attribute, line.gap, line.threshold)) in ours
+        if (same or not line.threshold)
+        and line.gap in _SHOWN
+        and (key := (line.attribute, line.gap, line.threshold)) in ours
     ]
 
 
@@ -115,6 +130,8 @@ def _gap_row(before: Line, after: Line) -> dict[str, Any]:
     few = min(before.levels.smallest, after.levels.smallest)
     notes = "; ".join(dict.fromkeys(note for note in (before.note, after.note) if note))
     row |= {f"change_{k}": v for k, v in change._asdict().items()}
+    if len(before.levels.groups) < 2:
+        notes = ALONE
     return row | {"fewest_positives": few, "note": notes}
 
 
@@ -125,7 +142,8 @@ def _costs(before: TaskView, after: TaskView) -> list[dict[str, Any]]:
         kind = "AUROC" if one.gap == "delta-AUC" else "accuracy" if one.gap == WORST else ""
         of = f", {one.threshold}" if one.threshold else ""
         title = f"{kind}{of}" + (f" of {one.attribute}" if one.threshold == OWN else "")
-        if not kind or title in seen:
+        pooled = one.threshold == OWN and not (one.own or other.own)
+        if not kind or title in seen or pooled:
             continue
         seen.add(title)
         change = overall_change(one.levels, other.levels)
@@ -137,7 +155,7 @@ def _costs(before: TaskView, after: TaskView) -> list[dict[str, Any]]:
 
 
 def _overall(name: str, levels: Levels) -> dict[str, float]:
-    low, high = percentile_interval(levels.overall_draws)
+    low, high = overall_interval(levels)
     return {f"{name}_value": levels.overall, f"{name}_ci_low": low, f"{name}_ci_high": high}
 
 
@@ -181,6 +199,11 @@ def _excess(table: pd.DataFrame, name: str) -> list[str]:
 
 
 def _shown_gaps(table: pd.DataFrame) -> pd.DataFrame:
+    """A row for each gap; of an attribute without one, a single row that says why."""
+    table = table.copy()
+    alone = table["note"] == ALONE
+    table.loc[alone, "gap"] = table["gap"].str.split(":").str[0] + ": every gap"
+    table = table[~(alone & table["gap"].duplicated())]
     return pd.DataFrame(
         {
             "gap": table["gap"],

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from jaxfair.fairness.areas import auroc_levels
+from jaxfair.fairness.frame import MIN_LABEL, MIN_PATIENTS
 from jaxfair.fairness.gaps import Gap
 from jaxfair.fairness.levels import Levels, Spread, spreads, with_null
 from jaxfair.fairness.miscalibration import calibration_levels
@@ -18,7 +19,7 @@ from jaxfair.report.cells import number, p_text, with_interval
 from jaxfair.report.family import CONTROL, SEED, Probabilities
 from jaxfair.report.single import Run
 
-__all__ = ["ONE", "OWN", "RULE", "WORDS", "WORST", "Line", "Measured"]
+__all__ = ["ALONE", "ONE", "OWN", "RULE", "WORDS", "WORST", "Line", "Measured"]
 
 RULE = "min_gap"
 """The rule of the thresholds of all gaps of decisions: the smallest |TPR - TNR|."""
@@ -36,6 +37,9 @@ WORDS = (
 )
 """What `shown` shows."""
 
+ALONE = f"fewer than two groups have {MIN_PATIENTS} test patients, and {MIN_LABEL} of either label"
+"""Why an attribute has no gap."""
+
 _WORK = 4e6
 
 
@@ -49,6 +53,7 @@ class Line(NamedTuple):
       spread: the gap.
       levels: what it was made of.
       note: what a reader of it must know, '' for nothing.
+      own: the groups that decide at thresholds of their own.
     """
 
     attribute: str
@@ -57,6 +62,7 @@ class Line(NamedTuple):
     spread: Spread
     levels: Levels
     note: str = ""
+    own: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -119,7 +125,7 @@ class Measured:
         found = [Line(attribute, name, "", with_null(spread, self._gaps[attribute]), area)]
         for kind in (ONE, OWN):
             made = self.decisions[attribute, kind]
-            tail = made.levels, _note(made)
+            tail = made.levels, _note(made), made.own
             found += [Line(attribute, n, kind, s, *tail) for n, s in spreads(made.levels).items()]
         if self._probabilities is not None:
             levels = calibration_levels(
@@ -145,9 +151,12 @@ class Measured:
         return pd.DataFrame(rows, columns=names)
 
     def shown(self) -> pd.DataFrame:
-        """Returns the gaps of decisions as text, two rows for each attribute."""
-        rows = []
+        """Returns the gaps of decisions as text: a row for each kind of threshold, or why none."""
+        rows: list[dict[str, str]] = []
         for (attribute, kind), found in self.decisions.items():
+            if len(found.levels.groups) < 2:
+                rows += [{"attribute": attribute, "note": ALONE}] if kind == ONE else []
+                continue
             spread, levels = spreads(found.levels), found.levels
             worst = spread[WORST]
             rows.append(
@@ -166,7 +175,8 @@ class Measured:
                     "note": _note(found),
                 }
             )
-        return pd.DataFrame(rows)
+        table = pd.DataFrame(rows).fillna("")
+        return table[[*(name for name in table if name != "note"), "note"]]
 
 
 def _note(found: Decisions) -> str:

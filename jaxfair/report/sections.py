@@ -17,6 +17,7 @@ from jaxfair.report.compare import comparison
 from jaxfair.report.content import Block, Image, Plot, Section, Table, Text
 from jaxfair.report.coverage import coverage_words
 from jaxfair.report.curated import curation_blocks
+from jaxfair.report.glance import glance
 from jaxfair.report.headline import shown_headline
 from jaxfair.report.leakage import leakage_details, leakage_section
 from jaxfair.report.measured import WORDS
@@ -49,10 +50,12 @@ def sections(
     views = [view for run in runs for view in run_views(run, n_draws)]
     found = [_heading(runs)]
     leaks = [told for run in runs if (told := leakage_section(run)) is not None]
+    several = len({view.task for view in views}) > 1
+    found.extend([glance(views), *leaks] if several else [])  # else they stand early enough
     if len(runs) > 1:
-        found.extend([*before_after(views), *leaks])
+        found.extend([*before_after(views), *([] if several else leaks)])
     found.extend(_headline(view) for view in views)
-    found.extend(leaks if len(runs) == 1 else [])
+    found.extend(leaks if len(runs) == 1 and not several else [])
     if len(runs) > 1:
         found.extend(comparison(views))
     found.extend(_privacy(run) for run in runs if run.privacy is not None)

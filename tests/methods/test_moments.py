@@ -138,6 +138,18 @@ def test_an_energy_is_read_off_a_noisy_matrix_without_counting_its_noise():
     assert moments.above_noise(found["values"], edge) == [3, 3]
 
 
+@pytest.mark.parametrize(("scale", "clear"), [(0.01, "6 of the 6"), (4.0, "2 of the 6")])
+def test_the_directions_that_may_be_noise_are_counted_in_words(scale, clear):
+    """Noise of 4 hides what is below 45: 90 stands out, 10 and 8 do not."""
+    signal = [90.0, 10.0, 8.0]
+    moment = np.stack([noisy(64, scale, signal, seed) for seed in range(2)])
+    found = moments.subspaces(jnp.asarray(moment, jnp.float32), directions=3, energy=0.9)
+    edge = moments.noise_edge(scale, steps=1, dims=64)
+    words = moments.noise_words(found, edge)
+    assert f"{clear} directions of all 2 classes stand above that" in words
+    assert ("may be noise" in words) == (scale > 1) and f"up to {edge:.2g};" in words
+
+
 def test_the_column_loss_of_balanced_batches_is_the_published_mean_of_class_means():
     z, label = lengths_one(N, D), (np.arange(N) % 2).astype(np.float32)[:, None]
     found = moments.subspaces(jnp.asarray(summed(*planted_moment())), directions=3, energy=0.5)

@@ -156,3 +156,62 @@ def test_the_report_of_a_training_begins_with_the_run_before(tmp_path, monkeypat
     train.run(config, folder, before=before, progress=False)
     train.run(config, folder, progress=False)
     assert written == [([before, folder], folder), ([folder], folder)]
+
+
+def _two_labels(folder, n, seed, gap):
+    """A made run with a second label, of the same rows."""
+    made = make_run(folder, n=n, epsilon=None, seed=seed, gap=gap, maps=False)
+    rows = pd.read_parquet(made / "predictions.parquet")
+    both = pd.concat([rows, rows.assign(task="edema")], ignore_index=True)
+    both.to_parquet(made / "predictions.parquet")
+    write_json(made / "thresholds.json", fit_thresholds(both, attributes=["sex"]))
+    told = pd.read_csv(made / "fairness.csv")
+    pd.concat([told, told.assign(task="edema")]).to_csv(made / "fairness.csv", index=False)
+    write_json(made / "model.json", {"embeds": True, "needs": ["sex"] if seed else []})
+    return made
+
+
+def test_of_several_labels_the_first_page_has_every_gap_test_time_and_the_leak(tmp_path):
+    folders = [_two_labels(tmp_path / name, 900, i, gap)
+               for i, (name, gap) in enumerate({"erm": 0.9, "fair": 0.1}.items())]  # fmt: skip
+    parts = (report.run(folders, tmp_path / "out") / "report.md").read_text().split("\n## ")[1:]
+    assert parts[0].startswith("At a glance")
+    assert "Needed at test time: erm: the image; fair: the image, sex." in parts[0]
+    rows = [line.split(" | ")[:3] for line in parts[0].split("\n") if line.startswith("| ")][2:]
+    assert rows == [["| anomaly", "sex", "erm"], ["| anomaly", "sex", "fair"],
+                    ["| edema", "sex", "erm"], ["| edema", "sex", "fair"]]  # fmt: skip
+    assert all("what the embedding tells" in part.split("\n")[0] for part in parts[1:3])
+    alone = (report.run(folders[1:], tmp_path / "one") / "report.md").read_text().split("\n## ")
+    assert alone[1].startswith("At a glance") and "what the embedding tells" in alone[2]
+
+
+def test_an_attribute_of_too_few_patients_is_one_line_that_says_so(tmp_path):
+    folders = [_two_labels(tmp_path / name, 120, i, 0.5) for i, name in enumerate(("a", "b"))]
+    parts = (report.run(folders, tmp_path / "out") / "report.md").read_text().split("\n## ")[1:]
+    why = "fewer than two groups have 50 test patients, and 10 of either label"
+    assert f"Without a gap, since {why}: sex (anomaly, edema)." in parts[0]
+    assert "|" not in parts[0]
+    for part in parts:
+        if part.startswith("Before and after, anomaly"):
+            assert part.count("| sex: ") == 1 and "| sex: every gap | undefined |" in part
+        if "a, anomaly: results by group" in part.split("\n")[0]:
+            assert f"| sex | {why} |" in part and "a threshold per group |" not in part
+    kept = pd.read_csv(tmp_path / "out" / "tables" / "_before_after.anomaly.b.gaps.csv")
+    assert len(kept) > 3 and (kept["note"] == why).all()
+
+
+def test_decisions_are_not_compared_where_thresholds_are_of_other_validation_images(tmp_path):
+    """As of two folds with one test set; areas are compared all the same."""
+    first, other = (
+        make_run(tmp_path / name, n=900, epsilon=None, seed=i, maps=False)
+        for i, name in enumerate(("erm", "other"))
+    )
+    rows = pd.read_parquet(other / "predictions.parquet")
+    rows.drop(rows.index[rows["split"] == "validation"][:20]).to_parquet(
+        other / "predictions.parquet"
+    )
+    out = report.run([first, other], tmp_path / "out")
+    second = (out / "report.md").read_text().split("\n## ")[1]
+    assert "not validated on the same images" in second
+    assert "| sex: delta-AUC |" in second and "| sex: delta-EO" not in second
+    assert "| accuracy, one threshold |" not in second
