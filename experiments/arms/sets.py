@@ -103,7 +103,7 @@ def lesions(quick: bool) -> Data:
 SECTIONS: dict[str, dict[str, Mapping[str, Any]]] = {
     "heads": {
         "optim": {"name": "nadam", "learning_rate": 1e-3, "average": "ema", "ema_decay": 0.9},
-        "dp": {"l2_clip_norm": 1.0, "microbatch": 256},
+        "dp": {"l2_clip_norm": 1.0, "microbatch": 704},
         "train": {"steps": 1_000, "expected_batch_size": 512},
     },
     "resnet9": {
@@ -115,7 +115,7 @@ SECTIONS: dict[str, dict[str, Mapping[str, Any]]] = {
 """What all arms of a part share, with and without privacy."""
 
 PRIVATE: dict[str, dict[str, Mapping[str, Any]]] = {
-    "heads": {"optim": {"learning_rate": 1e-2}, "train": {"steps": 1_500}},
+    "heads": {"optim": {"learning_rate": 1e-2}},
     "resnet9": {"train": {"steps": 60, "expected_batch_size": 256}},
 }
 """What of it differs at an epsilon: small heads bear a high rate, a network wants large draws."""
