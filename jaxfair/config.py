@@ -24,7 +24,13 @@ from jaxfair.engine.optim import OptimConfig
 from jaxfair.errors import InputError, nearest
 from jaxfair.methods.base import Method
 from jaxfair.methods.catalog import METHODS, make_method
-from jaxfair.methods.mitigations.catalog import MITIGATIONS, check_private, mitigated, own_parts
+from jaxfair.methods.mitigations.catalog import (
+    MITIGATIONS,
+    check_private,
+    clip_rule,
+    mitigated,
+    own_parts,
+)
 from jaxfair.phantom.config import PhantomConfig
 from jaxfair.privacy.descent import read_earlier
 from jaxfair.privacy.plan import PrivacyConfig, PrivacyPlan, make_plan
@@ -253,6 +259,7 @@ def plan_from_settings(settings: Settings) -> PrivacyPlan:
         expected_batch_size=settings.train.expected_batch_size,
         public_size=settings.data.public_size,
         earlier=None if before is None else read_earlier(before),
+        rule=clip_rule(settings.mitigation_name, settings.mitigation),
     )
 
 

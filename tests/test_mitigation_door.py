@@ -24,6 +24,13 @@ LINES = {
     "group_dro": (SEX, "--config.dp.enabled=False", "--config.mitigation.rate=0.5"),
     "jtt": ("--config.mitigation.weight=8.0",),
     "balanced_head": (SEX, "--config.mitigation.shares=(0.4,0.1,0.4,0.1)"),
+    "quantile_clip": ("--config.mitigation.quantile=0.7",),
+    "bounded_clip": ("--config.mitigation.lowest=0.8",),
+    "soft_clip": (),
+    "global_clip": ("--config.mitigation.first=2.0",),
+    "group_clip": (SEX, "--config.mitigation.memory=0.5"),
+    "normalised_clip": ("--config.mitigation.gamma=0.1",),
+    "weights_after_clip": (SEX, "--config.mitigation.weights=(3.0,1.0)"),
 }
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxfair.methods.base import Method
 from jaxfair.methods.labels import label_loss, label_scores
+from jaxfair.methods.mitigations import clips
 from jaxfair.methods.mitigations.catalog import MITIGATIONS, mitigated
 from jaxfair.methods.mitigations.dro import GroupDRO
 from jaxfair.methods.mitigations.head import BalancedHead
@@ -19,6 +20,7 @@ __all__ = [
     "ATTRIBUTES",
     "BATCH",
     "CASES",
+    "CLIPS",
     "FITS",
     "PLAIN",
     "QUICK",
@@ -48,6 +50,17 @@ CASES = {
     "jtt": TrainTwice(weight=4.0, share=0.5),
     "balanced_head": BalancedHead(**SEX, shares=(0.6, 0.1, 0.2, 0.1), share=0.5),
 }
+CLIPS = {
+    "quantile_clip": clips.QuantileClip(quantile=0.7, rate=0.5),
+    "bounded_clip": clips.BoundedClip(rate=0.5, lowest=0.8),
+    "soft_clip": clips.SoftClip(rate=0.5),
+    "global_clip": clips.GlobalClip(rate=0.2, first=2.0),
+    "group_clip": clips.GroupClip(**SEX, memory=0.5),
+    "normalised_clip": clips.NormalisedClip(gamma=0.1),
+    "weights_after_clip": clips.WeightsAfterClip(**SEX, weights=(2.0, 0.5)),
+}
+"""Mitigations that change the private step and no Method."""
+
 FITS = [name for name in CASES if MITIGATIONS[name].privacy == "fits"]
 
 

@@ -15,6 +15,7 @@ from jaxfair.engine.chunk import abstract_randomness, unit_keys, zeros
 from jaxfair.engine.stages import stages_of
 from jaxfair.errors import InputError
 from jaxfair.methods.base import carrying
+from jaxfair.methods.mitigations import clips
 from jaxfair.methods.mitigations.catalog import (
     MITIGATIONS,
     PRIVACY,
@@ -22,7 +23,18 @@ from jaxfair.methods.mitigations.catalog import (
     mitigated,
 )
 from jaxfair.privacy.sums import clipping, fast, rounding
-from tests.methods.mitigated import BATCH, CASES, FITS, PLAIN, QUICK, SPEC, N, loss_of, stages
+from tests.methods.mitigated import (
+    BATCH,
+    CASES,
+    CLIPS,
+    FITS,
+    PLAIN,
+    QUICK,
+    SPEC,
+    N,
+    loss_of,
+    stages,
+)
 from tests.privacy.toy import plan_of
 
 C = 0.5
@@ -68,9 +80,11 @@ def looped(name, keys=KEYS, units=0):
 
 
 def test_every_mitigation_has_a_case_and_says_what_it_guarantees_and_costs():
-    assert set(CASES) == set(MITIGATIONS)
+    assert {*CASES, *CLIPS} == set(MITIGATIONS)
     for name, entry in MITIGATIONS.items():
-        assert "Guarantee:" in entry.apply.__doc__ and "Cost:" in entry.apply.__doc__, name
+        says = getattr(clips, name) if entry.clip else entry.apply
+        assert "Guarantee:" in says.__doc__ and "cost" in says.__doc__.lower(), name
+        assert (entry.clip is not None) == (name in CLIPS)
         assert entry.privacy in PRIVACY and entry.why in entry.standing
 
 
