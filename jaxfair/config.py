@@ -113,12 +113,8 @@ class Settings:
 
 
 _PLAIN = {"name": str, "seed": int}
-_SECTIONS = {
-    "augment": AugmentConfig,
-    "optim": OptimConfig,
-    "dp": PrivacyConfig,
-    "train": TrainConfig,
-}
+_SECTIONS = {"augment": AugmentConfig, "optim": OptimConfig, "dp": PrivacyConfig,
+             "train": TrainConfig}  # fmt: skip
 _OPTIONAL = ("augment", "extractor", "mitigation")
 
 
