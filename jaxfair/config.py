@@ -107,12 +107,8 @@ class Settings:
 
 
 _PLAIN = {"name": str, "seed": int}
-_SECTIONS = {
-    "augment": AugmentConfig,
-    "optim": OptimConfig,
-    "dp": PrivacyConfig,
-    "train": TrainConfig,
-}
+_SECTIONS = {"augment": AugmentConfig, "optim": OptimConfig, "dp": PrivacyConfig,
+             "train": TrainConfig}  # fmt: skip
 _OPTIONAL = ("augment", "extractor", "mitigation")
 
 
@@ -257,6 +253,7 @@ def plan_from_settings(settings: Settings) -> PrivacyPlan:
         public_size=size,
         earlier=None if train.start_from is None else read_earlier(train.start_from),
         group_probs=mitigations.own_rates(settings.mitigation_name, settings.mitigation, rate),
+        rule=mitigations.clip_rule(settings.mitigation_name, settings.mitigation),
     )
 
 

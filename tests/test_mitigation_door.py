@@ -40,6 +40,13 @@ LINES = {
     "model_size": ("--config.mitigation.size=small",),
     "averaging": ("--config.mitigation.average=late",),
     "refit_head": ("--config.mitigation.share=0.5",),
+    "quantile_clip": ("--config.mitigation.quantile=0.7",),
+    "bounded_clip": ("--config.mitigation.lowest=0.8",),
+    "soft_clip": (),
+    "global_clip": ("--config.mitigation.first=2.0",),
+    "group_clip": (SEX, "--config.mitigation.memory=0.5"),
+    "normalised_clip": ("--config.mitigation.gamma=0.1",),
+    "weights_after_clip": (SEX, "--config.mitigation.weights=(3.0,1.0)"),
 }
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxfair.methods.base import Method
 from jaxfair.methods.labels import label_loss, label_scores
+from jaxfair.methods.mitigations import clips
 from jaxfair.methods.mitigations.averaging import Averaging
 from jaxfair.methods.mitigations.catalog import MITIGATIONS, mitigated
 from jaxfair.methods.mitigations.dro import GroupDRO
@@ -25,6 +26,7 @@ __all__ = [
     "ATTRIBUTES",
     "BATCH",
     "CASES",
+    "CLIPS",
     "FITS",
     "PLAIN",
     "QUICK",
@@ -63,6 +65,16 @@ CASES = {
     "averaging": Averaging("late"),
     "refit_head": RefitHead(share=0.5),
 }
+CLIPS = {
+    "quantile_clip": clips.QuantileClip(quantile=0.7, rate=0.5),
+    "bounded_clip": clips.BoundedClip(rate=0.5, lowest=0.8),
+    "soft_clip": clips.SoftClip(rate=0.5),
+    "global_clip": clips.GlobalClip(rate=0.2, first=2.0),
+    "group_clip": clips.GroupClip(**SEX, memory=0.5),
+    "normalised_clip": clips.NormalisedClip(gamma=0.1),
+    "weights_after_clip": clips.WeightsAfterClip(**SEX, weights=(2.0, 0.5)),
+}
+"""Mitigations that change the private step and no Method."""
 
 
 def init(key, spec):

@@ -15,6 +15,7 @@ from jaxfair.engine.chunk import abstract_randomness, unit_keys, zeros
 from jaxfair.engine.stages import stages_of
 from jaxfair.errors import InputError
 from jaxfair.methods.base import carrying
+from jaxfair.methods.mitigations import clips
 from jaxfair.methods.mitigations.catalog import (
     MITIGATIONS,
     PRIVACY,
@@ -26,6 +27,7 @@ from tests.methods.mitigated import (
     ACTING,
     BATCH,
     CASES,
+    CLIPS,
     FITS,
     PLAIN,
     QUICK,
@@ -79,12 +81,14 @@ def looped(name, keys=KEYS, units=0):
 
 
 def test_every_mitigation_has_a_case_and_says_what_it_guarantees_and_costs():
-    assert set(CASES) == set(MITIGATIONS)
+    assert {*CASES, *CLIPS} == set(MITIGATIONS)
     for name, entry in MITIGATIONS.items():
-        assert "Guarantee:" in entry.apply.__doc__ and "Cost:" in entry.apply.__doc__, name
+        says = getattr(clips, name) if entry.clip else entry.apply
+        assert "Guarantee:" in says.__doc__ and "cost" in says.__doc__.lower(), name
+        assert (entry.clip is not None) == (name in CLIPS)
         assert entry.privacy in PRIVACY and entry.why in entry.standing
-        assert entry.costs and entry.standing.endswith(f"It costs {entry.costs}.")
-        changes = (entry.sets, entry.rates)
+        assert name in CLIPS or entry.standing.endswith(f"It costs {entry.costs}.")
+        changes = (entry.sets, entry.rates, entry.clip)
         assert name in ACTING or any(changes), f"{name} changes nothing"
 
 
