@@ -10,7 +10,8 @@ from jaxfair.methods.base import Method
 from jaxfair.methods.labels import label_loss, label_scores
 from jaxfair.methods.mitigations import clips
 from jaxfair.methods.mitigations.averaging import Averaging
-from jaxfair.methods.mitigations.catalog import MITIGATIONS, mitigated
+from jaxfair.methods.mitigations.catalog import clip_rule, mitigated
+from jaxfair.methods.mitigations.counts import NoisyCounts
 from jaxfair.methods.mitigations.dro import GroupDRO
 from jaxfair.methods.mitigations.finetune import FineTune
 from jaxfair.methods.mitigations.head import BalancedHead, RefitHead
@@ -64,6 +65,7 @@ CASES = {
     "model_size": ModelSize("small"),
     "averaging": Averaging("late"),
     "refit_head": RefitHead(share=0.5),
+    "noisy_counts": NoisyCounts(**SEX, label="a", labels=TASKS),
 }
 CLIPS = {
     "quantile_clip": clips.QuantileClip(quantile=0.7, rate=0.5),
@@ -104,7 +106,8 @@ def score(params, frozen, batch):
 PLAIN = Method("small", TASKS, init, loss, score)
 ACTING = [name for name in CASES if mitigated(name, CASES[name], PLAIN) is not PLAIN]
 """Those that change the Method; the others change who trains, or with what, and not the loss."""
-FITS = [name for name in ACTING if MITIGATIONS[name].privacy == "fits"]
+FITS = [name for name in ACTING if name != "group_dro"]
+"""Those whose loss is one of the example alone; the plain form of group DRO is of a batch."""
 
 
 def _batch():
@@ -132,11 +135,19 @@ def moved(params, seed):
     return jax.tree.unflatten(structure, draws)
 
 
+def told(name):
+    """What a mitigation's clip rule tells the Method, in made-up numbers; {} for none."""
+    rule = clip_rule(name, CASES[name])
+    inputs = rule.method_inputs(rule.init()) if rule and rule.method_inputs else {}
+    return {key: 0.5 + jnp.arange(len(value)) / 2 for key, value in inputs.items()}
+
+
 @functools.cache
 def stages(name):
     """Returns [(Method, params, frozen)]: every stage of PLAIN under a mitigation, in order."""
     method = mitigated(name, CASES[name], PLAIN)
     params, frozen = method.init(jax.random.key(0), SPEC)
+    frozen |= told(name)
     found = [(method, moved(params, 1), frozen)]
     for stage in method.stages:
         before = found[-1]

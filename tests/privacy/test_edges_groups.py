@@ -1,6 +1,7 @@
 """Edges of mitigations by group: who stays, who is drawn how often, who is heard."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +10,8 @@ from jaxfair.config import load_config, plan_from_settings, settings_from_config
 from jaxfair.data.composing import ComposeConfig, composed
 from jaxfair.errors import InputError
 from jaxfair.methods.mitigations import upsampling
+from jaxfair.methods.mitigations.counts import NoisyCounts
+from jaxfair.methods.mitigations.dro import GroupDRO
 from jaxfair.methods.mitigations.upsampling import Upsampling
 from jaxfair.methods.mitigations.whom import CoreSet
 from jaxfair.privacy import verify
@@ -76,3 +79,26 @@ def test_edge_155_a_core_set_that_was_chosen_on_patients_is_refused():
     for place in ("test", "validation", "training"):
         with pytest.raises(InputError, match="such a core set is refused"):
             CoreSet(ids="list.txt", chosen_on=place)
+
+
+def answers_of(rule, losses, groups):
+    """{name: (m, d)} of units with made-up losses; each entry of its own size."""
+    given = (jnp.ones(len(losses)), jnp.asarray(losses), jnp.asarray(groups))
+    return {q: np.asarray(rule.answers(*given, rule.init())[q.name]) for q in rule.queries}
+
+
+def test_edge_156_no_loss_counts_for_more_than_the_public_bound():
+    """P9: the loss of a patient is clipped to [0, M]; without, one patient is a group's loss."""
+    rule = GroupDRO(attributes={"sex": 2}, bound=0.5, private=True).rule()
+    losses, groups = [0.25, 0.5, 1e30, -3.0, np.inf], [0, 1, 2, 0, 1]
+    (found,) = answers_of(rule, losses, groups).values()
+    assert found[:, :3].sum(axis=1).tolist() == [0.5, 1.0, 1.0, 0.0, 1.0]
+
+
+def test_edge_157_a_unit_counts_once_in_its_own_cell():
+    counts = NoisyCounts(attributes={"sex": 2}).rule()
+    losses = GroupDRO(attributes={"sex": 2}, private=True).rule()
+    for rule, groups in ((counts, [0, 1, -1]), (losses, [0, 1, 2])):
+        for query, found in answers_of(rule, [1e30, 0.0, 0.3], groups).items():
+            assert np.linalg.norm(found, axis=1).max() <= query.sensitivity * (1 + 1e-6)
+            assert np.count_nonzero(found[:, -len(groups) :], axis=1).max() <= 1

@@ -9,6 +9,7 @@ from typing import Any
 from jaxfair.errors import InputError, nearest
 from jaxfair.methods.base import Method
 from jaxfair.methods.mitigations import averaging, clips, sizes, upsampling, whom
+from jaxfair.methods.mitigations.counts import NoisyCounts, weigh_by_counts
 from jaxfair.methods.mitigations.dro import GroupDRO, worst_group
 from jaxfair.methods.mitigations.entry import PRIVACY, REFUSED, Mitigation, Sections
 from jaxfair.methods.mitigations.finetune import FineTune, fine_tune
@@ -51,12 +52,21 @@ MITIGATIONS: dict[str, Mitigation] = {
     "group_dro": Mitigation(
         GroupDRO,
         worst_group,
-        "needs_query",
-        "groups are weighed by their losses in the batch, which under privacy would be a query of "
-        "every patient's loss, clipped to a public bound, within each step's one noisy release "
-        "(protocol P9)",
-        "nothing in time",
+        "pays",
+        "groups are weighed by their losses, which under privacy are a noisy query of every "
+        "patient's loss, clipped to a public bound, within each step's one release (protocol P9)",
+        "query_share of each draw's budget, and a second forward pass",
         parts=lambda config: config.parts,
+        clip=lambda config: config.rule(),
+    ),
+    "noisy_counts": Mitigation(
+        NoisyCounts,
+        weigh_by_counts,
+        "pays",
+        "the weight of an example's own cell follows from noisy counts of draws before, and comes "
+        "before the clip",
+        "query_share of each draw's budget",
+        clip=NoisyCounts.rule,
     ),
     "jtt": Mitigation(
         TrainTwice,

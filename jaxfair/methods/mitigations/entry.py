@@ -94,7 +94,7 @@ REFUSED = {
     "scored_core_set": "a list of those who did best in earlier trainings is a function of all "
     "patients without noise; use 'core_set' with a public list",
     "counted_weights": "weights by counts of private labels and groups are statistics without "
-    "noise; declare shares in 'balanced_head' or weights in 'group_weights'",
+    "noise; use 'noisy_counts', or declare weights in 'group_weights'",
     "gradient_rates": "rates that follow gradients or losses tell of those whom they follow; use "
     "'upsampling' with public rates",
     "batch_penalty": "a penalty on differences between groups within a batch has no loss of one "

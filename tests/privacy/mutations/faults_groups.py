@@ -1,11 +1,13 @@
 """Faults of mitigations by group, most of them those of the thesis."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxfair.data import composing
 from jaxfair.methods.mitigations import catalog, finetune, upsampling, whom
 from jaxfair.privacy import verify
+from jaxfair.privacy.cliprules import group_losses
 from tests.privacy.mutations.putting import replaced, wrapped
 
 
@@ -43,3 +45,12 @@ def fault_154_a_fine_tuning_hears_the_unknown_too():
 def fault_155_a_core_set_may_be_chosen_on_test_scores():
     """The thesis's subsets.json: the best images by AUROC on the test set."""
     return replaced(whom, "CHOSEN_ON", dict.fromkeys(whom.CHOSEN_ON, ""))
+
+
+def fault_156_the_losses_of_groups_are_not_clipped():
+    return replaced(group_losses, "within", lambda losses, bound: losses / bound)
+
+
+def fault_157_a_unit_counts_twice_in_a_table_of_cells():
+    """As a patient whose rows were copied."""
+    return wrapped(jax.nn, "one_hot", lambda original, *given, **k: 2 * original(*given, **k))
