@@ -23,7 +23,13 @@ from jaxfair.privacy.release import ADDED, CLAIMS, SCHEMA, fits_schema, is_about
 from jaxfair.privacy.sampling import draw_bound
 from jaxfair.privacy.statement import RELEASED, covered, not_covered, tuning_of
 from jaxfair.privacy.verify_bound import bound_faults, earlier_faults, earlier_of_older
-from jaxfair.privacy.verify_costs import TOLERANCE, cost_faults, ledger_faults, query_faults
+from jaxfair.privacy.verify_costs import (
+    TOLERANCE,
+    cost_faults,
+    ledger_faults,
+    query_faults,
+    rate_faults,
+)
 from jaxfair.schema import COUPLED, COUPLING, COUPLING_MITIGATION, INDEPENDENT, PHANTOM
 
 __all__ = ["SCHEMA", "Findings", "check_run", "verify_run"]
@@ -99,7 +105,7 @@ def _checked(workdir: pathlib.Path) -> Findings:
 
 def _own_faults(files: Files, workdir: pathlib.Path, *, older: bool) -> list[str]:
     statement = files.statement
-    faults = _config_faults(files, older)
+    faults = _config_faults(files, older) + rate_faults(statement, files.config)
     if statement["grade"] == "none":
         return faults + _tuning_faults(files, [], older) + _plain_faults(statement, workdir)
     try:

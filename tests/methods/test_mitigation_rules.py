@@ -338,6 +338,6 @@ def test_shares_that_are_no_public_shares_are_refused(fields, sentence):
 def test_a_head_is_refused_where_there_is_none():
     method = mitigated("balanced_head", CASES["balanced_head"], PLAIN)
     said = refusal(method.stages[0].begin, {"body": PARAMS["body"]}, FROZEN, None, SPEC)
-    assert "trains the part 'head'" in said and "only body" in said
+    assert "asks for head or out" in said and "only body" in said
     other = BalancedHead(**SEX, shares=(0.25,) * 4, label="c")
     assert "the tasks of 'small' are a, b" in refusal(mitigated, "balanced_head", other, PLAIN)

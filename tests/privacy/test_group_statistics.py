@@ -15,6 +15,7 @@ from jaxfair.privacy import accounting
 from jaxfair.privacy.cliprules import apply, cell_counts, group_losses
 from jaxfair.privacy.cliprules.base import priced
 from jaxfair.privacy.plan import PrivacyConfig, make_plan
+from jaxfair.privacy.verify_costs import rate_faults
 from tests.methods.mitigated import ATTRIBUTES, BATCH, PLAIN, QUICK, SPEC, TASKS, N
 from tests.privacy.toy import plan_of
 
@@ -164,3 +165,13 @@ def test_a_simulated_step_leaks_no_more_than_the_accountant_says():
     assert abs(delta.mean() - exact) < 4 * delta.std() / np.sqrt(count)
     alone = accounting.one_step_delta(q, plan.noise_multiplier, eps)
     assert exact > 1.2 * alone  # two events on one draw would have been told apart
+
+
+def test_rates_that_are_not_those_of_the_config_are_found():
+    config = {"mitigation": {"name": "upsampling", "factors": (3.0, 0.5)}}
+    rows = [{"sampling_prob": rate} for rate in (0.1, 0.1 * 3.0, 0.1 * 0.5)]
+    statement = {"sampling_prob": 0.1, "grade": "private", "group_sampling": rows}
+    assert rate_faults(statement, config) == [] == rate_faults(statement, {})
+    for wrong in (rows[:2], [rows[0], rows[2], rows[1]], []):
+        (said,) = rate_faults(statement | {"group_sampling": wrong}, config)
+        assert "and the config asks for" in said
