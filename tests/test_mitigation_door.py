@@ -13,6 +13,7 @@ from jaxfair.config import (
 from jaxfair.engine.optim import OptimConfig, make_optimizer
 from jaxfair.errors import InputError
 from jaxfair.experiment import experiment
+from jaxfair.files import read_json
 from jaxfair.methods.base import carrying
 from jaxfair.methods.mitigations.catalog import MITIGATIONS, Mitigation
 from jaxfair.methods.mitigations.jtt import TrainTwice
@@ -167,26 +168,6 @@ def test_the_door_applies_the_mitigation_that_a_config_names(tmp_path, monkeypat
     assert method.name == "weighed by (3.0, 1.0)"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["jtt", "balanced_head"])
-def test_a_run_of_two_stages_ends_in_a_claim_that_verifies_and_a_report_that_names_it(
-    name, tmp_path
-):
-    line = (
-        f"--config.data.root={tmp_path / 'data'}", "--config.data.phantom.n_images=200",
-        "--config.data.public_size=120", "--config.train.expected_batch_size=60",
-        "--config.train.steps=6", "--config.train.checkpoint_every=3",
-    )  # fmt: skip
-    argv = ["train", "--config", "configs/derm_probe.py:phantom", *line, *LINES[name]]
-    run = tmp_path / "run"
-    assert train.main([*argv, f"--config.mitigation.name={name}", f"--workdir={run}"]) == 0
-    assert verify_run(run) == []
-    assert [entry.stage for entry in read_entries(run / "ledger.jsonl")[0]][-1] == "train 2"
-    assert (
-        f"Trained with the mitigation {name!r}. It fits privacy" in (run / "report.md").read_text()
-    )
-
-
 def test_what_couples_or_counts_is_refused_by_name_at_the_door():
     said = refusal("copied_rows")
     assert "is refused: a patient whose rows are copied" in said and "'upsampling'" in said
@@ -231,3 +212,55 @@ def test_upsampling_reaches_plan_people_and_statement(tmp_path):
     assert f"F {by_group[0]:.4g} (drawn" in line and "The claim is the largest." in line
     plain = small_config(tmp_path, data__groups=("sex",))
     assert set(population_of(settings_from_config(plain), dataset).groups) == {-1}
+
+
+def trained(run, *line, steps=6):
+    """A run of a probe on drawn lesions by the command; returns its report."""
+    sizes = (
+        f"--config.data.root={run.parent / 'data'}", "--config.data.phantom.n_images=200",
+        "--config.data.public_size=120", "--config.train.expected_batch_size=60",
+        f"--config.train.steps={steps}", "--config.train.checkpoint_every=3",
+    )  # fmt: skip
+    argv = ["train", "--config", "configs/derm_probe.py:phantom", *sizes, *line]
+    assert train.main([*argv, f"--workdir={run}"]) == 0
+    assert verify_run(run) == []
+    return (run / "report.md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["jtt", "balanced_head", "fine_tune"])
+def test_a_run_of_two_stages_ends_in_a_claim_that_verifies_and_a_report_that_names_it(
+    name, tmp_path
+):
+    text = trained(tmp_path / "run", *LINES[name], f"--config.mitigation.name={name}")
+    assert [e.stage for e in read_entries(tmp_path / "run" / "ledger.jsonl")[0]][-1] == "train 2"
+    assert f"Trained with the mitigation {name!r}. It fits privacy" in text
+    assert "in one composition they cost" in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "line", "words"),
+    [
+        ("upsampling", ("--config.mitigation.factors=(1.5,1.0)",), "F 8 (drawn with probability"),
+        ("noisy_counts", (), "Each step also released cell_counts with noise"),
+        ("group_dro", (), "Each step also released group_losses_and_counts with noise"),
+    ],
+)
+def test_a_run_whose_mitigation_takes_of_epsilon_verifies_and_says_so(name, line, words, tmp_path):
+    text = trained(tmp_path / "run", SEX, f"--config.mitigation.name={name}", *line)
+    assert words in text and f"Trained with the mitigation {name!r}" in text
+
+
+@pytest.mark.slow
+def test_two_runs_fine_tune_on_a_chosen_group_within_one_budget(tmp_path):
+    trained(tmp_path / "first", SEX, "--config.dp.epsilon=6.0")
+    text = trained(
+        tmp_path / "second", SEX, f"--config.train.start_from={tmp_path / 'first'}",
+        "--config.dp.epsilon=8.0", "--config.data.public_size=70",
+        "--config.train.expected_batch_size=30", "--config.mitigation.name=composition",
+        "--config.mitigation.keep=(1.0,0.0)", steps=2,
+    )  # fmt: skip
+    claim = read_json(tmp_path / "second" / "privacy.json")
+    assert 7.9 < claim["epsilon"] <= 8.0 < claim["stages"]["epsilon_summed"]
+    assert claim["selection"] == "independent" and "added up; in one composition" in text
