@@ -19,6 +19,7 @@ from tests.privacy import (
     test_edges_noise,
     test_edges_plan,
     test_edges_release,
+    test_edges_rules,
     test_edges_run,
     test_edges_sum,
     test_edges_wiring,
@@ -33,6 +34,7 @@ from tests.privacy.mutations import (
     faults_plan,
     faults_price,
     faults_rounding,
+    faults_rules,
     faults_run,
     faults_sum,
     faults_wiring,
@@ -51,6 +53,7 @@ _TESTS = (
     test_edges_counts,
     test_edges_claims,
     test_edges_mitigations,
+    test_edges_rules,
     test_precision,
     test_rounding,
     test_edges_run,
@@ -65,6 +68,7 @@ _FAULTS = (
     faults_wiring,
     faults_claims,
     faults_mitigations,
+    faults_rules,
     faults_run,
 )
 
