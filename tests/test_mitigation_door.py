@@ -7,6 +7,7 @@ from jaxfair.config import load_config, method_from_settings, parse_command, set
 from jaxfair.engine.optim import OptimConfig, make_optimizer
 from jaxfair.errors import InputError
 from jaxfair.experiment import experiment
+from jaxfair.files import read_json
 from jaxfair.methods.base import carrying
 from jaxfair.methods.mitigations.catalog import MITIGATIONS, Mitigation
 from jaxfair.methods.mitigations.jtt import TrainTwice
@@ -31,6 +32,10 @@ LINES = {
     "group_clip": (SEX, "--config.mitigation.memory=0.5"),
     "normalised_clip": ("--config.mitigation.gamma=0.1",),
     "weights_after_clip": (SEX, "--config.mitigation.weights=(3.0,1.0)"),
+}
+CLIP_QUERIES = {
+    "group_clip": "group_by_clipped_counts",
+    "quantile_clip": "share_within_the_threshold",
 }
 
 
@@ -164,3 +169,30 @@ def test_a_run_of_two_stages_ends_in_a_claim_that_verifies_and_a_report_that_nam
     assert (
         f"Trained with the mitigation {name!r}. It fits privacy" in (run / "report.md").read_text()
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "config"), [("group_clip", "rsna_fae"), ("quantile_clip", "derm_probe")]
+)
+def test_a_run_under_a_clip_rule_ends_in_a_claim_that_verifies_and_lists_its_query(
+    name, config, tmp_path
+):
+    if config == "rsna_fae":
+        chosen = small_config(tmp_path, data__groups=("sex",), train__steps=4)
+        chosen.mitigation.name = name
+    else:
+        line = (
+            f"--config.data.root={tmp_path / 'data'}", "--config.data.phantom.n_images=200",
+            "--config.data.public_size=120", "--config.train.expected_batch_size=60",
+            "--config.train.steps=4",
+        )  # fmt: skip
+        argv = ["train", "--config", f"configs/{config}.py:phantom", *line, *LINES[name]]
+        chosen = parse_command([*argv, f"--config.mitigation.name={name}"])[0]
+    run = train.run(chosen, tmp_path / "run", progress=False).path
+    assert verify_run(run) == []
+    queries = read_json(run / "privacy.json")["queries"]
+    assert [q["name"] for q in queries] == ["gradient_sum", CLIP_QUERIES[name]]
+    said = (run / "report.md").read_text()
+    assert f"Trained with the mitigation {name!r}. It fits privacy and pays" in said
+    assert "noise multiplier" in said.split("## ")[0] + said.split("## ")[1]

@@ -63,8 +63,11 @@ def test_edge_143_no_answer_shares_the_noise_of_another_or_of_the_gradient():
 
 def test_edge_144_an_answer_has_its_noise_and_once_in_a_draw_of_many_chunks():
     bench = bench_of(keeping(), sigma=1.0, chunk=4)
-    state, _ = bench.train(bench.feed(grouped_examples([1.0] * 11, [0] * 11)))
+    source = bench.feed(grouped_examples([1.0] * 11, [0] * 11))
+    state, _ = bench.train(source)
     check_noise(state.rule_state, bench.plan)
+    later, _ = bench.train(source, first=1)
+    assert abs(np.corrcoef(later.rule_state["a"], state.rule_state["a"])[0, 1]) < 0.1
 
 
 def test_edge_145_a_state_follows_from_the_noisy_answers_and_from_nothing_else():
@@ -137,7 +140,7 @@ def test_edge_155_a_soft_clip_is_bounded_by_the_tangent_of_the_norm():
     rule = MADE["soft_clip"]()
     for z in (1e-4, 0.5, 100.0):
         found = np.asarray(kept(rule, state={"threshold": jnp.float32(z)}))
-        assert found.max() <= 1 + 1e-6 and (np.diff(found) >= 0).all()
+        assert found.max() <= 1 + 1e-6 and (np.diff(found) >= -1e-6).all()
 
 
 def test_edge_156_weights_after_the_clip_are_priced_at_the_largest():

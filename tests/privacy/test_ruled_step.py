@@ -25,7 +25,7 @@ from tests.privacy.ruled import (
     rule_of,
     summed,
 )
-from tests.privacy.toy import SECRET, SPEC, Bench, C, dense_params, flat64, method_of, without
+from tests.privacy.toy import SPEC, Bench, C, dense_params, flat64, method_of, without
 
 SCALES = [0.01, 0.3, 1.0, 4.0, 30.0, 1e-30, 1e30, np.nan, np.inf, 0.0]
 GROUPS = [0, 1, 2, -1, 0, 1, 2, 0, 1, 2]
@@ -34,6 +34,10 @@ STATES = {
     "group_clip": {"counts": jnp.array([[9.0, 1.0], [1.0, 9.0], [5.0, 5.0]])},
     "quantile_clip": {"threshold": jnp.float32(3e-4)},
 }
+
+
+OFTEN = ("group_clip", "soft_clip")
+QUICK = [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in MADE]
 
 
 @functools.cache
@@ -60,9 +64,8 @@ def check_neighbours(name, state=None, clipping="vmap"):
     return by_grads, by_answers
 
 
-@pytest.mark.parametrize("name", ["group_clip", "lying"])
-def test_one_unit_moves_gradients_and_answers_by_at_most_what_is_priced(name):
-    by_grads, by_answers = check_neighbours(name, STATES.get(name))
+def test_one_unit_moves_gradients_and_answers_by_at_most_what_is_priced():
+    by_grads, by_answers = check_neighbours("group_clip", STATES["group_clip"])
     assert by_grads.max() > 0.9 * C and by_answers.max() > 0.4
     assert not by_grads[7:9].any() and not by_answers[7:9].any()  # NaN and infinity
 
@@ -88,7 +91,7 @@ def both_ways(name):
     return rule, jax.jit(call)
 
 
-@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("name", QUICK)
 def test_the_fast_sum_is_the_plain_one_by_loops_and_padding_is_exactly_zero(name):
     rule, call = both_ways(name)
     state, mask = STATES.get(name, rule.init()), np.arange(10) % 5 != 2
@@ -98,8 +101,8 @@ def test_the_fast_sum_is_the_plain_one_by_loops_and_padding_is_exactly_zero(name
         np.testing.assert_allclose(flat64(found.grads), truth, atol=2e-5 * np.abs(truth).max())
         for query in rule.queries:
             np.testing.assert_array_equal(found.answers[query.name], plain.answers[query.name])
-    padded = jax.tree.map(lambda a: np.where((mask | (a != a)).reshape(-1, *[1] * (a.ndim - 1)),
-                                             a, 77).astype(a.dtype), EXAMPLES)  # fmt: skip
+    rows = lambda a: mask.reshape(-1, *[1] * (a.ndim - 1))
+    padded = jax.tree.map(lambda a: np.where(rows(a), a, 77).astype(a.dtype), EXAMPLES)
     for one, two in zip(call(padded, mask, state), (plain, fast)):
         jax.tree.map(np.testing.assert_array_equal, one, two)
     for nothing in call(EXAMPLES, np.zeros(10, bool), state):
@@ -119,7 +122,7 @@ def looped(rule, mask, state):
     return total
 
 
-@pytest.mark.parametrize("devices", [2, 8])
+@pytest.mark.parametrize("devices", [pytest.param(2, marks=pytest.mark.slow), 8])
 def test_devices_change_neither_the_sum_nor_the_answers(devices):
     found = summed(chosen("group_clip", "fast", devices), EXAMPLES, STATES["group_clip"])
     alone = summed(chosen("group_clip"), EXAMPLES, STATES["group_clip"])
@@ -160,17 +163,6 @@ def check_noise(seen, plan):
         low, high = stats.chi2.ppf([1e-6, 1 - 1e-6], len(value))
         assert low <= np.sum((value / query.noise_stddev) ** 2) <= high
     assert abs(np.corrcoef(values)[0, 1]) < 5 / len(values[0]) ** 0.5
-
-
-def test_each_answer_has_the_noise_of_its_query_once_however_many_chunks_a_draw_has():
-    bench = bench_of(keeping(), sigma=1.0, chunk=4)
-    source = bench.feed(grouped_examples([1.0] * 11, [0] * 11))
-    state, _ = bench.train(source)
-    check_noise(state.rule_state, bench.plan)
-    again, _ = bench.train(bench.feed(grouped_examples([2.0] * 3, [0] * 3)))
-    np.testing.assert_array_equal(again.rule_state["a"], state.rule_state["a"])  # same step
-    later, _ = bench.train(source, first=1)
-    assert abs(np.corrcoef(later.rule_state["a"], state.rule_state["a"])[0, 1]) < 0.1
 
 
 def test_a_loss_is_that_of_its_own_unit_and_what_the_rule_tells_reaches_the_method():
@@ -246,11 +238,3 @@ def test_rules_that_leak_or_have_other_shapes_are_refused():
     assert "answers of the clip rule" in refused(rule._replace(answers=few))
     assert "update of the clip rule" in refused(rule._replace(update=lambda s, n, b: n))
     assert "or none of the three" in refused(rule._replace(answers=None))
-
-
-def test_answers_have_keys_of_their_own():
-    bench = bench_of(keeping(), sigma=1.0)
-    given = bench.feed(EXAMPLES).randomness(0)
-    words = {tuple(pair) for pair in np.concatenate([given.noise, given.answers]).reshape(-1, 2)}
-    assert len(words) == 2 * (len(given.noise) + 2) and given.answers.shape == (2, 2, 2)
-    assert SECRET.derive("noise of an answer", 0, 0) != SECRET.derive("noise", 0, 0)
