@@ -1,5 +1,7 @@
 """Trainings under a clip rule: resumed bit by bit with its state, refused where it changed."""
 
+import functools
+
 import jax
 import numpy as np
 import optax
@@ -16,6 +18,7 @@ from tests.test_mitigation_door import settings_of
 SEED = {"insecure_seed": 3}
 
 
+@functools.cache
 def plan(rate=0.2):
     rule = quantile_clip(quantile=0.6, rate=rate, query_share=0.1)
     return plan_of({"rule": rule}, clipping="vmap")
@@ -71,11 +74,10 @@ def test_a_config_prices_its_side_query_in_one_release(share, epsilon, sigma):
     assert made.epsilon == pytest.approx(epsilon, abs=5e-3) and made.epsilon <= epsilon
 
 
-def test_the_gradient_pays_what_the_query_costs_at_any_budget():
-    for epsilon in (0.5, 8.0):
-        from_rule = plan_of({"rule": plan().rule}, epsilon=epsilon)
-        alone = plan_of(epsilon=epsilon)
-        assert from_rule.noise_multiplier == pytest.approx(alone.noise_multiplier / 0.9**0.5)
+def test_the_gradient_pays_what_the_query_costs_at_a_small_budget_too():
+    from_rule = plan_of({"rule": plan().rule}, epsilon=0.5)
+    alone = plan_of(epsilon=0.5)
+    assert from_rule.noise_multiplier == pytest.approx(alone.noise_multiplier / 0.9**0.5)
 
 
 @pytest.mark.slow
