@@ -50,6 +50,10 @@ LINES = {
     "normalised_clip": ("--config.mitigation.gamma=0.1",),
     "weights_after_clip": (SEX, "--config.mitigation.weights=(3.0,1.0)"),
 }
+CLIP_QUERIES = {
+    "group_clip": "group_by_clipped_counts",
+    "quantile_clip": "share_within_the_threshold",
+}
 
 
 def settings_of(name, *line, config=FILMS):
@@ -243,8 +247,8 @@ def test_a_run_of_two_stages_ends_in_a_claim_that_verifies_and_a_report_that_nam
     ("name", "line", "words"),
     [
         ("upsampling", ("--config.mitigation.factors=(1.5,1.0)",), "F 8 (drawn with probability"),
-        ("noisy_counts", (), "Each step also released cell_counts with noise"),
-        ("group_dro", (), "Each step also released group_losses_and_counts with noise"),
+        ("noisy_counts", (), "each draw released cell_counts, in the same epsilon"),
+        ("group_dro", (), "each draw released group_losses_and_counts, in the same"),
     ],
 )
 def test_a_run_whose_mitigation_takes_of_epsilon_verifies_and_says_so(name, line, words, tmp_path):
@@ -264,3 +268,30 @@ def test_two_runs_fine_tune_on_a_chosen_group_within_one_budget(tmp_path):
     claim = read_json(tmp_path / "second" / "privacy.json")
     assert 7.9 < claim["epsilon"] <= 8.0 < claim["stages"]["epsilon_summed"]
     assert claim["selection"] == "independent" and "added up; in one composition" in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "config"), [("group_clip", "rsna_fae"), ("quantile_clip", "derm_probe")]
+)
+def test_a_run_under_a_clip_rule_ends_in_a_claim_that_verifies_and_lists_its_query(
+    name, config, tmp_path
+):
+    if config == "rsna_fae":
+        chosen = small_config(tmp_path, data__groups=("sex",), train__steps=4)
+        chosen.mitigation.name = name
+    else:
+        line = (
+            f"--config.data.root={tmp_path / 'data'}", "--config.data.phantom.n_images=200",
+            "--config.data.public_size=120", "--config.train.expected_batch_size=60",
+            "--config.train.steps=4",
+        )  # fmt: skip
+        argv = ["train", "--config", f"configs/{config}.py:phantom", *line, *LINES[name]]
+        chosen = parse_command([*argv, f"--config.mitigation.name={name}"])[0]
+    run = train.run(chosen, tmp_path / "run", progress=False).path
+    assert verify_run(run) == []
+    queries = read_json(run / "privacy.json")["queries"]
+    assert [q["name"] for q in queries] == ["gradient_sum", CLIP_QUERIES[name]]
+    said = (run / "report.md").read_text()
+    assert f"Trained with the mitigation {name!r}. It fits privacy and pays" in said
+    assert "noise multiplier" in said.split("## ")[0] + said.split("## ")[1]

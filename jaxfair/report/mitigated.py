@@ -18,28 +18,13 @@ def cost_lines(privacy: Mapping[str, Any], model: Mapping[str, Any]) -> list[str
     """
     if privacy.get("epsilon") is None:
         return []
-    lines = [
-        *_queries(privacy),
-        *_groups(privacy.get("group_sampling", ()), model.get("sampled_groups", ())),
-    ]
+    lines = _groups(privacy.get("group_sampling", ()), model.get("sampled_groups", ()))
     if "mitigation" not in model:
         return lines
     lines += _stages(privacy)
-    return lines or [f"The mitigation {model['mitigation']!r} took no part of epsilon."]
-
-
-def _queries(privacy: Mapping[str, Any]) -> list[str]:
-    """What the side queries of a draw leave to the gradient."""
-    side = [query["name"] for query in privacy.get("queries", ())[1:]]
-    if not side:
-        return []
-    alone, now = privacy["joint_noise_multiplier"], privacy["noise_multiplier"]
-    return [
-        f"Each step also released {' and '.join(side)} with noise, priced as one event with the"
-        f" gradient: at this epsilon the gradient alone would have the noise multiplier"
-        f" {alone:.4g}, and has {now:.4g} ({1 - (alone / now) ** 2:.1%} of the squared signal to"
-        " noise went to them)."
-    ]
+    if lines or len(privacy.get("queries", ())) > 1:  # of which the caveats speak
+        return lines
+    return [f"The mitigation {model['mitigation']!r} took no part of epsilon."]
 
 
 def _groups(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:

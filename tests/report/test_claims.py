@@ -61,7 +61,7 @@ STAGES = {
     ("privacy", "model", "words"),
     [
         (QUERIES, {"mitigation": "noisy_counts"},
-         "alone would have the noise multiplier 1.2, and has 1.5 (36.0% of the squared signal"),
+         "the gradient has noise multiplier 1.5, where alone it would have 1.2 (25.0% more noise)"),
         ({"stages": STAGES, "epsilon": 6.26}, {"mitigation": "fine_tune"},
          "6 (train) and 2 (train 2), 8 added up; in one composition they cost 6.26."),
         ({}, {"mitigation": "averaging"}, "The mitigation 'averaging' took no part of epsilon."),

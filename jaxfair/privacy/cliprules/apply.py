@@ -109,7 +109,12 @@ def _clipped(
 
     grads, norms = way(*given, scales_of=scales_of)
     counted = given[-1] & jnp.isfinite(norms)
-    return grads, jnp.where(counted, norms, 0) / strict, counted
+    return grads, _relative(norms, counted, strict), counted
+
+
+def _relative(norms: Array, counted: Array, strict: Array) -> Array:
+    """Returns finite norms in units of C'; 0 for who does not count."""
+    return jnp.minimum(jnp.where(counted, norms, 0) / strict, jnp.finfo(jnp.float32).max)
 
 
 def _scales(
@@ -117,8 +122,7 @@ def _scales(
 ) -> Array:
     """Returns the rule's factors, cut to C' / norm; 0 for padding and whatever is not finite."""
     counted = mask & jnp.isfinite(norms)
-    relative = jnp.where(counted, norms, 0) / strict
-    factors = _one_by_one(rule.factor, state)(relative, groups)
+    factors = _one_by_one(rule.factor, state)(_relative(norms, counted, strict), groups)
     scales = jnp.minimum(factors, clipping.largest_scales(norms, strict))
     return clipping.kept_scales(scales, counted)
 

@@ -20,6 +20,7 @@ from tests.privacy import (
     test_edges_noise,
     test_edges_plan,
     test_edges_release,
+    test_edges_rules,
     test_edges_run,
     test_edges_sum,
     test_edges_wiring,
@@ -35,6 +36,7 @@ from tests.privacy.mutations import (
     faults_plan,
     faults_price,
     faults_rounding,
+    faults_rules,
     faults_run,
     faults_sum,
     faults_wiring,
@@ -54,6 +56,7 @@ _TESTS = (
     test_edges_claims,
     test_edges_mitigations,
     test_edges_groups,
+    test_edges_rules,
     test_precision,
     test_rounding,
     test_edges_run,
@@ -69,6 +72,7 @@ _FAULTS = (
     faults_claims,
     faults_mitigations,
     faults_groups,
+    faults_rules,
     faults_run,
 )
 
