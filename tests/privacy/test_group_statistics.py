@@ -175,3 +175,13 @@ def test_rates_that_are_not_those_of_the_config_are_found():
     for wrong in (rows[:2], [rows[0], rows[2], rows[1]], []):
         (said,) = rate_faults(statement | {"group_sampling": wrong}, config)
         assert "and the config asks for" in said
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_what_a_rule_tells_the_loss_is_hidden_from_what_prepares_an_image(name):
+    """A feature extractor takes what is frozen as its variables, and would refuse more."""
+    seen = PLAIN._replace(prepare=lambda frozen, raw: dict(frozen))
+    method = mitigated(name, CONFIGS[name], seen)
+    told = clip_rule(name, CONFIGS[name]).method_inputs(state_of(name))
+    assert method.prepare({"shift": 2, **told}, {}) == {"shift": 2}
+    assert mitigated(name, CONFIGS[name], PLAIN).prepare is None

@@ -77,4 +77,7 @@ def weighed_by(name: str, told: str, number: Callable[[Example], Any], method: M
     later = tuple(
         s._replace(method=weighed_by(name, told, number, s.method)) for s in method.stages
     )
-    return method._replace(loss=loss, stages=later)
+    prepare: Any = method.prepare  # is asked by the checks with what a loss is told
+    if prepare is not None:
+        prepare = lambda frozen, raw: method.prepare(without(frozen, told), raw)  # type: ignore[misc]
+    return method._replace(loss=loss, prepare=prepare, stages=later)
