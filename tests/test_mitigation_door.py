@@ -3,17 +3,25 @@
 import pytest
 
 from jaxfair import train
-from jaxfair.config import load_config, method_from_settings, parse_command, settings_from_config
+from jaxfair.config import (
+    load_config,
+    method_from_settings,
+    parse_command,
+    plan_from_settings,
+    settings_from_config,
+)
 from jaxfair.engine.optim import OptimConfig, make_optimizer
 from jaxfair.errors import InputError
 from jaxfair.experiment import experiment
+from jaxfair.files import read_json
 from jaxfair.methods.base import carrying
 from jaxfair.methods.mitigations.catalog import MITIGATIONS, Mitigation
 from jaxfair.methods.mitigations.jtt import TrainTwice
 from jaxfair.methods.mitigations.weights import GroupWeights
 from jaxfair.privacy.ledger import read_entries
 from jaxfair.privacy.verify import verify_run
-from jaxfair.start import description
+from jaxfair.report.mitigated import cost_lines
+from jaxfair.start import description, open_data, population_of
 from tests.small import small_config
 
 FILMS = "configs/chexpert_resnet.py:phantom"
@@ -24,6 +32,27 @@ LINES = {
     "group_dro": (SEX, "--config.dp.enabled=False", "--config.mitigation.rate=0.5"),
     "jtt": ("--config.mitigation.weight=8.0",),
     "balanced_head": (SEX, "--config.mitigation.shares=(0.4,0.1,0.4,0.1)"),
+    "composition": (SEX, "--config.mitigation.keep=(1.0,0.5)"),
+    "balance": (SEX, "--config.mitigation.shares=(0.6,0.4)"),
+    "upsampling": (SEX, "--config.mitigation.factors=(2.0,1.0)"),
+    "fine_tune": (SEX, "--config.mitigation.chosen=(0,)"),
+    "core_set": ("--config.mitigation.where=('view=PA',)",),
+    "data_size": ("--config.mitigation.portion=0.25",),
+    "model_size": ("--config.mitigation.size=small",),
+    "averaging": ("--config.mitigation.average=late",),
+    "refit_head": ("--config.mitigation.share=0.5",),
+    "noisy_counts": (SEX, "--config.mitigation.most=5.0"),
+    "quantile_clip": ("--config.mitigation.quantile=0.7",),
+    "bounded_clip": ("--config.mitigation.lowest=0.8",),
+    "soft_clip": (),
+    "global_clip": ("--config.mitigation.first=2.0",),
+    "group_clip": (SEX, "--config.mitigation.memory=0.5"),
+    "normalised_clip": ("--config.mitigation.gamma=0.1",),
+    "weights_after_clip": (SEX, "--config.mitigation.weights=(3.0,1.0)"),
+}
+CLIP_QUERIES = {
+    "group_clip": "group_by_clipped_counts",
+    "quantile_clip": "share_within_the_threshold",
 }
 
 
@@ -71,7 +100,9 @@ def test_groups_have_the_order_and_the_sizes_of_the_data():
         ("jtt", ("--config.mitigation.rate=0.5",), "mitigation.rate is not a field"),
         ("", ("--config.mitigation.weight=2.0",), "mitigation.weight is not a field"),
         ("group_norms", (), "set data.groups, for instance to ('sex',)"),
-        ("group_dro", (SEX,), "a query of every patient's loss, clipped to a public bound"),
+        ("group_dro", (SEX, "--config.mitigation.bound=0.0"), "mitigation.bound is 0.0"),
+        ("noisy_counts", (SEX, "--config.mitigation.label=flu"), "mitigation.label is 'flu'; the"),
+        ("noisy_counts", (SEX, "--config.mitigation.most=0.5"), "the largest weight is at least 1"),
         ("jtt", ("--config.mitigation.label=flu",), "the tasks of 'classifier' are atelectasis"),
     ],
 )
@@ -79,11 +110,13 @@ def test_what_cannot_be_is_refused_in_one_sentence(name, line, sentence):
     assert sentence in refusal(name, *line)
 
 
-def test_a_private_run_with_group_dro_ends_with_status_2_before_data_are_touched(capsys):
-    line = ["train", "--config", FILMS, "--config.mitigation.name=group_dro", SEX]
-    assert train.main(line) == 2
-    err = capsys.readouterr().err
-    assert err.count("\n") == 1 and "refused under privacy" in err and "(protocol P9)" in err
+def test_group_dro_has_its_own_form_under_privacy_and_without():
+    plain = settings_of("group_dro", *LINES["group_dro"])
+    assert not plain.mitigation.private and plan_from_settings(plain).rule is None
+    assert method_from_settings(plain).batch_loss is not None
+    private = settings_of("group_dro", SEX)
+    assert private.mitigation.private and method_from_settings(private).batch_loss is None
+    assert private.optim.parts == {} and private.mitigation.rule().reads_losses
 
 
 def test_the_weights_of_group_dro_have_an_optimiser_of_their_own():
@@ -139,21 +172,126 @@ def test_the_door_applies_the_mitigation_that_a_config_names(tmp_path, monkeypat
     assert method.name == "weighed by (3.0, 1.0)"
 
 
+def test_what_couples_or_counts_is_refused_by_name_at_the_door():
+    said = refusal("copied_rows")
+    assert "is refused: a patient whose rows are copied" in said and "'upsampling'" in said
+
+
+def test_sizes_averages_and_compositions_arrive_in_their_sections():
+    assert settings_of("model_size", "--config.mitigation.size=large").method.backbone == "resnet50"
+    optim = settings_of("averaging", "--config.mitigation.average_from=5").optim
+    assert (optim.average, optim.average_from) == ("ema", 5)
+    data = settings_of("composition", *LINES["composition"]).data
+    assert (data.composition.keep_by, data.composition.keep) == (("sex",), (1.0, 0.5))
+    counted = settings_of("balance", SEX, "--config.mitigation.counted=True").data
+    assert counted.selection == "coupled"
+
+
+def test_upsampling_reaches_plan_people_and_statement(tmp_path):
+    """Config -> plan -> who is drawn how often -> privacy.json -> the report's first page."""
+    config = small_config(tmp_path, data__groups=("sex",))
+    with config.unlocked():
+        config.mitigation = {"name": "upsampling", "factors": (4.0, 1.0)}
+    settings = settings_from_config(config)
+    plan = plan_from_settings(settings)
+    rate = 8 / 60
+    assert plan.group_probs == pytest.approx((4 * rate, rate))
+    assert plan.event(1).sampling_prob == pytest.approx(4 * rate) and plan.epsilon <= 8.0
+    dataset = open_data(settings, progress=False)
+    people = population_of(settings, dataset)
+    sexes = [set(dataset.manifest["sex"].iloc[rows]) for rows in people.rows]
+    codes = {("F",): 0, ("M",): 1}
+    assert people.groups.tolist() == [codes.get(tuple(s), -1) for s in sexes]
+    assert {0, 1} <= set(people.groups)
+    ledger = plan.open_ledger(tmp_path / "ledger.jsonl")
+    about = {"stage": "train", "population": "p", "draws": "d"}
+    plan.charge(ledger, **about, first_step=0, steps=plan.steps)
+    statement = plan.statement(ledger, plan.steps)
+    by_group = {row["group"]: row["epsilon"] for row in statement["group_sampling"]}
+    assert by_group[0] == pytest.approx(statement["epsilon"])
+    assert by_group[0] > 2 * by_group[1] and by_group[1] == by_group[-1]
+    told = description(settings)
+    assert told["sampled_groups"] == ["F", "M"]
+    (line,) = cost_lines(statement, told)
+    assert f"F {by_group[0]:.4g} (drawn" in line and "The claim is the largest." in line
+    plain = small_config(tmp_path, data__groups=("sex",))
+    assert set(population_of(settings_from_config(plain), dataset).groups) == {-1}
+
+
+def trained(run, *line, steps=6):
+    """A run of a probe on drawn lesions by the command; returns its report."""
+    sizes = (
+        f"--config.data.root={run.parent / 'data'}", "--config.data.phantom.n_images=200",
+        "--config.data.public_size=120", "--config.train.expected_batch_size=60",
+        f"--config.train.steps={steps}", "--config.train.checkpoint_every=3",
+    )  # fmt: skip
+    argv = ["train", "--config", "configs/derm_probe.py:phantom", *sizes, *line]
+    assert train.main([*argv, f"--workdir={run}"]) == 0
+    assert verify_run(run) == []
+    return (run / "report.md").read_text()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["jtt", "balanced_head"])
+@pytest.mark.parametrize("name", ["jtt", "balanced_head", "fine_tune"])
 def test_a_run_of_two_stages_ends_in_a_claim_that_verifies_and_a_report_that_names_it(
     name, tmp_path
 ):
-    line = (
-        f"--config.data.root={tmp_path / 'data'}", "--config.data.phantom.n_images=200",
-        "--config.data.public_size=120", "--config.train.expected_batch_size=60",
-        "--config.train.steps=6", "--config.train.checkpoint_every=3",
+    text = trained(tmp_path / "run", *LINES[name], f"--config.mitigation.name={name}")
+    assert [e.stage for e in read_entries(tmp_path / "run" / "ledger.jsonl")[0]][-1] == "train 2"
+    assert f"Trained with the mitigation {name!r}. It fits privacy" in text
+    assert "in one composition they cost" in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "line", "words"),
+    [
+        ("upsampling", ("--config.mitigation.factors=(1.5,1.0)",), "F 8 (drawn with probability"),
+        ("noisy_counts", (), "each draw released cell_counts, in the same epsilon"),
+        ("group_dro", (), "each draw released group_losses_and_counts, in the same"),
+    ],
+)
+def test_a_run_whose_mitigation_takes_of_epsilon_verifies_and_says_so(name, line, words, tmp_path):
+    text = trained(tmp_path / "run", SEX, f"--config.mitigation.name={name}", *line)
+    assert words in text and f"Trained with the mitigation {name!r}" in text
+
+
+@pytest.mark.slow
+def test_two_runs_fine_tune_on_a_chosen_group_within_one_budget(tmp_path):
+    trained(tmp_path / "first", SEX, "--config.dp.epsilon=6.0")
+    text = trained(
+        tmp_path / "second", SEX, f"--config.train.start_from={tmp_path / 'first'}",
+        "--config.dp.epsilon=8.0", "--config.data.public_size=70",
+        "--config.train.expected_batch_size=30", "--config.mitigation.name=composition",
+        "--config.mitigation.keep=(1.0,0.0)", steps=2,
     )  # fmt: skip
-    argv = ["train", "--config", "configs/derm_probe.py:phantom", *line, *LINES[name]]
-    run = tmp_path / "run"
-    assert train.main([*argv, f"--config.mitigation.name={name}", f"--workdir={run}"]) == 0
+    claim = read_json(tmp_path / "second" / "privacy.json")
+    assert 7.9 < claim["epsilon"] <= 8.0 < claim["stages"]["epsilon_summed"]
+    assert claim["selection"] == "independent" and "added up; in one composition" in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "config"), [("group_clip", "rsna_fae"), ("quantile_clip", "derm_probe")]
+)
+def test_a_run_under_a_clip_rule_ends_in_a_claim_that_verifies_and_lists_its_query(
+    name, config, tmp_path
+):
+    if config == "rsna_fae":
+        chosen = small_config(tmp_path, data__groups=("sex",), train__steps=4)
+        chosen.mitigation.name = name
+    else:
+        line = (
+            f"--config.data.root={tmp_path / 'data'}", "--config.data.phantom.n_images=200",
+            "--config.data.public_size=120", "--config.train.expected_batch_size=60",
+            "--config.train.steps=4",
+        )  # fmt: skip
+        argv = ["train", "--config", f"configs/{config}.py:phantom", *line, *LINES[name]]
+        chosen = parse_command([*argv, f"--config.mitigation.name={name}"])[0]
+    run = train.run(chosen, tmp_path / "run", progress=False).path
     assert verify_run(run) == []
-    assert [entry.stage for entry in read_entries(run / "ledger.jsonl")[0]][-1] == "train 2"
-    assert (
-        f"Trained with the mitigation {name!r}. It fits privacy" in (run / "report.md").read_text()
-    )
+    queries = read_json(run / "privacy.json")["queries"]
+    assert [q["name"] for q in queries] == ["gradient_sum", CLIP_QUERIES[name]]
+    said = (run / "report.md").read_text()
+    assert f"Trained with the mitigation {name!r}. It fits privacy and pays" in said
+    assert "noise multiplier" in said.split("## ")[0] + said.split("## ")[1]

@@ -33,6 +33,7 @@ from jaxfair.data.dataset import Dataset
 from jaxfair.engine.assembly import join
 from jaxfair.engine.features import training_fields
 from jaxfair.errors import InputError
+from jaxfair.methods.mitigations.catalog import clip_rule
 from jaxfair.phantom.write import PhantomConfig
 from jaxfair.privacy import accounting, canaries
 from jaxfair.privacy.accounting import Event
@@ -77,6 +78,11 @@ def run(
       progress: show a progress bar.
     """
     settings, size, out = settings_from_config(config), size or Size(), pathlib.Path(out)
+    if clip_rule(settings.mitigation_name, settings.mitigation) is not None:
+        raise InputError(
+            f"The mitigation {settings.mitigation_name!r} changes how the step clips, and the "
+            "detectors know the ordinary clip alone: leave mitigation.name out."
+        )
     claim = _claim(settings)
     bench = _bench(settings, claim, _small_data(settings, out, progress))
     with progress_bar(2 * claim.steps, what="audit", hidden=not progress) as bar:

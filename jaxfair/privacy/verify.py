@@ -23,8 +23,14 @@ from jaxfair.privacy.release import ADDED, CLAIMS, SCHEMA, fits_schema, is_about
 from jaxfair.privacy.sampling import draw_bound
 from jaxfair.privacy.statement import RELEASED, covered, not_covered, tuning_of
 from jaxfair.privacy.verify_bound import bound_faults, earlier_faults, earlier_of_older
-from jaxfair.privacy.verify_costs import TOLERANCE, cost_faults, ledger_faults, query_faults
-from jaxfair.schema import COUPLED, COUPLING, INDEPENDENT, PHANTOM
+from jaxfair.privacy.verify_costs import (
+    TOLERANCE,
+    cost_faults,
+    ledger_faults,
+    query_faults,
+    rate_faults,
+)
+from jaxfair.schema import COUPLED, COUPLING, COUPLING_MITIGATION, INDEPENDENT, PHANTOM
 
 __all__ = ["SCHEMA", "Findings", "check_run", "verify_run"]
 
@@ -99,7 +105,7 @@ def _checked(workdir: pathlib.Path) -> Findings:
 
 def _own_faults(files: Files, workdir: pathlib.Path, *, older: bool) -> list[str]:
     statement = files.statement
-    faults = _config_faults(files, older)
+    faults = _config_faults(files, older) + rate_faults(statement, files.config)
     if statement["grade"] == "none":
         return faults + _tuning_faults(files, [], older) + _plain_faults(statement, workdir)
     try:
@@ -201,15 +207,17 @@ def _own_words(files: Files, dp: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "unit": dp.get("unit") or told["unit"],
         "data": PHANTOM if data.get("phantom") else told["data"],
-        "selection": _selection(data, told),
+        "selection": _selection(files.config, told),
         "noise_source": ("insecure_seed" if seeded else "os") if dp["enabled"] else None,
         "grade": ("research" if seeded else "private") if dp["enabled"] else "none",
     }
 
 
-def _selection(data: Mapping[str, Any], told: Mapping[str, Any]) -> str:
-    """What the rules of the data make of the selection; without a rule, what the caller said."""
-    if any(data.get(field) == value for field, value in COUPLING.items()):
+def _selection(config: Mapping[str, Any], told: Mapping[str, Any]) -> str:
+    """What the rules of the config make of the selection; without a rule, what the caller said."""
+    data, chosen = config["data"], config.get("mitigation") or {}
+    rules = [(data, COUPLING), (chosen, COUPLING_MITIGATION)]
+    if any(given.get(name) == value for given, rule in rules for name, value in rule.items()):
         return COUPLED
     return INDEPENDENT if "split" in data else str(told["selection"])
 

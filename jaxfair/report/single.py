@@ -11,6 +11,7 @@ from jaxfair.fairness.frame import GroupFrame, MetricFn
 from jaxfair.fairness.groups import OVERALL
 from jaxfair.files import slug
 from jaxfair.report import plots
+from jaxfair.report.mitigated import cost_lines
 from jaxfair.schema import NOT_COVERED_IN_SHORT, PHANTOM
 
 __all__ = ["Run"]
@@ -155,6 +156,7 @@ class Run:
         )
         if "note" in self.model:
             lines.append(self.model["note"])
+        lines += cost_lines(self.privacy, self.model)
         return [*lines, *([self.at_test_time()] if self.model else [])]
 
     def at_test_time(self) -> str:
@@ -204,7 +206,20 @@ def _caveats(privacy: dict[str, Any]) -> list[str]:
         lines.append("The unit is the image: a patient with several images is protected less.")
     if private and len(set(privacy.get("earlier", {}).get("units", ())) | {privacy["unit"]}) > 1:
         lines.append(f"Stages protect different units, so the claim is about {privacy['covered']}.")
-    return [*lines, *_stages(privacy), *_tuning(privacy)]
+    return [*lines, *_stages(privacy), *_queries(privacy), *_tuning(privacy)]
+
+
+def _queries(privacy: dict[str, Any]) -> list[str]:
+    """What each draw was asked beside the gradient sum, and what that cost the gradient."""
+    names = [query["name"] for query in privacy.get("queries") or ()][1:]
+    if not names:
+        return []
+    has, alone = privacy["noise_multiplier"], privacy["joint_noise_multiplier"]
+    return [
+        f"Beside the gradient sum each draw released {', '.join(names)}, in the same epsilon: the"
+        f" gradient has noise multiplier {_number(has)}, where alone it would have {_number(alone)}"
+        f" ({has / alone - 1:.1%} more noise)."
+    ]
 
 
 def _stages(privacy: dict[str, Any]) -> list[str]:

@@ -8,17 +8,26 @@ import numpy as np
 
 from jaxfair.methods.base import Method
 from jaxfair.methods.labels import label_loss, label_scores
-from jaxfair.methods.mitigations.catalog import MITIGATIONS, mitigated
+from jaxfair.methods.mitigations import clips
+from jaxfair.methods.mitigations.averaging import Averaging
+from jaxfair.methods.mitigations.catalog import clip_rule, mitigated
+from jaxfair.methods.mitigations.counts import NoisyCounts
 from jaxfair.methods.mitigations.dro import GroupDRO
-from jaxfair.methods.mitigations.head import BalancedHead
+from jaxfair.methods.mitigations.finetune import FineTune
+from jaxfair.methods.mitigations.head import BalancedHead, RefitHead
 from jaxfair.methods.mitigations.jtt import TrainTwice
 from jaxfair.methods.mitigations.norms import GroupNorms
+from jaxfair.methods.mitigations.sizes import ModelSize
+from jaxfair.methods.mitigations.upsampling import Upsampling
 from jaxfair.methods.mitigations.weights import GroupWeights
+from jaxfair.methods.mitigations.whom import Balance, Composition, CoreSet, DataSize
 
 __all__ = [
+    "ACTING",
     "ATTRIBUTES",
     "BATCH",
     "CASES",
+    "CLIPS",
     "FITS",
     "PLAIN",
     "QUICK",
@@ -47,8 +56,27 @@ CASES = {
     "group_dro": GroupDRO(**SEX, rate=0.5),
     "jtt": TrainTwice(weight=4.0, share=0.5),
     "balanced_head": BalancedHead(**SEX, shares=(0.6, 0.1, 0.2, 0.1), share=0.5),
+    "composition": Composition(**SEX, keep=(1.0, 0.5)),
+    "balance": Balance(**SEX, shares=(0.7, 0.3)),
+    "upsampling": Upsampling(**SEX, factors=(3.0, 1.0)),
+    "fine_tune": FineTune(**SEX, chosen=(1,), share=0.5),
+    "core_set": CoreSet(where=("view=PA",)),
+    "data_size": DataSize(portion=0.5),
+    "model_size": ModelSize("small"),
+    "averaging": Averaging("late"),
+    "refit_head": RefitHead(share=0.5),
+    "noisy_counts": NoisyCounts(**SEX, label="a", labels=TASKS),
 }
-FITS = [name for name in CASES if MITIGATIONS[name].privacy == "fits"]
+CLIPS = {
+    "quantile_clip": clips.QuantileClip(quantile=0.7, rate=0.5),
+    "bounded_clip": clips.BoundedClip(rate=0.5, lowest=0.8),
+    "soft_clip": clips.SoftClip(rate=0.5),
+    "global_clip": clips.GlobalClip(rate=0.2, first=2.0),
+    "group_clip": clips.GroupClip(**SEX, memory=0.5),
+    "normalised_clip": clips.NormalisedClip(gamma=0.1),
+    "weights_after_clip": clips.WeightsAfterClip(**SEX, weights=(2.0, 0.5)),
+}
+"""Mitigations that change the private step and no Method."""
 
 
 def init(key, spec):
@@ -76,6 +104,10 @@ def score(params, frozen, batch):
 
 
 PLAIN = Method("small", TASKS, init, loss, score)
+ACTING = [name for name in CASES if mitigated(name, CASES[name], PLAIN) is not PLAIN]
+"""Those that change the Method; the others change who trains, or with what, and not the loss."""
+FITS = [name for name in ACTING if name != "group_dro"]
+"""Those whose loss is one of the example alone; the plain form of group DRO is of a batch."""
 
 
 def _batch():
@@ -103,11 +135,19 @@ def moved(params, seed):
     return jax.tree.unflatten(structure, draws)
 
 
+def told(name):
+    """What a mitigation's clip rule tells the Method, in made-up numbers; {} for none."""
+    rule = clip_rule(name, CASES[name])
+    inputs = rule.method_inputs(rule.init()) if rule and rule.method_inputs else {}
+    return {key: 0.5 + jnp.arange(len(value)) / 2 for key, value in inputs.items()}
+
+
 @functools.cache
 def stages(name):
     """Returns [(Method, params, frozen)]: every stage of PLAIN under a mitigation, in order."""
     method = mitigated(name, CASES[name], PLAIN)
     params, frozen = method.init(jax.random.key(0), SPEC)
+    frozen |= told(name)
     found = [(method, moved(params, 1), frozen)]
     for stage in method.stages:
         before = found[-1]

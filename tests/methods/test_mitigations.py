@@ -15,6 +15,7 @@ from jaxfair.engine.chunk import abstract_randomness, unit_keys, zeros
 from jaxfair.engine.stages import stages_of
 from jaxfair.errors import InputError
 from jaxfair.methods.base import carrying
+from jaxfair.methods.mitigations import clips
 from jaxfair.methods.mitigations.catalog import (
     MITIGATIONS,
     PRIVACY,
@@ -22,12 +23,24 @@ from jaxfair.methods.mitigations.catalog import (
     mitigated,
 )
 from jaxfair.privacy.sums import clipping, fast, rounding
-from tests.methods.mitigated import BATCH, CASES, FITS, PLAIN, QUICK, SPEC, N, loss_of, stages
+from tests.methods.mitigated import (
+    ACTING,
+    BATCH,
+    CASES,
+    CLIPS,
+    FITS,
+    PLAIN,
+    QUICK,
+    SPEC,
+    N,
+    loss_of,
+    stages,
+)
 from tests.privacy.toy import plan_of
 
 C = 0.5
 KEYS = jax.random.split(jax.random.key(7), N)
-LAST = {name: stages(name)[-1] for name in CASES}
+LAST = {name: stages(name)[-1] for name in ACTING}
 """The stage of each mitigation that is its own: Method, parameters, frozen part."""
 
 
@@ -68,25 +81,26 @@ def looped(name, keys=KEYS, units=0):
 
 
 def test_every_mitigation_has_a_case_and_says_what_it_guarantees_and_costs():
-    assert set(CASES) == set(MITIGATIONS)
+    assert {*CASES, *CLIPS} == set(MITIGATIONS)
     for name, entry in MITIGATIONS.items():
-        assert "Guarantee:" in entry.apply.__doc__ and "Cost:" in entry.apply.__doc__, name
+        says = getattr(clips, name) if name in CLIPS else entry.apply
+        assert "Guarantee:" in says.__doc__ and "cost" in says.__doc__.lower(), name
+        assert entry.clip is not None or name not in CLIPS
         assert entry.privacy in PRIVACY and entry.why in entry.standing
+        assert name in CLIPS or entry.standing.endswith(f"It costs {entry.costs}.")
+        changes = (entry.sets, entry.rates, entry.clip)
+        assert name in ACTING or any(changes), f"{name} changes nothing"
 
 
-@pytest.mark.parametrize("name", FITS)
+@pytest.mark.parametrize("name", [name for name in FITS if MITIGATIONS[name].privacy == "fits"])
 def test_what_fits_privacy_passes_every_check_at_the_price_of_the_plain_method(name):
     plan = plan_of(1.0)
     assert all(stage.plan == plan for stage in stages_of(assembly_of(name, plan), assemble))
     check_private(name)
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name not in FITS])
-def test_what_does_not_fit_is_refused_with_the_reason_and_by_the_step(name):
-    with pytest.raises(InputError) as caught:
-        check_private(name)
-    assert MITIGATIONS[name].why in str(caught.value) and "\n" not in str(caught.value)
-    assert "dp.enabled=False" in str(caught.value)
+@pytest.mark.parametrize("name", [name for name in ACTING if name not in FITS])
+def test_a_form_for_plain_training_is_refused_by_the_private_step(name):
     with pytest.raises(InputError, match="couples the examples"):
         assembly_of(name, plan_of())
     assembly_of(name, dataclasses.replace(plan_of(), private=False))
@@ -136,7 +150,7 @@ def test_a_private_step_of_the_second_training_sums_as_the_loop_on_any_mesh(devi
     np.testing.assert_allclose(vector(state.clipped_sum), truth, atol=3e-5 * np.abs(truth).max())
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ACTING)
 def test_losses_follow_from_their_keys_and_are_finite_for_the_unknown_too(name):
     method, params, frozen = LAST[name]
     call = jax.vmap(lambda example, key: loss_of(method, frozen)(params, example, key))
@@ -148,7 +162,7 @@ def test_losses_follow_from_their_keys_and_are_finite_for_the_unknown_too(name):
     assert np.isfinite(once).all() and not np.array_equal(once, other)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ACTING)
 def test_the_score_of_an_image_depends_on_no_other(name):
     method, params, frozen = LAST[name]
     score = jax.jit(method.score, compiler_options=QUICK)
@@ -157,6 +171,16 @@ def test_the_score_of_an_image_depends_on_no_other(name):
     for task in PLAIN.tasks:
         assert scores[task].shape == (N,) and jnp.isfinite(scores[task]).all()
         assert scores[task][0] == changed[task][0] and scores[task][1] != changed[task][1]
+
+
+def test_what_does_not_fit_is_refused_with_the_reason(monkeypatch):
+    entry = MITIGATIONS["group_weights"]._replace(privacy="not_separable", why="it reads a batch")
+    monkeypatch.setitem(MITIGATIONS, "of_batches", entry)
+    with pytest.raises(InputError) as caught:
+        check_private("of_batches")
+    said = str(caught.value)
+    assert "has no loss of one example" in said and "it reads a batch" in said
+    assert "dp.enabled=False" in said and "\n" not in said and "noisy_counts" in said
 
 
 def test_an_unknown_mitigation_names_the_nearest():

@@ -2,6 +2,7 @@
 
 import pytest
 
+from jaxfair.files import write_json
 from jaxfair.report.loading import load_run
 from tests.made_runs import make_run
 
@@ -43,3 +44,35 @@ def test_a_plain_stage_after_a_private_one_claims_nothing(tmp_path, epsilon):
     text = lines_of(tmp_path / "run", epsilon=epsilon, earlier={"units": [], "chain": CHAIN})
     assert ("epsilon covers all of them" in text) == (epsilon is not None)
     assert ("without differential privacy" in text) == (epsilon is None)
+
+
+QUERIES = {
+    "queries": [{"name": "gradient_sum"}, {"name": "cell_counts"}],
+    "joint_noise_multiplier": 1.2,
+    "noise_multiplier": 1.5,
+}
+STAGES = {
+    "apart": [{"stage": "train", "epsilon": 6.0}, {"stage": "train 2", "epsilon": 2.0}],
+    "epsilon_summed": 8.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("privacy", "model", "words"),
+    [
+        (QUERIES, {"mitigation": "noisy_counts"},
+         "the gradient has noise multiplier 1.5, where alone it would have 1.2 (25.0% more noise)"),
+        ({"stages": STAGES, "epsilon": 6.26}, {"mitigation": "fine_tune"},
+         "6 (train) and 2 (train 2), 8 added up; in one composition they cost 6.26."),
+        ({}, {"mitigation": "averaging"}, "The mitigation 'averaging' took no part of epsilon."),
+    ],
+)  # fmt: skip
+def test_the_first_lines_say_what_a_mitigation_took_of_epsilon(tmp_path, privacy, model, words):
+    folder = make_run(tmp_path / "run", n=120, maps=False, **privacy)
+    write_json(folder / "model.json", {"note": "A model.", **model})
+    assert any(words in line for line in load_run(folder).statement())
+
+
+def test_without_privacy_or_mitigation_nothing_is_said_of_costs(tmp_path):
+    assert "took" not in lines_of(tmp_path / "run", epsilon=None)
+    assert "took" not in lines_of(tmp_path / "other")
