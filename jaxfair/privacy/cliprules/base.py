@@ -16,8 +16,8 @@ what the plan prices, since the step and not the rule holds the bounds (`apply.p
   * gradient sum and answers of a draw are one Gaussian release at their joint noise multiplier
     (protocol P1): the plan refuses a rule whose queries it does not price.
 
-Norms are in units of C': the ordinary clip is `min(1, 1 / norm)`. Each stage of a Method begins with
-the first state again.
+Norms are in units of C': the ordinary clip is `min(1, 1 / norm)`. Each stage of a Method begins
+with the first state again.
 """
 
 import math
