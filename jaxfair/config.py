@@ -127,7 +127,8 @@ def settings_from_config(config: ConfigDict) -> Settings:
     drawn = data.pop("phantom", None)
     checked_data = built(make_data_config, data, "data")
     mitigation_name, mitigation = _mitigation(tree.get("mitigation", {}), checked_data)
-    parts = {**own_parts(mitigation_name, mitigation), **tree["optim"].get("parts", {})}
+    own = {**METHODS[method_name].parts, **own_parts(mitigation_name, mitigation)}
+    parts = {**own, **tree["optim"].get("parts", {})}
     _fill(method, method_class, checked_data)
     settings = Settings(
         name=tree["name"],

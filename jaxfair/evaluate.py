@@ -120,7 +120,8 @@ def run_site(
 class _Scored(NamedTuple):
     """What a run says of images: a row per image and task; maps of the rows, or None; its step.
 
-    `embeds` says whether its Method has an embedding that can be probed.
+    `embeds` says whether its Method has an embedding that can be probed, `learned` what it says of
+    what it learned.
     """
 
     predictions: pd.DataFrame
@@ -128,6 +129,7 @@ class _Scored(NamedTuple):
     rows: np.ndarray
     step: int
     embeds: bool
+    learned: str
 
 
 def _scored(settings: Settings, folder: RunFolder, dataset: Dataset, *, progress: bool) -> _Scored:
@@ -140,7 +142,9 @@ def _scored(settings: Settings, folder: RunFolder, dataset: Dataset, *, progress
     maps = scores.pop("maps", None)
     predictions = predictions_table(dataset, rows, scores)
     checked(predictions)  # before anything of it is written
-    return _Scored(predictions, maps, distinct, int(trained.step), method.embed is not None)
+    learned = method.learned(params, frozen) if method.learned else ""
+    embeds = method.embed is not None
+    return _Scored(predictions, maps, distinct, int(trained.step), embeds, learned)
 
 
 def _write(
@@ -156,7 +160,10 @@ def _write(
     """Writes predictions, card, model, maps and the fairness table, which is returned."""
     files.write_table(folder.predictions, scored.predictions)
     files.write_json(folder.data_card, dataset.card)
-    files.write_json(folder.model, description(settings) | {"embeds": scored.embeds})
+    told = description(settings) | {"embeds": scored.embeds}
+    if scored.learned:
+        told["note"] = f"{told['note']} {scored.learned}"
+    files.write_json(folder.model, told)
     table = fairness_table(
         scored.predictions, thresholds=thresholds, attributes=attributes, seed=settings.seed
     )

@@ -16,6 +16,7 @@ from tests.privacy import (
     test_edges_counts,
     test_edges_draws,
     test_edges_mitigations,
+    test_edges_moments,
     test_edges_noise,
     test_edges_plan,
     test_edges_release,
@@ -30,6 +31,7 @@ from tests.privacy.mutations import (
     faults_counts,
     faults_draws,
     faults_mitigations,
+    faults_moments,
     faults_plan,
     faults_price,
     faults_rounding,
@@ -51,6 +53,7 @@ _TESTS = (
     test_edges_counts,
     test_edges_claims,
     test_edges_mitigations,
+    test_edges_moments,
     test_precision,
     test_rounding,
     test_edges_run,
@@ -65,6 +68,7 @@ _FAULTS = (
     faults_wiring,
     faults_claims,
     faults_mitigations,
+    faults_moments,
     faults_run,
 )
 
