@@ -36,7 +36,7 @@ TRAINED_PHANTOM = {"steps": 100, "expected_batch_size": 32, "checkpoint_every": 
 METHODS: dict[str, dict[str, Any]] = {  # name -> fields, and those of the phantom
     "gaussian": {"full": {"dims": 32}, "phantom": {"dims": 16}},
     "pca": {"full": {"dims": 32, "directions": 16}, "phantom": {"dims": 16, "directions": 8}},
-    "deepsvdd": {"full": {}, "phantom": {"widths": (8, 16, 32, 64), "dims": 32}},
+    "deepsvdd": {"full": {}, "phantom": {"hidden_dims": (8, 16, 32, 64), "dims": 32}},
     "reverse_distillation": {
         "full": {"feature_dtype": "bfloat16"},
         "phantom": {"feature_dtype": "bfloat16", "width": 16},

@@ -37,7 +37,7 @@ class DeepSVDDConfig:
     """What DeepSVDD is; every field is a public choice.
 
     Attributes:
-      widths: channels of the convolutions.
+      hidden_dims: channels of the convolutions.
       dims: numbers of an embedding.
       centre: "drawn", the untrained network's mean answer to drawn images, or "random": normal
         numbers plus 10, as in the thesis.
@@ -46,23 +46,23 @@ class DeepSVDDConfig:
     Raises InputError for a value outside these.
     """
 
-    widths: tuple[int, ...] = (32, 64, 128, 256, 512)
+    hidden_dims: tuple[int, ...] = (32, 64, 128, 256, 512)
     dims: int = 256
     centre: str = "drawn"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "widths", tuple(self.widths))
+        object.__setattr__(self, "hidden_dims", tuple(self.hidden_dims))
         refuse_unless_known(self, centre=("drawn", "random"))
-        if not self.widths or min(self.widths) < 1:
-            raise InputError(f"widths = {self.widths} must be widths of at least 1.")
+        if not self.hidden_dims or min(self.hidden_dims) < 1:
+            raise InputError(f"hidden_dims = {self.hidden_dims} must be widths of at least 1.")
         if self.dims < 1:
             raise InputError(f"dims = {self.dims} must be at least 1.")
 
 
 def make_deepsvdd(config: DeepSVDDConfig) -> Method:
     """Returns DeepSVDD as a Method with the one task "anomaly"; it has no map."""
-    network = SVDDNetwork(config.widths, config.dims)
+    network = SVDDNetwork(config.hidden_dims, config.dims)
 
     def embed(params: PyTree, image: jax.Array) -> jax.Array:
         found: Any = network.apply({"params": params}, _centred(image))
@@ -105,10 +105,10 @@ def _init(
     config: DeepSVDDConfig, network: SVDDNetwork, key: jax.Array, spec: dict[str, Any]
 ) -> tuple[PyTree, PyTree]:
     h, w, c = spec["image"].shape
-    step = 2 ** len(config.widths)
+    step = 2 ** len(config.hidden_dims)
     if h % (step // 2) or w % (step // 2) or min(h, w) < step:
         raise InputError(
-            f"DeepSVDD cannot take images of {h}x{w}: with {len(config.widths)} convolutions "
+            f"DeepSVDD cannot take images of {h}x{w}: with {len(config.hidden_dims)} convolutions "
             f"height and width must be multiples of {step // 2} and at least {step}."
         )
     params = _compiled(network, "init")(key, jnp.zeros((1, h, w, c)))["params"]

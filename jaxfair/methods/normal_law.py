@@ -2,8 +2,8 @@
 
 Let z (d + 1,) be [1, x] for an x clipped to length 1, over sqrt 2, so that |z| <= 1. The loss of
 one example in the matrix M is -z^T M z, whose gradient is -z z^T whatever M is: gradient descent
-adds z z^T of everybody drawn to M, noise included. The corner of M counts, its edge is the mean, its
-inside the second moment, all in one release (protocol P10). Everything read from M is
+adds z z^T of everybody drawn to M, noise included. The corner of M counts, its edge is the mean,
+its inside the second moment, all in one release (protocol P10). Everything read from M is
 post-processing.
 
 Guarantee: |gradient| = |z|^2 <= 1 before the clip of the step, so at a clip norm C >= 1 nobody is
