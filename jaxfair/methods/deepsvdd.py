@@ -115,9 +115,9 @@ def _init(
     if config.centre == "random":
         drawn = jax.random.normal(jax.random.key(config.seed), (config.dims,))
         return params, {"centre": drawn + 10}
-    images = synthetic_textures(DRAWN, max(h, w), seed=config.seed)[:, :h, :w, :1]
-    images = jnp.broadcast_to(jnp.asarray(images), (DRAWN, h, w, c))
-    centre = jnp.mean(_compiled(network, "apply")({"params": params}, images), axis=0)
+    textures = synthetic_textures(DRAWN, max(h, w), seed=config.seed)[:, :h, :w, :1]
+    images = (jnp.broadcast_to(jnp.asarray(textures), (DRAWN, h, w, c)) + 1) / 2
+    centre = jnp.mean(_compiled(network, "apply")({"params": params}, _centred(images)), axis=0)
     near = jnp.abs(centre) < AWAY
     return params, {"centre": jnp.where(near, jnp.where(centre < 0, -AWAY, AWAY), centre)}
 
