@@ -107,7 +107,7 @@ CASES = {
         grouped_spec(1, 36, 36, 1),
     ),
     "gaussian": ("gaussian", GaussianConfig(grid=2, dims=4), image_spec(16, 16, 1)),
-    "pca": ("pca", PCAConfig(grid=1, dims=5, passes=1, directions=2), image_spec(16, 16, 1)),
+    "pca": ("pca", PCAConfig(grid=2, dims=4, passes=1, directions=2), image_spec(16, 16, 1)),
     "deepsvdd": ("deepsvdd", DeepSVDDConfig((4, 6), dims=5), image_spec(16, 16, 1)),
     "reverse_distillation": (
         "reverse_distillation",
