@@ -128,6 +128,7 @@ def settings_from_config(config: ConfigDict) -> Settings:
     checked_data = built(make_data_config, data | sets.get("data", {}), "data")
     method |= sets.get("method", {})
     optim = {**tree["optim"], **sets.get("optim", {})}
+    optim["parts"] = {**METHODS[method_name].parts, **optim.get("parts", {})}
     _fill(method, method_class, checked_data)
     settings = Settings(
         name=tree["name"],

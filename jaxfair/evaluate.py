@@ -39,7 +39,7 @@ from jaxfair.run.log import Board
 from jaxfair.schema import CROSSED, PHANTOM
 from jaxfair.scores import evaluated_rows, predictions_table, score_rows
 from jaxfair.site import Asked, Site, config_of_run, config_to_change, open_site
-from jaxfair.start import description, open_data, trained_assembly, with_noise
+from jaxfair.start import description, open_data, trained_assembly
 
 __all__ = ["COMMAND", "main", "run", "run_site", "score_rows"]
 
@@ -140,8 +140,9 @@ def _scored(settings: Settings, folder: RunFolder, dataset: Dataset, *, progress
     maps = scores.pop("maps", None)
     predictions = predictions_table(dataset, rows, scores)
     checked(predictions)  # before anything of it is written
-    model = with_noise(settings, stage, description(settings))
-    model |= {"embeds": method.embed is not None}  # what can be probed
+    model = description(settings) | {"embeds": method.embed is not None}  # what can be probed
+    if learned := method.learned(params, frozen) if method.learned else "":
+        model["note"] = f"{model['note']} {learned}"
     return _Scored(predictions, maps, distinct, int(trained.step), model)
 
 

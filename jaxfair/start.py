@@ -18,7 +18,7 @@ from jaxfair.engine.assembly import Assembly, assemble, join
 from jaxfair.engine.mesh import make_mesh
 from jaxfair.engine.optim import check_parts, make_optimizer
 from jaxfair.engine.population import Population, make_population
-from jaxfair.engine.stages import ends_of, restore, shapes_of_stages, stages_of
+from jaxfair.engine.stages import restore, shapes_of_stages, stages_of
 from jaxfair.engine.step import DEFAULT_MICROBATCH, TrainState
 from jaxfair.errors import InputError
 from jaxfair.files import read_json
@@ -26,7 +26,6 @@ from jaxfair.methods.base import Method, PyTree
 from jaxfair.methods.catalog import METHODS
 from jaxfair.methods.mitigations.catalog import MITIGATIONS, described
 from jaxfair.methods.mitigations.upsampling import groups_of_units
-from jaxfair.methods.moments import noise_edge, noise_words
 from jaxfair.phantom.write import ready
 from jaxfair.privacy.seals import digests
 from jaxfair.run.folder import RunFolder
@@ -43,7 +42,6 @@ __all__ = [
     "population_of",
     "shapes_of",
     "trained_assembly",
-    "with_noise",
 ]
 
 _HEAD = "['head']"
@@ -227,22 +225,6 @@ def description(settings: Settings) -> dict[str, Any]:
         return told
     values = itertools.product(*(settings.data.group_values[one] for one in config.by))
     return told | {"sampled_groups": [", ".join(group) for group in values]}
-
-
-def with_noise(settings: Settings, stage: Assembly, told: dict[str, Any]) -> dict[str, Any]:
-    """Returns a description that says what of a private second moment stands above its noise.
-
-    Args:
-      stage: the last of a trained run (`trained_assembly`).
-      told: of `description`; returned as it is where no such moment was released.
-    """
-    held = stage.frozen.get("subspace") if isinstance(stage.frozen, dict) else None
-    if held is None or not stage.plan.private:
-        return told
-    begin, end = ends_of(method_from_settings(settings), stage.plan.steps)[:2]  # the second stage
-    stddev = stage.plan.noise_stddev() / stage.plan.expected_batch_size
-    edge = noise_edge(stddev, end - begin, held["values"].shape[-1])
-    return told | {"note": f"{told['note']} {noise_words(held, edge)}"}
 
 
 def _origin(settings: Settings) -> dict[str, Any]:

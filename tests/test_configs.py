@@ -16,7 +16,13 @@ CONFIGS = [
     for path in sorted(FOLDER.glob("*.py"))
     if path.stem != "throughput"
     for variant in ("", ":phantom")
-] + [f"{FOLDER / 'derm_adversarial.py'}:features"]
+] + [
+    f"{FOLDER / 'derm_adversarial.py'}:features",
+    *(
+        f"{FOLDER / 'rsna_detectors.py'}:{name}"
+        for name in ("pca", "deepsvdd", "reverse_distillation", "ssim_autoencoder_phantom")
+    ),
+]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: pathlib.Path(p).name)

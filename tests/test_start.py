@@ -2,22 +2,18 @@
 
 import json
 import shutil
-import types
 
 import jax
 import numpy as np
 import pytest
 
-from jaxfair import start, train
+from jaxfair import train
 from jaxfair.config import (
     load_config,
-    method_from_settings,
     plan_from_settings,
     settings_from_config,
 )
-from jaxfair.engine.stages import ends_of
 from jaxfair.errors import InputError
-from jaxfair.methods.moments import noise_edge
 from jaxfair.privacy.verify import verify_run
 from jaxfair.start import check_stages, description, first_variables, open_data
 from tests.test_configs import FOLDER
@@ -192,21 +188,3 @@ def test_a_training_asks_about_its_earlier_stages_before_it_opens_anything(monke
     options = train.Options(progress=False)
     with pytest.raises(InputError, match="somebody was held out"):
         train.open_training(None, None, None, options, num_devices=1)
-
-
-def test_a_private_second_moment_is_told_beside_its_noise_and_a_plain_one_is_not():
-    """The edge is that of the steps which added it up, and of the plan's noise."""
-    settings = settings_from_config(load_config(f"{FOLDER / 'chexpert_fairread.py'}:phantom"))
-    plan = types.SimpleNamespace(
-        private=True, steps=80, expected_batch_size=64, noise_stddev=lambda: 1.28
-    )
-    held = {"values": np.ones((10, 128)), "basis": np.eye(128)[None].repeat(10, 0)}
-    stage = types.SimpleNamespace(plan=plan, frozen={"subspace": held})
-    told = start.with_noise(settings, stage, {"note": "Begun."})["note"]
-    begin, end = ends_of(method_from_settings(settings), 80)[:2]
-    assert end - begin == 4  # 5 % of 80 steps
-    assert f"up to {noise_edge(0.02, 4, 128):.2g}; 1280 of the 1280" in told
-    plan.private = False
-    assert start.with_noise(settings, stage, {"note": "Begun."}) == {"note": "Begun."}
-    stage.frozen = {}
-    assert start.with_noise(settings, stage, {"note": "Begun."}) == {"note": "Begun."}

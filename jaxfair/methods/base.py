@@ -48,6 +48,8 @@ class Method(NamedTuple):
         share of the run's steps that are over; nothing else may be read, so that the schedule is
         public and the same for every example. The step applies it before gradients, and nobody
         in `score`; None for none.
+      learned: `(params, frozen) -> str`, a sentence for a report on what was learned, made of
+        released parameters and public constants alone; None for none.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Method(NamedTuple):
     stages: "tuple[Stage, ...]" = ()
     embed: Callable[..., dict[str, Any]] | None = None
     schedule: Callable[..., PyTree] | None = None
+    learned: Callable[..., str] | None = None
 
 
 class Stage(NamedTuple):

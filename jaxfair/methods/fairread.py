@@ -245,5 +245,6 @@ def fusion_stage(config: FairreadConfig, told: Embedder, asked: Embedder) -> Sta
         score=score,
         prepare=prepared(asked),
         embed=embed,
+        learned=fcro.noise_told,
     )
     return Stage(method, begin, config.fusion_share)

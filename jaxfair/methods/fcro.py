@@ -46,6 +46,7 @@ __all__ = [
     "embedders",
     "make_fcro",
     "moment_stage",
+    "noise_told",
     "target_stage",
 ]
 
@@ -242,6 +243,7 @@ def target_stage(config: FcroConfig, told: Embedder, asked: Embedder) -> Stage:
         prepare=prepared(asked),
         batch_loss=batch_loss if config.row_weight else None,
         embed=embed,
+        learned=noise_told,
     )
     return Stage(method, begin, config.target_share)
 
@@ -264,6 +266,11 @@ def describe(config: FcroConfig) -> dict[str, Any]:
         "these, and a network that tells the attributes was trained for it."
     )
     return told | {"note": note, "needs": []}
+
+
+def noise_told(params: PyTree, frozen: PyTree) -> str:
+    """Returns what of a private second moment stands above its noise; "" of a plain one."""
+    return moments.noise_words(frozen["subspace"])
 
 
 def attribute_embedding(told: Embedder, frozen: PyTree, batch: Example) -> jax.Array:

@@ -15,7 +15,6 @@ the mean over the unit's images that P10 asks for. What is read from M afterward
 post-processing.
 """
 
-import math
 from collections.abc import Mapping
 
 import jax
@@ -32,6 +31,9 @@ __all__ = [
     "row_loss",
     "subspaces",
 ]
+
+ROUNDED = 1e-4
+"""Below this share of the largest eigenvalue an edge is that of float32, not of privacy."""
 
 ROWS = 64
 """Rows of a class in the batches for which the weight of the row loss was published."""
@@ -86,7 +88,8 @@ def subspaces(moment: jax.Array, *, directions: int, energy: float) -> dict[str,
         minus the smallest eigenvalue may be noise. Without noise nothing is lost by that.
 
     Returns:
-      basis: (k, d, d), the directions as columns, zeros after the last; values: (k, d), falling.
+      basis: (k, d, d), the directions as columns, zeros after the last; values: (k, d), falling;
+      edge: () of `noise_edge`.
 
     Source: FCRO (arXiv 2301.01481), whose SVD of the embeddings of a class has the same vectors
     on its left, and these values as squares; uncentred. k = 3 in the paper, energy .99 in its code.
@@ -100,7 +103,7 @@ def subspaces(moment: jax.Array, *, directions: int, energy: float) -> dict[str,
         clear = values > jnp.maximum(-values[:, -1:], 0)
         held = jnp.cumsum(jnp.where(clear, values, 0), axis=-1)
         kept = clear & (held <= energy * held[:, -1:]) | (place == 0)
-    return {"basis": vectors * kept[:, None, :], "values": values}
+    return {"basis": vectors * kept[:, None, :], "values": values, "edge": noise_edge(moment)}
 
 
 def column_loss(basis: jax.Array, z: jax.Array, classes: jax.Array, labels: int) -> jax.Array:
@@ -141,23 +144,20 @@ def row_loss(z: jax.Array, x: jax.Array, classes: jax.Array) -> jax.Array:
     return jnp.sum(squares) / z.shape[-1] ** 2 / jnp.maximum(jnp.sum(jnp.any(classes, axis=0)), 1)
 
 
-def noise_edge(stddev: float, steps: int, dims: int) -> float:
-    """Returns the largest eigenvalue that noise alone gives the symmetric part of a moment.
+def noise_edge(moment: jax.Array) -> jax.Array:
+    """Returns the largest eigenvalue () that noise alone gives the symmetric part of a moment.
 
-    2 s sqrt(d) (protocol P10), with s = stddev sqrt(steps / 2) for an entry off the diagonal: the
-    entries of both triangles are drawn apart, and averaged. Right for d from about 20 on, to a
-    few per cent (Wigner's semicircle).
+    2 s sqrt(d) (protocol P10), s the deviation of an entry off the diagonal of (M + M^T) / 2. A
+    second moment is symmetric, so half the difference M - M^T is noise alone, and of the same size.
+    Right for d from about 20 on, to a few per cent (Wigner's semicircle). 0 without noise.
 
     Args:
-      stddev: of the noise on an entry of a step's noisy mean,
-        `plan.noise_stddev() / plan.expected_batch_size`.
-      steps: of the moment stage.
-      dims: d.
-
-    >>> round(noise_edge(0.01, steps=8, dims=64), 3)
-    0.32
+      moment: (k, d, d), whose classes have noise of one size.
     """
-    return 2 * stddev * math.sqrt(steps / 2) * math.sqrt(dims)
+    dims = moment.shape[-1]
+    apart = (moment - jnp.swapaxes(moment, 1, 2)) / 2
+    each = jnp.sum(jnp.square(apart)) / (len(moment) * dims * (dims - 1))
+    return 2 * jnp.sqrt(each * dims)
 
 
 def above_noise(values: jax.Array, edge: float) -> list[int]:
@@ -165,8 +165,14 @@ def above_noise(values: jax.Array, edge: float) -> list[int]:
     return [int(count) for count in jnp.sum(values > edge, axis=-1)]
 
 
-def noise_words(subspace: Mapping[str, jax.Array], edge: float) -> str:
-    """Returns how many of the directions of `subspaces` stand above the noise, as a sentence."""
+def noise_words(subspace: Mapping[str, jax.Array]) -> str:
+    """Returns how many of the directions of `subspaces` stand above the noise, as a sentence.
+
+    "" where there is no noise but that of rounding.
+    """
+    edge = float(subspace["edge"])
+    if edge <= ROUNDED * float(jnp.max(subspace["values"])):
+        return ""
     kept = [int(n) for n in jnp.sum(jnp.any(subspace["basis"] != 0, axis=1), axis=-1)]
     clear = [min(n, k) for n, k in zip(above_noise(subspace["values"], edge), kept, strict=True)]
     return (

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxfair.methods import moments
+from jaxfair.methods import fcro, moments
 from jaxfair.privacy.sums import clipping
 
 D, N = 8, 40
@@ -121,12 +121,13 @@ def noisy(dims, scale, signal, seed):
 
 @pytest.mark.parametrize("dims", [24, 64, 128])
 def test_noise_alone_stays_below_its_edge_and_comes_close(dims):
-    edge = moments.noise_edge(0.5, steps=9, dims=dims)
-    tops = []
-    for seed in range(10):
-        m = noisy(dims, 0.5 * 3, [], seed)
-        tops.append(np.linalg.eigvalsh((m + m.T) / 2)[-1])
+    moment = np.stack([noisy(dims, 1.5, [], seed) for seed in range(10)])
+    edge = float(moments.noise_edge(jnp.asarray(moment)))
+    tops = [np.linalg.eigvalsh((m + m.T) / 2)[-1] for m in moment]
     assert 0.85 * edge < np.mean(tops) < 1.03 * edge
+    assert edge == pytest.approx(2 * 1.5 * np.sqrt(dims / 2), rel=0.03)
+    signal = 80 * np.eye(dims)[None]  # what is symmetric is no noise
+    assert float(moments.noise_edge(jnp.asarray(moment + signal))) == pytest.approx(edge, rel=1e-4)
 
 
 def test_an_energy_is_read_off_a_noisy_matrix_without_counting_its_noise():
@@ -134,20 +135,29 @@ def test_an_energy_is_read_off_a_noisy_matrix_without_counting_its_noise():
     found = moments.subspaces(jnp.asarray(moment, jnp.float32), directions=0, energy=0.9999)
     counts = (np.linalg.norm(found["basis"], axis=1) > 0.5).sum(axis=1)
     assert ((counts >= 2) & (counts <= 4)).all()
-    edge = moments.noise_edge(1.0, steps=1, dims=64)
-    assert moments.above_noise(found["values"], edge) == [3, 3]
+    assert moments.above_noise(found["values"], found["edge"]) == [3, 3]
 
 
-@pytest.mark.parametrize(("scale", "clear"), [(0.01, "6 of the 6"), (4.0, "2 of the 6")])
+@pytest.mark.parametrize(("scale", "clear"), [(0.1, "6 of the 6"), (4.0, "2 of the 6")])
 def test_the_directions_that_may_be_noise_are_counted_in_words(scale, clear):
     """Noise of 4 hides what is below 45: 90 stands out, 10 and 8 do not."""
     signal = [90.0, 10.0, 8.0]
     moment = np.stack([noisy(64, scale, signal, seed) for seed in range(2)])
     found = moments.subspaces(jnp.asarray(moment, jnp.float32), directions=3, energy=0.9)
-    edge = moments.noise_edge(scale, steps=1, dims=64)
-    words = moments.noise_words(found, edge)
+    words, edge = moments.noise_words(found), float(found["edge"])
     assert f"{clear} directions of all 2 classes stand above that" in words
     assert ("may be noise" in words) == (scale > 1) and f"up to {edge:.2g};" in words
+
+
+def test_a_private_second_moment_is_told_beside_its_noise_and_a_plain_one_is_not():
+    """The noise is read from the matrix, so that nothing need be handed on."""
+    plain = np.stack([noisy(32, 0.0, [90.0, 10.0], seed) for seed in range(2)]).astype(np.float32)
+    noise = np.random.default_rng(0).normal(size=plain.shape).astype(np.float32)
+    told = lambda m: fcro.noise_told(
+        {}, {"subspace": moments.subspaces(m, directions=1, energy=0.9)}
+    )
+    assert told(jnp.asarray(plain)) == ""
+    assert "2 of the 2 directions of all 2 classes" in told(jnp.asarray(plain + noise))
 
 
 def test_the_column_loss_of_balanced_batches_is_the_published_mean_of_class_means():

@@ -45,6 +45,7 @@ def seen_through(method: Method, name: str, own: Own) -> Method:
         batch_loss=through(method.batch_loss),
         prepare=None if method.prepare is None else prepare,
         schedule=None if method.schedule is None else schedule,
+        learned=through(method.learned),
     )
 
 

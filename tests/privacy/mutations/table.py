@@ -17,6 +17,7 @@ from tests.privacy import (
     test_edges_draws,
     test_edges_groups,
     test_edges_mitigations,
+    test_edges_moments,
     test_edges_noise,
     test_edges_plan,
     test_edges_release,
@@ -33,6 +34,7 @@ from tests.privacy.mutations import (
     faults_draws,
     faults_groups,
     faults_mitigations,
+    faults_moments,
     faults_plan,
     faults_price,
     faults_rounding,
@@ -57,6 +59,7 @@ _TESTS = (
     test_edges_mitigations,
     test_edges_groups,
     test_edges_rules,
+    test_edges_moments,
     test_precision,
     test_rounding,
     test_edges_run,
@@ -73,6 +76,7 @@ _FAULTS = (
     faults_mitigations,
     faults_groups,
     faults_rules,
+    faults_moments,
     faults_run,
 )
 
