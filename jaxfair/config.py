@@ -24,7 +24,7 @@ from jaxfair.engine.optim import OptimConfig
 from jaxfair.errors import InputError, nearest
 from jaxfair.methods.base import Method
 from jaxfair.methods.catalog import METHODS, make_method
-from jaxfair.methods.mitigations.catalog import MITIGATIONS, check_private, mitigated, own_parts
+from jaxfair.methods.mitigations import catalog as mitigations
 from jaxfair.phantom.config import PhantomConfig
 from jaxfair.privacy.descent import read_earlier
 from jaxfair.privacy.plan import PrivacyConfig, PrivacyPlan, make_plan
@@ -84,7 +84,7 @@ class Settings:
       phantom: what `config.data.phantom` asks to draw; `phantom.write.ready` takes it.
       method_name: a key of METHODS.
       method: its own choices.
-      mitigation_name: a key of MITIGATIONS, or "" for none.
+      mitigation_name: a key of mitigations.MITIGATIONS, or "" for none.
       mitigation: its own choices; None for none.
       augment: how examples are changed in training.
       optim: the optimiser.
@@ -122,12 +122,15 @@ def settings_from_config(config: ConfigDict) -> Settings:
     method = dict(tree["method"])
     method |= {f"{EXTRACTOR}{name}": value for name, value in tree.get("extractor", {}).items()}
     method_name = method.pop("name", None)
-    method_class = _entry("method", method_name, METHODS).config
+    method_class = _method_class(method_name)
     data = dict(tree["data"])
     drawn = data.pop("phantom", None)
-    checked_data = built(make_data_config, data, "data")
-    mitigation_name, mitigation = _mitigation(tree.get("mitigation", {}), checked_data)
-    parts = {**own_parts(mitigation_name, mitigation), **tree["optim"].get("parts", {})}
+    given = built(make_data_config, data, "data")
+    mitigation_name, mitigation = _mitigation(tree.get("mitigation", {}), given)
+    sets = mitigations.own_sections(mitigation_name, mitigation, tree)
+    checked_data = built(make_data_config, data | sets.get("data", {}), "data")
+    method |= sets.get("method", {})
+    optim = {**tree["optim"], **sets.get("optim", {})}
     _fill(method, method_class, checked_data)
     settings = Settings(
         name=tree["name"],
@@ -139,12 +142,12 @@ def settings_from_config(config: ConfigDict) -> Settings:
         mitigation_name=mitigation_name,
         mitigation=mitigation,
         augment=checked(AugmentConfig, tree.get("augment", {}), "augment"),
-        optim=checked(OptimConfig, {**tree["optim"], "parts": parts}, "optim"),
+        optim=checked(OptimConfig, optim, "optim"),
         dp=checked(PrivacyConfig, tree["dp"], "dp"),
         train=checked(TrainConfig, tree["train"], "train"),
     )
     if settings.dp.enabled:
-        check_private(mitigation_name)
+        mitigations.check_private(mitigation_name)
     if 0 < settings.optim.decay_steps < settings.train.steps:
         raise InputError(
             f"optim.decay_steps is {settings.optim.decay_steps}, so the last of train.steps = "
@@ -163,17 +166,16 @@ def _mitigation(fields: Mapping[str, Any], data: DataConfig) -> tuple[str, Any]:
     if not name:
         refuse_unknown(fields, (), "mitigation")
         return "", None
-    cls = _entry("mitigation", name, MITIGATIONS).config
+    cls = mitigations.entry_of(name).config
     _fill(fields, cls, data)
     return name, checked(cls, fields, "mitigation")
 
 
-def _entry(kind: str, name: Any, table: Mapping[str, Any]) -> Any:
-    """The entry of a table of methods or mitigations."""
-    if name in tuple(table):
-        return table[name]
-    known, hint = ", ".join(table), nearest(str(name), table)
-    raise InputError(f"{kind}.name is {name!r}; known {kind}s are {known}.{hint}")
+def _method_class(name: Any) -> Any:
+    if name in tuple(METHODS):
+        return METHODS[name].config
+    known, hint = ", ".join(METHODS), nearest(str(name), METHODS)
+    raise InputError(f"method.name is {name!r}; known methods are {known}.{hint}")
 
 
 def _checked_tree(config: ConfigDict) -> dict[str, Any]:
@@ -216,7 +218,7 @@ def method_from_settings(settings: Settings) -> Method:
     method = _unmitigated(settings)
     if not settings.mitigation_name:
         return method
-    return mitigated(settings.mitigation_name, settings.mitigation, method)
+    return mitigations.mitigated(settings.mitigation_name, settings.mitigation, method)
 
 
 def _fill(fields: dict[str, Any], cls: type, data: DataConfig) -> None:
@@ -246,13 +248,15 @@ def _unmitigated(settings: Settings) -> Method:
 
 def plan_from_settings(settings: Settings) -> PrivacyPlan:
     """Returns the privacy plan of a config; no data is read for it."""
-    before = settings.train.start_from
+    train, size = settings.train, settings.data.public_size
+    rate = train.expected_batch_size / (size or train.expected_batch_size)
     return make_plan(
         settings.dp,
-        steps=settings.train.steps,
-        expected_batch_size=settings.train.expected_batch_size,
-        public_size=settings.data.public_size,
-        earlier=None if before is None else read_earlier(before),
+        steps=train.steps,
+        expected_batch_size=train.expected_batch_size,
+        public_size=size,
+        earlier=None if train.start_from is None else read_earlier(train.start_from),
+        group_probs=mitigations.own_rates(settings.mitigation_name, settings.mitigation, rate),
     )
 
 
@@ -271,12 +275,12 @@ def sections(config: ConfigDict | None = None) -> list[Section]:
     """
     tree = None if config is None else config.to_dict()
     methods = {name: entry.config for name, entry in METHODS.items()}
-    mitigations = {name: (entry.config, entry.standing) for name, entry in MITIGATIONS.items()}
+    chosen = {name: (e.config, e.standing) for name, e in mitigations.MITIGATIONS.items()}
     found = all_sections(Settings, _PLAIN, _SECTIONS, methods, tree)
     if tree is None:
-        return [*found, *_data_sections(None), *choices("mitigation", mitigations, None)]
+        return [*found, *_data_sections(None), *choices("mitigation", chosen, None)]
     data, mitigation = (dict(tree.get(name) or {}) for name in ("data", "mitigation"))
-    return [*found, *_data_sections(data), *choices("mitigation", mitigations, mitigation)]
+    return [*found, *_data_sections(data), *choices("mitigation", chosen, mitigation)]
 
 
 def _data_sections(given: dict[str, Any] | None) -> list[Section]:

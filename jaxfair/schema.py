@@ -16,6 +16,7 @@ __all__ = [
     "COLUMNS",
     "COUPLED",
     "COUPLING",
+    "COUPLING_MITIGATION",
     "CROSSED",
     "INDEPENDENT",
     "INTERNAL_COLUMNS",
@@ -58,8 +59,10 @@ PHANTOM_MARKER = "phantom.json"
 """The file beside drawn images that says what they are; a folder without it holds patients."""
 INDEPENDENT, COUPLED = "independent", "coupled"
 """How rows were selected: each patient by himself, or by a rule that counts patients."""
-COUPLING = {"split": "thesis", "curate": "counted"}
+COUPLING: dict[str, str | bool] = {"split": "thesis", "curate": "counted", "keep_balanced": True}
 """Fields of the section data, and the values by which a selection is COUPLED (protocol P4)."""
+COUPLING_MITIGATION: dict[str, str | bool] = {"counted": True}
+"""The same of the section mitigation."""
 
 UNKNOWN = "unknown"
 """The group of a missing value, never guessed and never dropped."""

@@ -1,5 +1,6 @@
 """What a config begins with: its data, its network (fresh, or train.start_from), its training."""
 
+import itertools
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +23,8 @@ from jaxfair.errors import InputError
 from jaxfair.files import read_json
 from jaxfair.methods.base import Method, PyTree
 from jaxfair.methods.catalog import METHODS
-from jaxfair.methods.mitigations.catalog import described
+from jaxfair.methods.mitigations.catalog import MITIGATIONS, described
+from jaxfair.methods.mitigations.upsampling import groups_of_units
 from jaxfair.phantom.write import ready
 from jaxfair.privacy.seals import digests
 from jaxfair.run.folder import RunFolder
@@ -67,12 +69,21 @@ def population_of(settings: Settings, dataset: Dataset) -> Population:
     return make_population(
         ids,
         rows,
+        groups=_groups(settings, dataset, unit),
         unit=unit,
         name=dataset.population,
         data=dataset.data,
         selection=dataset.selection,
         digest=dataset.digest,
     )
+
+
+def _groups(settings: Settings, dataset: Dataset, unit: str) -> np.ndarray | None:
+    """The group of each unit where a mitigation draws them at rates of their own, else None."""
+    name, config = settings.mitigation_name, settings.mitigation
+    if not name or MITIGATIONS[name].rates is None:
+        return None
+    return groups_of_units(config, lambda attribute: dataset.unit_groups(unit, attribute))
 
 
 def trained_assembly(settings: Settings, folder: RunFolder) -> tuple[Assembly, TrainState]:
@@ -194,12 +205,18 @@ def description(settings: Settings) -> dict[str, Any]:
     """Returns what a report must say about the model: where its first weights are from.
 
     After `train.start_from` these are the words of the run before, whose weights they were. A
-    mitigation is named, with how it stands to privacy.
+    mitigation is named, with how it stands to privacy, and groups that are drawn at rates of their
+    own are named in the order of their codes.
     """
     told = _origin(settings)
     if not settings.mitigation_name:
         return told
-    return described(settings.mitigation_name, settings.mitigation, told)
+    name, config = settings.mitigation_name, settings.mitigation
+    told = described(name, config, told)
+    if MITIGATIONS[name].rates is None:
+        return told
+    values = itertools.product(*(settings.data.group_values[one] for one in config.by))
+    return told | {"sampled_groups": [", ".join(group) for group in values]}
 
 
 def _origin(settings: Settings) -> dict[str, Any]:

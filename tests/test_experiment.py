@@ -23,7 +23,7 @@ def test_every_field_of_the_data_stands_in_the_config(source):
     fields = {field.name for cls in data_classes(source) for field in dataclasses.fields(cls)}
     config = made(source=source)
     absent = fields - set(config.data.keys())
-    assert absent == {"stored", "splits", "curation", "options", "volume", "spacing"}
+    assert absent == {"stored", "splits", "curation", "composition", "options", "volume", "spacing"}
 
 
 def test_only_its_own_options_stand_in_the_config_of_a_source():

@@ -3,7 +3,13 @@
 import pytest
 
 from jaxfair import train
-from jaxfair.config import load_config, method_from_settings, parse_command, settings_from_config
+from jaxfair.config import (
+    load_config,
+    method_from_settings,
+    parse_command,
+    plan_from_settings,
+    settings_from_config,
+)
 from jaxfair.engine.optim import OptimConfig, make_optimizer
 from jaxfair.errors import InputError
 from jaxfair.experiment import experiment
@@ -13,7 +19,8 @@ from jaxfair.methods.mitigations.jtt import TrainTwice
 from jaxfair.methods.mitigations.weights import GroupWeights
 from jaxfair.privacy.ledger import read_entries
 from jaxfair.privacy.verify import verify_run
-from jaxfair.start import description
+from jaxfair.report.mitigated import cost_lines
+from jaxfair.start import description, open_data, population_of
 from tests.small import small_config
 
 FILMS = "configs/chexpert_resnet.py:phantom"
@@ -24,6 +31,15 @@ LINES = {
     "group_dro": (SEX, "--config.dp.enabled=False", "--config.mitigation.rate=0.5"),
     "jtt": ("--config.mitigation.weight=8.0",),
     "balanced_head": (SEX, "--config.mitigation.shares=(0.4,0.1,0.4,0.1)"),
+    "composition": (SEX, "--config.mitigation.keep=(1.0,0.5)"),
+    "balance": (SEX, "--config.mitigation.shares=(0.6,0.4)"),
+    "upsampling": (SEX, "--config.mitigation.factors=(2.0,1.0)"),
+    "fine_tune": (SEX, "--config.mitigation.chosen=(0,)"),
+    "core_set": ("--config.mitigation.where=('view=PA',)",),
+    "data_size": ("--config.mitigation.portion=0.25",),
+    "model_size": ("--config.mitigation.size=small",),
+    "averaging": ("--config.mitigation.average=late",),
+    "refit_head": ("--config.mitigation.share=0.5",),
 }
 
 
@@ -157,3 +173,49 @@ def test_a_run_of_two_stages_ends_in_a_claim_that_verifies_and_a_report_that_nam
     assert (
         f"Trained with the mitigation {name!r}. It fits privacy" in (run / "report.md").read_text()
     )
+
+
+def test_what_couples_or_counts_is_refused_by_name_at_the_door():
+    said = refusal("copied_rows")
+    assert "is refused: a patient whose rows are copied" in said and "'upsampling'" in said
+
+
+def test_sizes_averages_and_compositions_arrive_in_their_sections():
+    assert settings_of("model_size", "--config.mitigation.size=large").method.backbone == "resnet50"
+    optim = settings_of("averaging", "--config.mitigation.average_from=5").optim
+    assert (optim.average, optim.average_from) == ("ema", 5)
+    data = settings_of("composition", *LINES["composition"]).data
+    assert (data.composition.keep_by, data.composition.keep) == (("sex",), (1.0, 0.5))
+    counted = settings_of("balance", SEX, "--config.mitigation.counted=True").data
+    assert counted.selection == "coupled"
+
+
+def test_upsampling_reaches_plan_people_and_statement(tmp_path):
+    """Config -> plan -> who is drawn how often -> privacy.json -> the report's first page."""
+    config = small_config(tmp_path, data__groups=("sex",))
+    with config.unlocked():
+        config.mitigation = {"name": "upsampling", "factors": (4.0, 1.0)}
+    settings = settings_from_config(config)
+    plan = plan_from_settings(settings)
+    rate = 8 / 60
+    assert plan.group_probs == pytest.approx((4 * rate, rate))
+    assert plan.event(1).sampling_prob == pytest.approx(4 * rate) and plan.epsilon <= 8.0
+    dataset = open_data(settings, progress=False)
+    people = population_of(settings, dataset)
+    sexes = [set(dataset.manifest["sex"].iloc[rows]) for rows in people.rows]
+    codes = {("F",): 0, ("M",): 1}
+    assert people.groups.tolist() == [codes.get(tuple(s), -1) for s in sexes]
+    assert {0, 1} <= set(people.groups)
+    ledger = plan.open_ledger(tmp_path / "ledger.jsonl")
+    about = {"stage": "train", "population": "p", "draws": "d"}
+    plan.charge(ledger, **about, first_step=0, steps=plan.steps)
+    statement = plan.statement(ledger, plan.steps)
+    by_group = {row["group"]: row["epsilon"] for row in statement["group_sampling"]}
+    assert by_group[0] == pytest.approx(statement["epsilon"])
+    assert by_group[0] > 2 * by_group[1] and by_group[1] == by_group[-1]
+    told = description(settings)
+    assert told["sampled_groups"] == ["F", "M"]
+    (line,) = cost_lines(statement, told)
+    assert f"F {by_group[0]:.4g} (drawn" in line and "The claim is the largest." in line
+    plain = small_config(tmp_path, data__groups=("sex",))
+    assert set(population_of(settings_from_config(plain), dataset).groups) == {-1}

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxfair.data import curation, splits
+from jaxfair.data import composing, curation, splits
 from jaxfair.data.config import DataConfig
 from jaxfair.data.sources.catalog import SOURCES
 
@@ -17,7 +17,8 @@ def arrange(table: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
     """Adds `label_<task>`, `split` and `also_test` to a prepared table by the config's rules.
 
     An image has no split where none of the config's tasks was asked, or where its view is not
-    among `data.views`, or where the curation drops it.
+    among `data.views`, or where the curation drops it. One that would train has
+    none either where the composition lets it go.
 
     Raises:
       InputError: the rule cannot be applied to this table.
@@ -29,7 +30,8 @@ def arrange(table: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
     if config.views:
         asked &= table["view"].isin(config.views)
     split = np.where(asked, split, "").astype(object)
-    table.insert(2, "split", curation.curated(table, split, config.curation))
+    split = curation.curated(table, split, config.curation)
+    table.insert(2, "split", composing.composed(table, split, config.composition, config.listed))
     return table.assign(also_test=also_test)
 
 

@@ -3,7 +3,8 @@
 The section `data` of a config is flat, so that `--config.data.fold=2` stays short. Its fields
 belong to several classes, each with one thought: where the data are and what an example carries
 (`DataConfig`), what is kept of an image (`Stored`), how patients are divided (`SplitConfig`), who
-is dropped to make a disparity larger (`CurationConfig`), and what only the source can be asked (its
+is dropped to make a disparity larger (`CurationConfig`), who of the training split stays
+(`ComposeConfig`), and what only the source can be asked (its
 `OPTIONS`). `make_data_config` deals them out.
 """
 
@@ -11,6 +12,7 @@ import dataclasses
 from typing import Any
 
 from jaxfair.data.checks import as_tuples, check_rules, field_names
+from jaxfair.data.composing import ComposeConfig, check_compose
 from jaxfair.data.curation import CurationConfig
 from jaxfair.data.examples import VALUES, example_spec
 from jaxfair.data.sources.base import Options
@@ -22,7 +24,7 @@ from jaxfair.schema import COUPLED, INDEPENDENT, UNKNOWN, VIEWS
 
 __all__ = ["DataConfig", "data_classes", "make_data_config"]
 
-PARTS = ("stored", "splits", "curation", "options")
+PARTS = ("stored", "splits", "curation", "composition", "options")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +43,7 @@ class DataConfig:
       stored: what is kept of an image.
       splits: how patients are divided.
       curation: which images are dropped.
+      composition: who of the training split stays.
       options: what only this source can be asked; None is its defaults.
 
     Raises InputError where the parts do not go together.
@@ -56,6 +59,7 @@ class DataConfig:
     stored: Stored = dataclasses.field(default_factory=Stored)
     splits: SplitConfig = dataclasses.field(default_factory=SplitConfig)
     curation: CurationConfig = dataclasses.field(default_factory=CurationConfig)
+    composition: ComposeConfig = dataclasses.field(default_factory=ComposeConfig)
     options: Options | None = None
 
     @property
@@ -77,8 +81,12 @@ class DataConfig:
     @property
     def group_values(self) -> dict[str, tuple[str, ...]]:
         """Attribute of `groups` -> its public values; a group's code is its place there."""
-        known = VALUES | self.facts.get("values", {})
-        return {name: known[name] for name in self.groups}
+        return {name: self.listed[name] for name in self.groups}
+
+    @property
+    def listed(self) -> dict[str, tuple[str, ...]]:
+        """Attribute -> its public values, of all whose values are declared."""
+        return VALUES | self.facts.get("values", {})
 
     @property
     def weighted(self) -> bool:
@@ -96,13 +104,14 @@ class DataConfig:
         """What decides labels and splits; an option that has its default may be missing."""
         assert self.options is not None
         chosen = {n: list(getattr(self, n)) for n in ("labels", "views") if getattr(self, n)}
-        return self.splits.rule | self.curation.rule | self.options.rule() | chosen
+        rules = self.splits.rule | self.curation.rule | self.composition.rule
+        return rules | self.options.rule() | chosen
 
     @property
     def selection(self) -> str:
         """INDEPENDENT, or COUPLED where a rule counts patients (protocol P4)."""
-        words = (self.splits.selection, self.curation.selection)
-        return COUPLED if COUPLED in words else INDEPENDENT
+        parts = (self.splits, self.curation, self.composition)
+        return COUPLED if COUPLED in [part.selection for part in parts] else INDEPENDENT
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -126,6 +135,7 @@ class DataConfig:
         ))  # fmt: skip
         _check_names(self)
         _check_curation(self)
+        check_compose(self.composition, self.listed, self.attributes)
         _check_stored(self)
 
 
@@ -159,7 +169,8 @@ def data_classes(source: str) -> tuple[type, ...]:
     Raises InputError for a source that is not there.
     """
     _check_source(source)
-    return DataConfig, Stored, SplitConfig, CurationConfig, SOURCES[source].OPTIONS
+    own = SOURCES[source].OPTIONS
+    return DataConfig, Stored, SplitConfig, CurationConfig, ComposeConfig, own
 
 
 def _check_source(source: str) -> None:
@@ -196,7 +207,7 @@ def _check_names(config: DataConfig) -> None:
                 )
             if names.count(name) > 1:
                 raise InputError(f"data.{field} has {name!r} twice.")
-    listed = VALUES | config.facts.get("values", {})
+    listed = config.listed
     for name in config.groups:
         if name not in listed:
             raise InputError(
@@ -215,7 +226,7 @@ def _check_curation(config: DataConfig) -> None:
             f"data.curate is {how.curate!r}, and data.split {config.splits.split!r} chooses who "
             "trains already: use another split, or leave data.curate empty."
         )
-    listed = VALUES | config.facts.get("values", {})
+    listed = config.listed
     found = [("curate_label", how.curate_label, config.facts["tasks"])]
     found += [("curate_toward", name, config.attributes) for name in how.curate_toward]
     for name, values in how.curate_toward.items():

@@ -24,7 +24,7 @@ from jaxfair.privacy.sampling import draw_bound
 from jaxfair.privacy.statement import RELEASED, covered, not_covered, tuning_of
 from jaxfair.privacy.verify_bound import bound_faults, earlier_faults, earlier_of_older
 from jaxfair.privacy.verify_costs import TOLERANCE, cost_faults, ledger_faults, query_faults
-from jaxfair.schema import COUPLED, COUPLING, INDEPENDENT, PHANTOM
+from jaxfair.schema import COUPLED, COUPLING, COUPLING_MITIGATION, INDEPENDENT, PHANTOM
 
 __all__ = ["SCHEMA", "Findings", "check_run", "verify_run"]
 
@@ -201,15 +201,17 @@ def _own_words(files: Files, dp: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "unit": dp.get("unit") or told["unit"],
         "data": PHANTOM if data.get("phantom") else told["data"],
-        "selection": _selection(data, told),
+        "selection": _selection(files.config, told),
         "noise_source": ("insecure_seed" if seeded else "os") if dp["enabled"] else None,
         "grade": ("research" if seeded else "private") if dp["enabled"] else "none",
     }
 
 
-def _selection(data: Mapping[str, Any], told: Mapping[str, Any]) -> str:
-    """What the rules of the data make of the selection; without a rule, what the caller said."""
-    if any(data.get(field) == value for field, value in COUPLING.items()):
+def _selection(config: Mapping[str, Any], told: Mapping[str, Any]) -> str:
+    """What the rules of the config make of the selection; without a rule, what the caller said."""
+    data, chosen = config["data"], config.get("mitigation") or {}
+    rules = [(data, COUPLING), (chosen, COUPLING_MITIGATION)]
+    if any(given.get(name) == value for given, rule in rules for name, value in rule.items()):
         return COUPLED
     return INDEPENDENT if "split" in data else str(told["selection"])
 

@@ -11,6 +11,7 @@ from jaxfair.fairness.frame import GroupFrame, MetricFn
 from jaxfair.fairness.groups import OVERALL
 from jaxfair.files import slug
 from jaxfair.report import plots
+from jaxfair.report.mitigated import cost_lines
 from jaxfair.schema import NOT_COVERED_IN_SHORT, PHANTOM
 
 __all__ = ["Run"]
@@ -155,6 +156,7 @@ class Run:
         )
         if "note" in self.model:
             lines.append(self.model["note"])
+        lines += cost_lines(self.privacy, self.model)
         return [*lines, *([self.at_test_time()] if self.model else [])]
 
     def at_test_time(self) -> str:

@@ -21,6 +21,7 @@ CURATED = {
     "curate_keep": {"sex": 0.5, "site": 0.7},
     "curate_splits": ("train", "validation", "test"),
 }
+COMPOSED = {"keep_by": ("sex", "site"), "keep": (0.5, 0.2, 0.0, 0.9, 0.4, 1.0)}
 CASES = {
     "patient": {"unit": "patient"},
     "image": {"unit": "image"},
@@ -28,6 +29,8 @@ CASES = {
     "folds": {"unit": "patient", "split": "folds"},
     "curated patients": {"unit": "patient", **CURATED},
     "curated images": {"unit": "image", **CURATED},
+    "composed patients": {"unit": "patient", **COMPOSED, "keep_portion": 0.8},
+    "composed images": {"unit": "image", **COMPOSED, "keep_where": ("site=north", "site=south")},
     "published": {"unit": "patient", "split": "source"},
     "anomaly": {"unit": "patient", "split": "patient", "labels": ("anomaly",)},
 }

@@ -8,14 +8,20 @@ import numpy as np
 
 from jaxfair.methods.base import Method
 from jaxfair.methods.labels import label_loss, label_scores
+from jaxfair.methods.mitigations.averaging import Averaging
 from jaxfair.methods.mitigations.catalog import MITIGATIONS, mitigated
 from jaxfair.methods.mitigations.dro import GroupDRO
-from jaxfair.methods.mitigations.head import BalancedHead
+from jaxfair.methods.mitigations.finetune import FineTune
+from jaxfair.methods.mitigations.head import BalancedHead, RefitHead
 from jaxfair.methods.mitigations.jtt import TrainTwice
 from jaxfair.methods.mitigations.norms import GroupNorms
+from jaxfair.methods.mitigations.sizes import ModelSize
+from jaxfair.methods.mitigations.upsampling import Upsampling
 from jaxfair.methods.mitigations.weights import GroupWeights
+from jaxfair.methods.mitigations.whom import Balance, Composition, CoreSet, DataSize
 
 __all__ = [
+    "ACTING",
     "ATTRIBUTES",
     "BATCH",
     "CASES",
@@ -47,8 +53,16 @@ CASES = {
     "group_dro": GroupDRO(**SEX, rate=0.5),
     "jtt": TrainTwice(weight=4.0, share=0.5),
     "balanced_head": BalancedHead(**SEX, shares=(0.6, 0.1, 0.2, 0.1), share=0.5),
+    "composition": Composition(**SEX, keep=(1.0, 0.5)),
+    "balance": Balance(**SEX, shares=(0.7, 0.3)),
+    "upsampling": Upsampling(**SEX, factors=(3.0, 1.0)),
+    "fine_tune": FineTune(**SEX, chosen=(1,), share=0.5),
+    "core_set": CoreSet(where=("view=PA",)),
+    "data_size": DataSize(portion=0.5),
+    "model_size": ModelSize("small"),
+    "averaging": Averaging("late"),
+    "refit_head": RefitHead(share=0.5),
 }
-FITS = [name for name in CASES if MITIGATIONS[name].privacy == "fits"]
 
 
 def init(key, spec):
@@ -76,6 +90,9 @@ def score(params, frozen, batch):
 
 
 PLAIN = Method("small", TASKS, init, loss, score)
+ACTING = [name for name in CASES if mitigated(name, CASES[name], PLAIN) is not PLAIN]
+"""Those that change the Method; the others change who trains, or with what, and not the loss."""
+FITS = [name for name in ACTING if MITIGATIONS[name].privacy == "fits"]
 
 
 def _batch():

@@ -324,7 +324,7 @@ def test_the_head_begins_as_it_was_and_earlier_stages_keep_their_proportions():
     ("fields", "sentence"),
     [
         ({"shares": "counted"}, "never computed from private data"),
-        ({"shares": (0.5, 0.5)}, "has 2 numbers with the sum 1; give two for each of the 2 groups"),
+        ({"shares": (0.5, 0.5)}, "has 2 numbers with the sum 1; give one for each of the 4 cells"),
         ({"shares": (0.5, 0.5, 0.5, 0.5)}, "with the sum 2"),
         ({"shares": (0.5, 0.5, 0.0, 0.0)}, "mitigation.shares holds 0.0"),
         ({"shares": (0.4999, 0.25, 0.25, 0.0001)}, "mitigation.shares holds 2500"),

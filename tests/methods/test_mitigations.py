@@ -22,12 +22,23 @@ from jaxfair.methods.mitigations.catalog import (
     mitigated,
 )
 from jaxfair.privacy.sums import clipping, fast, rounding
-from tests.methods.mitigated import BATCH, CASES, FITS, PLAIN, QUICK, SPEC, N, loss_of, stages
+from tests.methods.mitigated import (
+    ACTING,
+    BATCH,
+    CASES,
+    FITS,
+    PLAIN,
+    QUICK,
+    SPEC,
+    N,
+    loss_of,
+    stages,
+)
 from tests.privacy.toy import plan_of
 
 C = 0.5
 KEYS = jax.random.split(jax.random.key(7), N)
-LAST = {name: stages(name)[-1] for name in CASES}
+LAST = {name: stages(name)[-1] for name in ACTING}
 """The stage of each mitigation that is its own: Method, parameters, frozen part."""
 
 
@@ -72,6 +83,9 @@ def test_every_mitigation_has_a_case_and_says_what_it_guarantees_and_costs():
     for name, entry in MITIGATIONS.items():
         assert "Guarantee:" in entry.apply.__doc__ and "Cost:" in entry.apply.__doc__, name
         assert entry.privacy in PRIVACY and entry.why in entry.standing
+        assert entry.costs and entry.standing.endswith(f"It costs {entry.costs}.")
+        changes = (entry.sets, entry.rates)
+        assert name in ACTING or any(changes), f"{name} changes nothing"
 
 
 @pytest.mark.parametrize("name", FITS)
@@ -81,7 +95,7 @@ def test_what_fits_privacy_passes_every_check_at_the_price_of_the_plain_method(n
     check_private(name)
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name not in FITS])
+@pytest.mark.parametrize("name", [name for name in ACTING if name not in FITS])
 def test_what_does_not_fit_is_refused_with_the_reason_and_by_the_step(name):
     with pytest.raises(InputError) as caught:
         check_private(name)
@@ -136,7 +150,7 @@ def test_a_private_step_of_the_second_training_sums_as_the_loop_on_any_mesh(devi
     np.testing.assert_allclose(vector(state.clipped_sum), truth, atol=3e-5 * np.abs(truth).max())
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ACTING)
 def test_losses_follow_from_their_keys_and_are_finite_for_the_unknown_too(name):
     method, params, frozen = LAST[name]
     call = jax.vmap(lambda example, key: loss_of(method, frozen)(params, example, key))
@@ -148,7 +162,7 @@ def test_losses_follow_from_their_keys_and_are_finite_for_the_unknown_too(name):
     assert np.isfinite(once).all() and not np.array_equal(once, other)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ACTING)
 def test_the_score_of_an_image_depends_on_no_other(name):
     method, params, frozen = LAST[name]
     score = jax.jit(method.score, compiler_options=QUICK)

@@ -4,13 +4,15 @@ A new one is a file beside this one and a line in MITIGATIONS. Each states its g
 private step's bound holds with it or why it does not, and what it costs.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from jaxfair.errors import InputError, nearest
 from jaxfair.methods.base import Method
+from jaxfair.methods.mitigations import averaging, sizes, upsampling, whom
 from jaxfair.methods.mitigations.dro import GroupDRO, worst_group
-from jaxfair.methods.mitigations.head import BalancedHead, retrain_head
+from jaxfair.methods.mitigations.entry import PRIVACY, REFUSED, Mitigation, Sections
+from jaxfair.methods.mitigations.finetune import FineTune, fine_tune
+from jaxfair.methods.mitigations.head import BalancedHead, RefitHead, refit_head, retrain_head
 from jaxfair.methods.mitigations.jtt import TrainTwice, train_twice
 from jaxfair.methods.mitigations.norms import GroupNorms, norms_by_group
 from jaxfair.methods.mitigations.weights import GroupWeights, weigh_groups
@@ -18,46 +20,15 @@ from jaxfair.methods.mitigations.weights import GroupWeights, weigh_groups
 __all__ = [
     "MITIGATIONS",
     "PRIVACY",
+    "REFUSED",
     "Mitigation",
     "check_private",
     "described",
+    "entry_of",
     "mitigated",
-    "own_parts",
+    "own_rates",
+    "own_sections",
 ]
-
-PRIVACY = {
-    "fits": "fits privacy as it is",
-    "needs_query": "needs an accounted query, and is refused under privacy",
-    "not_separable": "has no loss of one example, and is refused under privacy",
-}
-"""How a mitigation may stand to privacy."""
-
-
-class Mitigation(NamedTuple):
-    """What the house knows of a mitigation.
-
-    Attributes:
-      config: its frozen config class, `config.mitigation` of a config file.
-      apply: `(config, Method) -> Method`.
-      privacy: one of PRIVACY.
-      why: the reason, in words that end a sentence.
-      parts: `(config) -> {part: changes}` of `optim.parts`, an optimiser that its parameters need;
-        None for none.
-      reads_group: whether the model reads an image's group when it scores it.
-    """
-
-    config: Any
-    apply: Callable[[Any, Method], Method]
-    privacy: str
-    why: str
-    parts: Callable[[Any], dict[str, dict[str, Any]]] | None = None
-    reads_group: bool = False
-
-    @property
-    def standing(self) -> str:
-        """How it stands to privacy, as a sentence."""
-        return f"It {PRIVACY[self.privacy]}: {self.why}."
-
 
 MITIGATIONS: dict[str, Mitigation] = {
     "group_weights": Mitigation(
@@ -65,12 +36,14 @@ MITIGATIONS: dict[str, Mitigation] = {
         weigh_groups,
         "fits",
         "the weight is a public constant that follows from the example alone, before the clip",
+        "nothing",
     ),
     "group_norms": Mitigation(
         GroupNorms,
         norms_by_group,
         "fits",
         "an example's own group says which norms it trains, and all are clipped as one gradient",
+        "no epsilon; each group's norms learn from its own noisy gradients",
         reads_group=True,
     ),
     "group_dro": Mitigation(
@@ -80,6 +53,7 @@ MITIGATIONS: dict[str, Mitigation] = {
         "groups are weighed by their losses in the batch, which under privacy would be a query of "
         "every patient's loss, clipped to a public bound, within each step's one noisy release "
         "(protocol P9)",
+        "nothing in time",
         parts=lambda config: config.parts,
     ),
     "jtt": Mitigation(
@@ -87,6 +61,7 @@ MITIGATIONS: dict[str, Mitigation] = {
         train_twice,
         "fits",
         "the weight follows from the example itself and from parameters that were released before",
+        "the steps of the first model, and a forward pass in each step of the second",
     ),
     "balanced_head": Mitigation(
         BalancedHead,
@@ -94,13 +69,88 @@ MITIGATIONS: dict[str, Mitigation] = {
         "fits",
         "the weight is a public constant of the example's own label and group, and the frozen rest "
         "was released before",
+        "the steps of the last stage, which are cheaper",
+    ),
+    "composition": Mitigation(
+        whom.Composition,
+        whom.compose,
+        "fits",
+        "a patient stays by a hash of his id and the public probability of his group",
+        "no epsilon; fewer patients, and so more noise for each who stays",
+        sets=whom.composed_by,
+    ),
+    "balance": Mitigation(
+        whom.Balance,
+        whom.balance,
+        "fits",
+        "groups are thinned by declared shares, each patient by himself; by counts the guarantee "
+        "is for the selected table only",
+        "no epsilon; the patients of larger groups",
+        sets=whom.balanced_by,
+    ),
+    "upsampling": Mitigation(
+        upsampling.Upsampling,
+        upsampling.sample_groups,
+        "fits",
+        "each patient is drawn once at most, at his group's public rate, and all is priced at the "
+        "largest",
+        "the noise of the largest rate; each group has its own epsilon, the claim is the largest",
+        rates=upsampling.rates_by_group,
+    ),
+    "fine_tune": Mitigation(
+        FineTune,
+        fine_tune,
+        "fits",
+        "the last stage weighs each example by a public constant of its own group, and is priced "
+        "in one composition with the first",
+        "the steps of the last stage, which hear the chosen groups alone",
+    ),
+    "core_set": Mitigation(
+        whom.CoreSet,
+        whom.choose,
+        "fits",
+        "an image stays by a public list or by what it is itself, and no list that was chosen on "
+        "these patients is taken",
+        "no epsilon; nearly all patients, and so far more noise",
+        sets=whom.chosen_by,
+    ),
+    "data_size": Mitigation(
+        whom.DataSize,
+        whom.shrink_data,
+        "fits",
+        "a patient stays by a hash of his id and a public constant",
+        "no epsilon; fewer patients, and so more noise for each who stays",
+        sets=whom.shrunk_by,
+    ),
+    "model_size": Mitigation(
+        sizes.ModelSize,
+        sizes.resize,
+        "fits",
+        "the size of the network is a public constant, and its whole gradient is clipped",
+        "no epsilon; a smaller network hears less noise and can say less",
+        sets=sizes.sized_by,
+    ),
+    "averaging": Mitigation(
+        averaging.Averaging,
+        averaging.average,
+        "fits",
+        "an average of released parameters is a function of them",
+        "nothing but a second copy of the parameters",
+        sets=averaging.averaged_by,
+    ),
+    "refit_head": Mitigation(
+        RefitHead,
+        refit_head,
+        "fits",
+        "the frozen rest was released before, and the last layer is clipped and noised as ever",
+        "the steps of the last stage, within the one budget",
     ),
 }
 
 
 def mitigated(name: str, config: Any, method: Method) -> Method:
     """Returns `method` under the mitigation `name`; raises InputError for an unknown name."""
-    return _entry(name).apply(config, method)
+    return entry_of(name).apply(config, method)
 
 
 def described(name: str, config: Any, told: dict[str, Any]) -> dict[str, Any]:
@@ -110,7 +160,7 @@ def described(name: str, config: Any, told: dict[str, Any]) -> dict[str, Any]:
       told: what the Method says of itself (`describe`), a `note` among it. `needs`, of what the
         model reads at test time beside the image, grows by the attributes that it reads now.
     """
-    entry = _entry(name)
+    entry = entry_of(name)
     found = told | {
         "mitigation": name,
         "note": f"{told['note']} Trained with the mitigation {name!r}. {entry.standing}",
@@ -120,10 +170,30 @@ def described(name: str, config: Any, told: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def own_parts(name: str, config: Any) -> dict[str, dict[str, Any]]:
-    """Returns the `optim.parts` that a mitigation needs for parameters of its own; {} for none."""
-    parts = _entry(name).parts if name else None
-    return {} if parts is None else parts(config)
+def own_sections(name: str, config: Any, sections: Sections) -> dict[str, dict[str, Any]]:
+    """Returns section -> field -> value, of what a mitigation sets; {} for none.
+
+    Args:
+      sections: the config as it stands; of `optim.parts` what it says goes first.
+    """
+    if not name:
+        return {}
+    entry = entry_of(name)
+    found = {} if entry.sets is None else dict(entry.sets(config, sections))
+    if entry.parts is not None:
+        parts = {**entry.parts(config), **sections["optim"].get("parts", {})}
+        found["optim"] = {**found.get("optim", {}), "parts": parts}
+    return found
+
+
+def own_rates(name: str, config: Any, rate: float) -> tuple[float, ...]:
+    """Returns the sampling probability of each group, () for one rate for all.
+
+    Args:
+      rate: of the plan, expected batch / public size.
+    """
+    rates = entry_of(name).rates if name else None
+    return () if rates is None else rates(config, rate)
 
 
 def check_private(name: str) -> None:
@@ -132,7 +202,7 @@ def check_private(name: str) -> None:
     Args:
       name: a key of MITIGATIONS, or "" for none.
     """
-    entry = _entry(name) if name else None
+    entry = entry_of(name) if name else None
     if entry is not None and entry.privacy != "fits":
         raise InputError(
             f"The mitigation {name!r} {PRIVACY[entry.privacy]}: {entry.why}; train it with "
@@ -141,10 +211,14 @@ def check_private(name: str) -> None:
         )
 
 
-def _entry(name: str) -> Mitigation:
-    if name not in MITIGATIONS:
-        known = ", ".join(MITIGATIONS)
-        raise InputError(
-            f"There is no mitigation {name!r}; known are {known}.{nearest(name, MITIGATIONS)}"
-        )
+def entry_of(name: str) -> Mitigation:
+    """Returns what is known of a mitigation.
+
+    Raises InputError for an unknown name, and with the reason for one that is REFUSED.
+    """
+    if name in REFUSED:
+        raise InputError(f"The mitigation {name!r} is refused: {REFUSED[name]}.")
+    if name not in tuple(MITIGATIONS):
+        known, hint = ", ".join(MITIGATIONS), nearest(str(name), MITIGATIONS)
+        raise InputError(f"mitigation.name is {name!r}; known mitigations are {known}.{hint}")
     return MITIGATIONS[name]

@@ -11,7 +11,14 @@ import jax.numpy as jnp
 from jaxfair.errors import InputError, nearest
 from jaxfair.methods.base import Example
 
-__all__ = ["MAX_WEIGHT", "Grouped", "check_share", "check_weight", "group_of"]
+__all__ = [
+    "MAX_WEIGHT",
+    "Grouped",
+    "check_share",
+    "check_shares",
+    "check_weight",
+    "group_of",
+]
 
 MAX_WEIGHT = 1000.0
 """Weights are public constants in (0, MAX_WEIGHT]."""
@@ -86,3 +93,25 @@ def check_share(value: float) -> None:
     """Raises InputError for a share of the steps that leaves one stage without any."""
     if not 0 < value < 1:
         raise InputError(f"mitigation.share is {value}; it is a part of all steps, in (0, 1).")
+
+
+def check_shares(shares: Any, count: int, of: str) -> tuple[float, ...]:
+    """Returns declared shares as a tuple; raises InputError unless they are `count` that add to 1.
+
+    Args:
+      of: what has the shares, for the sentence.
+    """
+    if isinstance(shares, str):
+        raise InputError(
+            f"mitigation.shares is {shares!r}; shares are public constants and never computed from "
+            "private data: declare one number for each."
+        )
+    shares = tuple(shares)
+    if len(shares) != count or abs(sum(shares) - 1) > 0.01:
+        raise InputError(
+            f"mitigation.shares has {len(shares)} numbers with the sum {sum(shares):g}; give one "
+            f"for each of the {count} {of}, which add up to 1."
+        )
+    for share in shares:
+        check_weight("shares", share)
+    return shares

@@ -13,16 +13,22 @@ import jax.numpy as jnp
 from jaxfair.errors import InputError, nearest
 from jaxfair.methods.base import Example, Method, PyTree, Stage
 from jaxfair.methods.labels import asked_labels
-from jaxfair.methods.mitigations.groups import Grouped, check_share, check_weight, group_of
+from jaxfair.methods.mitigations.groups import (
+    Grouped,
+    check_share,
+    check_shares,
+    check_weight,
+    group_of,
+)
 from jaxfair.methods.mitigations.views import seen_through, then, without
 
-__all__ = ["BalancedHead", "retrain_head"]
+__all__ = ["BalancedHead", "RefitHead", "refit_head", "retrain_head"]
 
 NAME = "balanced_head"
-"""In the frozen part of the last stage: all parameters but those of the head."""
+"""In the frozen part of the last stage: all parameters but those of the last layer."""
 
-HEAD = "head"
-"""The part of a Method's parameters that is trained further."""
+HEADS = ("head", "out")
+"""The part of a Method's parameters that is trained further; "out" is a feature autoencoder's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,21 +50,10 @@ class BalancedHead(Grouped):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.shares, str):
-            raise InputError(
-                f"mitigation.shares is {self.shares!r}; shares are public constants and never "
-                "computed from private data: declare one number for each cell."
-            )
-        object.__setattr__(self, "shares", tuple(self.shares))
+        cells = f"cells by {' and '.join(self.by)}, negatives before positives"
+        shares = check_shares(self.shares, 2 * self.groups, cells)
+        object.__setattr__(self, "shares", shares)
         check_share(self.share)
-        if len(self.shares) != 2 * self.groups or abs(sum(self.shares) - 1) > 0.01:
-            raise InputError(
-                f"mitigation.shares has {len(self.shares)} numbers with the sum "
-                f"{sum(self.shares):g}; give two for each of the {self.groups} groups by "
-                f"{' and '.join(self.by)}, negatives before positives, that add up to 1."
-            )
-        for share in self.shares:
-            check_weight("shares", share)
         for weight in self.weights:
             check_weight("shares", weight)
 
@@ -101,17 +96,58 @@ def retrain_head(config: BalancedHead, method: Method) -> Method:
     return then(method, Stage(named, _part, config.share))
 
 
+@dataclasses.dataclass(frozen=True)
+class RefitHead:
+    """The last layer is trained further, alone, on the network as it was released.
+
+    Attributes:
+      share: of all steps, those of the last stage.
+      afresh: it begins at zero, and not as it was.
+
+    Raises InputError for a value outside these.
+    """
+
+    share: float = 0.25
+    afresh: bool = False
+
+    def __post_init__(self) -> None:
+        check_share(self.share)
+
+
+def refit_head(config: RefitHead, method: Method) -> Method:
+    """Returns `method` and, as its last stage, its last layer trained further, alone.
+
+    Guarantee: the frozen rest is a function of noisy sums that were released and paid for in the
+    same ledger, so the refit is a private training like any other: one unit moves each of its sums
+    by at most C, and adaptive composition prices all steps within the one budget. Cost: the steps
+    of this stage, each cheaper than one of the whole network; the noise falls on the last layer
+    alone, where it has the norm sigma C sqrt(its parameters).
+
+    Raises InputError for a Method whose parameters have no last layer of these names.
+    """
+    last = method.stages[-1].method if method.stages else method
+
+    def begin(params: PyTree, frozen: PyTree, key: Any, spec: Any) -> tuple[PyTree, PyTree]:
+        head, rest = _part(params, frozen, key, spec)
+        return (jax.tree.map(jnp.zeros_like, head) if config.afresh else head), rest
+
+    head = seen_through(last, NAME, _joined)._replace(name=f"head of {last.name}", stages=())
+    return then(method, Stage(head, begin, config.share))
+
+
 def _joined(params: PyTree, frozen: PyTree) -> tuple[PyTree, PyTree]:
     return {**frozen[NAME], **params}, without(frozen, NAME)
 
 
 def _part(params: PyTree, frozen: PyTree, key: Any, spec: Any) -> tuple[PyTree, PyTree]:
-    if HEAD not in params:
+    name = next((name for name in HEADS if name in params), None)
+    if name is None:
         raise InputError(
-            "The mitigation 'balanced_head' trains the part 'head' of the parameters further, and "
-            f"there are only {', '.join(params)}: use it with a classifier."
+            f"A mitigation that trains the last layer further asks for {' or '.join(HEADS)} among "
+            f"the parameters, and there are only {', '.join(params)}: use it with a classifier, a "
+            "probe or a feature autoencoder."
         )
-    return {HEAD: params[HEAD]}, {**frozen, NAME: without(params, HEAD)}
+    return {name: params[name]}, {**frozen, NAME: without(params, name)}
 
 
 def _weight(config: BalancedHead, place: int, example: Example) -> jax.Array:

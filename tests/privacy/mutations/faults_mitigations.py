@@ -3,8 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxfair import config
-from jaxfair.methods.mitigations import jtt
+from jaxfair.methods.mitigations import catalog, jtt
 from tests.privacy.mutations.putting import replaced, wrapped
 
 
@@ -24,4 +23,4 @@ def fault_120_weights_are_rescaled_by_the_mistakes_of_the_batch():
 
 def fault_121_the_door_asks_no_mitigation_how_it_stands_to_privacy():
     """The step would still refuse, and not say why."""
-    return replaced(config, "check_private", lambda name: None)
+    return replaced(catalog, "check_private", lambda name: None)
