@@ -92,11 +92,9 @@ def make(size: str, root: str | None = None) -> list[Run]:
         for seed, split, attribute, share, epsilon in cells:
             data = rsna(size, root) | keep_of(attribute, share)
             data |= {"split_salt": f"gaps-{split}", "groups": ()}
-            data["public_size"] = round(min(PEOPLE[attribute]) * films, -1)
+            data["public_size"] = int(round(min(PEOPLE[attribute]) * films, -1))
             name = f"{attribute}-{share:g}"
-            config = config_of(
-                "e01_dp_gap", method, data, epsilon=epsilon, seed=seed, size=size
-            )
+            config = config_of("e01_dp_gap", method, data, epsilon=epsilon, seed=seed, size=size)
             runs.append(Run(name, method, "plain", 0, epsilon, split, seed, config))
     return sorted(runs, key=lambda run: (run.seed, run.split))
 

@@ -222,5 +222,7 @@ def _percent(rows: pd.DataFrame) -> str:
     if rows.empty:
         return ""
     row = rows.iloc[0]
-    spread = "" if np.isnan(row["ci_low"]) else f" [{100 * row.ci_low:.1f}, {100 * row.ci_high:.1f}]"
+    spread = (
+        "" if np.isnan(row["ci_low"]) else f" [{100 * row.ci_low:.1f}, {100 * row.ci_high:.1f}]"
+    )
     return f"{100 * row['value']:.1f}{spread}"

@@ -197,9 +197,9 @@ def compared(table: pd.DataFrame, labels: np.ndarray) -> list[str]:
     found = []
     for name in sorted(set(labels) - {"", "unknown"}):
         part = table[labels == name]
-        if part["patient_id"].nunique() >= 50 and part["y_true"].value_counts().min() >= 10:
-            if part["y_true"].nunique() == 2:
-                found.append(str(name))
+        fewest = min((part["y_true"] == value).sum() for value in (0, 1))
+        if part["patient_id"].nunique() >= 50 and fewest >= 10:
+            found.append(str(name))
     return found
 
 

@@ -1,4 +1,4 @@
-"""What the pages of both studies begin and end with: what was run, at which epsilon, for how long."""
+"""What the pages of both studies begin with: what was run, and at which epsilon."""
 
 import itertools
 import math
@@ -52,8 +52,8 @@ def check_equal(known: Sequence[tuple[Run, Kept]]) -> str:
         apart = max(claims) - min(claims)
         equal = "equal" if apart <= TOLERANCE else "NOT EQUAL"
         said.append(
-            f"Epsilon {epsilon:g}: {len(claims)} runs claim {min(claims):.4f} to {max(claims):.4f}, "
-            f"{equal} within {TOLERANCE:g}."
+            f"Epsilon {epsilon:g}: {len(claims)} runs claim {min(claims):.4f} to "
+            f"{max(claims):.4f}, {equal} within {TOLERANCE:g}."
         )
     faults = [f"{run.place}: {'; '.join(kept.faults)}" for run, kept in private if kept.faults]
     said.append(

@@ -9,6 +9,7 @@ hold nothing that depends on how many people there are (protocol P16).
 """
 
 import argparse
+import itertools
 import pathlib
 import shutil
 import statistics
@@ -96,9 +97,7 @@ def folder_of(out: pathlib.Path, run: Run) -> pathlib.Path:
     return out / "runs" / run.place
 
 
-def train_runs(
-    runs: Sequence[Run], out: pathlib.Path, *, what: str, progress: bool = True
-) -> None:
+def train_runs(runs: Sequence[Run], out: pathlib.Path, *, what: str, progress: bool = True) -> None:
     """Trains and scores what is missing of `runs`, in their order, under one progress bar."""
     with progress_bar(len(runs), what=what, unit="run", hidden=not progress) as bar:
         for run in runs:
@@ -147,7 +146,7 @@ def _timed(trainer: Trainer, times: list[tuple[int, float]]) -> None:
 
 def _median(times: list[tuple[int, float]]) -> float | None:
     """Seconds a step over the stretches after the first; None where there is no other."""
-    stretches = zip(times[1:], times[2:], strict=False)
+    stretches = itertools.pairwise(times[1:])
     each = [(then - now) / (end - begin) for (begin, now), (end, then) in stretches]
     return statistics.median(each) if each else None
 

@@ -1,6 +1,7 @@
 """The data sets of the studies of gaps: drawn films with a planted gap, lesions, one hospital."""
 
 import pathlib
+import types
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -40,7 +41,8 @@ class Groups(NamedTuple):
       by: the attribute.
       shares: of each of its values among training patients, in their order; they add up to 1.
       positives: rate of the label in each group; () where no label trains.
-      least: number of the group that is served worst, by the source's own literature or planting.
+      least: number of the group that is expected to be served worst, said beforehand: the planted
+        one, or the rarest where nothing is planted. The gap of a table is all others minus it.
     """
 
     by: str
@@ -70,7 +72,7 @@ class Source(NamedTuple):
       task: the label that is told.
       attribute: column whose groups are compared.
       groups: what mitigations are told of them.
-      planted: fields of `data` in which half of the planted gap is gone; {} where none is planted.
+      planted: flat fields of a config in which half of the planted gap is gone; {} for none.
       describes: why no conclusion is drawn of it; "" where one is.
       missing: why it cannot be had here; "" where it can.
     """
@@ -81,7 +83,7 @@ class Source(NamedTuple):
     task: str
     attribute: str
     groups: Groups
-    planted: Section = {}
+    planted: Section = types.MappingProxyType({})
     describes: str = ""
     missing: str = ""
 
@@ -101,17 +103,23 @@ def rsna(size: str, root: str | None) -> dict[str, Any]:
 def drawn_films(size: str, root: str | None = None) -> Source:
     """Returns normal films to train on, a third of whose women train: all that is planted."""
     count = FILMS["full"] if root else FILMS[size]
-    section = rsna(size, root) | {"keep_by": ("sex",), "keep": (0.33, 1.0)}
-    men, women = 0.0932 * count, 0.33 * 0.0703 * count
+    section = rsna(size, root) | {
+        "curate": "public",  # of normal films, which alone train, so that `keep` stays free
+        "curate_label": "anomaly",
+        "curate_toward": {"sex": ("F",)},
+        "curate_keep": {"sex": 0.33},
+        "curate_splits": ("train",),
+    }
+    men, women = 0.0932 * count, 0.38 * 0.0703 * count
     total = men + women
     return Source(
         "films",
         "REAL: RSNA" if root else "PHANTOM: drawn films, women's opacities fainter and women fewer",
-        section | {"public_size": round(total, -1)},
+        section | {"public_size": int(round(total, -1))},
         task="anomaly",
         attribute="sex",
         groups=Groups("sex", (round(women / total, 3), round(men / total, 3)), (), least=0),
-        planted={} if root else {"phantom.gap_contrast": HALF},
+        planted={} if root else {"data.phantom.gap_contrast": HALF},
     )
 
 
@@ -129,14 +137,14 @@ def drawn_findings(size: str) -> Source:
             "views": ("AP", "PA"),
             "groups": ("sex",),
             "split": "random",
-            "public_size": round(0.4 * films, -1),
+            "public_size": films * 2 // 5,
             "phantom": {"n_images": films, "pixels": 64, "seed": 0, "gap_group": "F",
                         "gap_contrast": CONTRAST},
         },
         task="pneumonic_infiltrates_right",
         attribute="sex",
         groups=Groups("sex", (0.45, 0.55), (0.2, 0.2), least=0),
-        planted={"phantom.gap_contrast": HALF},
+        planted={"data.phantom.gap_contrast": HALF},
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from jaxfair.experiment import experiment
 from jaxfair.methods.catalog import METHODS
 
-__all__ = ["DETECTORS", "METHODS_OF", "config_of", "detectors"]
+__all__ = ["DETECTORS", "METHODS_OF", "config_of", "detectors", "rate_of"]
 
 Section = Mapping[str, Any]
 
@@ -32,17 +32,18 @@ TRAININGS: dict[str, dict[str, Section]] = {
         "train": {"steps": 60, "expected_batch_size": 48},
     },
     "heads": {
-        "optim": {"name": "nadam", "learning_rate": 1e-3, "average": "ema", "ema_decay": 0.9},
+        "optim": {"name": "nadam", "learning_rate": 1e-3},
         "dp": {"l2_clip_norm": 1.0, "microbatch": 256},
         "train": {"steps": 120, "expected_batch_size": 512},
     },
     "probe": {
-        "optim": {"name": "sgd", "learning_rate": 4.0, "momentum": 0.9, "average": "late",
-                  "average_from": 45},
+        "optim": {"name": "sgd", "learning_rate": 4.0, "momentum": 0.9},
         "dp": {"l2_clip_norm": 1.0, "microbatch": 512},
         "train": {"steps": 60, "expected_batch_size": 1_000},
     },
-}  # fmt: skip
+}
+"""By kind; none averages its parameters, which is a mitigation of its own."""
+
 KIND = {"classifier": "heads", "linear_probe": "probe"}
 STRETCHES = 5
 """A run is saved, and its steps are timed, so many times."""
@@ -51,6 +52,11 @@ STRETCHES = 5
 def detectors() -> tuple[str, ...]:
     """Returns those of DETECTORS that there are."""
     return tuple(name for name in DETECTORS if name in METHODS)
+
+
+def rate_of(method: str) -> float:
+    """Returns the learning rate of a Method's shared training."""
+    return float(TRAININGS[KIND.get(method, "fae")]["optim"]["learning_rate"])
 
 
 def config_of(
@@ -84,11 +90,7 @@ def config_of(
         train |= {"steps": 1_000, "expected_batch_size": 256}
     if size == "quick":
         train["steps"] = max(STRETCHES, train["steps"] // 3)
-    train["expected_batch_size"] = min(train["expected_batch_size"], int(data["public_size"]) // 3)
     train["checkpoint_every"] = math.ceil(train["steps"] / STRETCHES)
-    optim = dict(shared["optim"])
-    if "average_from" in optim:
-        optim["average_from"] = train["steps"] * 3 // 4
     own = dict(METHODS_OF.get(method, {}))
     if method == "fae" and size == "full":
         own["hidden_dims"] = LARGE
@@ -98,11 +100,13 @@ def config_of(
         name,
         data=data,
         method={"name": method, **own},
-        optim=optim,
+        optim=shared["optim"],
         dp={**promise, **({"epsilon": epsilon} if private else {})},
         train=train,
         mitigation=mitigation,
     )
     config.seed = seed
     config.update_from_flattened_dict(dict(changes or {}))
+    most = max(1, int(config.data.public_size) // 3)
+    config.train.expected_batch_size = min(config.train.expected_batch_size, most)
     return config
