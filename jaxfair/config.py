@@ -107,12 +107,8 @@ class Settings:
 
 
 _PLAIN = {"name": str, "seed": int}
-_SECTIONS = {
-    "augment": AugmentConfig,
-    "optim": OptimConfig,
-    "dp": PrivacyConfig,
-    "train": TrainConfig,
-}
+_SECTIONS = {"augment": AugmentConfig, "optim": OptimConfig, "dp": PrivacyConfig,
+             "train": TrainConfig}  # fmt: skip
 _OPTIONAL = ("augment", "extractor", "mitigation")
 
 
@@ -126,7 +122,8 @@ def settings_from_config(config: ConfigDict) -> Settings:
     data = dict(tree["data"])
     drawn = data.pop("phantom", None)
     given = built(make_data_config, data, "data")
-    mitigation_name, mitigation = _mitigation(tree.get("mitigation", {}), given)
+    private = bool(tree["dp"].get("enabled", True))
+    mitigation_name, mitigation = _mitigation(tree.get("mitigation", {}), given, private)
     sets = mitigations.own_sections(mitigation_name, mitigation, tree)
     checked_data = built(make_data_config, data | sets.get("data", {}), "data")
     method |= sets.get("method", {})
@@ -156,7 +153,7 @@ def settings_from_config(config: ConfigDict) -> Settings:
     return settings
 
 
-def _mitigation(fields: Mapping[str, Any], data: DataConfig) -> tuple[str, Any]:
+def _mitigation(fields: Mapping[str, Any], data: DataConfig, private: bool) -> tuple[str, Any]:
     """The name and the checked config of `config.mitigation`; "" and None where there is none.
 
     What was left open counts as left out, and its attributes are those of the data.
@@ -168,6 +165,8 @@ def _mitigation(fields: Mapping[str, Any], data: DataConfig) -> tuple[str, Any]:
         return "", None
     cls = mitigations.entry_of(name).config
     _fill(fields, cls, data)
+    if "private" in [field.name for field in dataclasses.fields(cls)]:
+        fields.setdefault("private", private)
     return name, checked(cls, fields, "mitigation")
 
 
@@ -257,6 +256,7 @@ def plan_from_settings(settings: Settings) -> PrivacyPlan:
         public_size=size,
         earlier=None if train.start_from is None else read_earlier(train.start_from),
         group_probs=mitigations.own_rates(settings.mitigation_name, settings.mitigation, rate),
+        rule=mitigations.clip_rule(settings.mitigation_name, settings.mitigation),
     )
 
 

@@ -15,6 +15,7 @@ from jaxfair.engine.assembly import Assembly
 from jaxfair.engine.memory import held_at_most
 from jaxfair.engine.mesh import make_mesh
 from jaxfair.methods.base import PyTree
+from jaxfair.privacy.cliprules.apply import first_state, informed
 from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.privacy.sums import fast
 from jaxfair.start import shapes_of
@@ -67,6 +68,7 @@ def _clipping_lines(made: Assembly) -> list[str]:
     if not made.plan.private or made.plan.clipping != "fast":
         return []
     frozen = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), made.frozen)
+    frozen = informed(made.plan, frozen, first_state(made.plan))
     loss_fn = lambda p, example, key: made.method.loss(p, frozen, example, key)[0]
     rows = fast.explain(loss_fn, made.params, dict(made.example), jax.random.key(0))
     counts = collections.Counter(way for _, way, _ in rows)

@@ -235,7 +235,7 @@ def mitigation_section(chosen: Section) -> ConfigDict:
     found = ConfigDict({"name": ""})
     for entry in MITIGATIONS.values():
         for name, hint in typing.get_type_hints(entry.config).items():
-            if name != "attributes":  # they are the data's
+            if name not in ("attributes", "labels", "private"):  # those of the data and of dp
                 found[name] = config_dict.placeholder(typing.get_origin(hint) or hint)
     found.update(chosen)
     return found

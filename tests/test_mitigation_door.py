@@ -40,6 +40,14 @@ LINES = {
     "model_size": ("--config.mitigation.size=small",),
     "averaging": ("--config.mitigation.average=late",),
     "refit_head": ("--config.mitigation.share=0.5",),
+    "noisy_counts": (SEX, "--config.mitigation.most=5.0"),
+    "quantile_clip": ("--config.mitigation.quantile=0.7",),
+    "bounded_clip": ("--config.mitigation.lowest=0.8",),
+    "soft_clip": (),
+    "global_clip": ("--config.mitigation.first=2.0",),
+    "group_clip": (SEX, "--config.mitigation.memory=0.5"),
+    "normalised_clip": ("--config.mitigation.gamma=0.1",),
+    "weights_after_clip": (SEX, "--config.mitigation.weights=(3.0,1.0)"),
 }
 
 
@@ -87,7 +95,9 @@ def test_groups_have_the_order_and_the_sizes_of_the_data():
         ("jtt", ("--config.mitigation.rate=0.5",), "mitigation.rate is not a field"),
         ("", ("--config.mitigation.weight=2.0",), "mitigation.weight is not a field"),
         ("group_norms", (), "set data.groups, for instance to ('sex',)"),
-        ("group_dro", (SEX,), "a query of every patient's loss, clipped to a public bound"),
+        ("group_dro", (SEX, "--config.mitigation.bound=0.0"), "mitigation.bound is 0.0"),
+        ("noisy_counts", (SEX, "--config.mitigation.label=flu"), "mitigation.label is 'flu'; the"),
+        ("noisy_counts", (SEX, "--config.mitigation.most=0.5"), "the largest weight is at least 1"),
         ("jtt", ("--config.mitigation.label=flu",), "the tasks of 'classifier' are atelectasis"),
     ],
 )
@@ -95,11 +105,13 @@ def test_what_cannot_be_is_refused_in_one_sentence(name, line, sentence):
     assert sentence in refusal(name, *line)
 
 
-def test_a_private_run_with_group_dro_ends_with_status_2_before_data_are_touched(capsys):
-    line = ["train", "--config", FILMS, "--config.mitigation.name=group_dro", SEX]
-    assert train.main(line) == 2
-    err = capsys.readouterr().err
-    assert err.count("\n") == 1 and "refused under privacy" in err and "(protocol P9)" in err
+def test_group_dro_has_its_own_form_under_privacy_and_without():
+    plain = settings_of("group_dro", *LINES["group_dro"])
+    assert not plain.mitigation.private and plan_from_settings(plain).rule is None
+    assert method_from_settings(plain).batch_loss is not None
+    private = settings_of("group_dro", SEX)
+    assert private.mitigation.private and method_from_settings(private).batch_loss is None
+    assert private.optim.parts == {} and private.mitigation.rule().reads_losses
 
 
 def test_the_weights_of_group_dro_have_an_optimiser_of_their_own():

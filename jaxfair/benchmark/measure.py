@@ -22,6 +22,7 @@ from jaxfair.engine.mesh import make_mesh
 from jaxfair.engine.step import sharded_sum
 from jaxfair.errors import InputError
 from jaxfair.methods.base import PyTree
+from jaxfair.privacy.cliprules.apply import Sums
 from jaxfair.privacy.config import PrivacyConfig
 from jaxfair.privacy.plan import make_plan
 from jaxfair.privacy.sums import clipping, rounding, twofloat
@@ -100,7 +101,7 @@ def _sum_fn(way: str, work: Workload, mesh: Mesh, clip: float) -> Callable[..., 
 
     def total(params: PyTree, *given: Any) -> PyTree:
         nothing = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params)
-        return add(params, *given, twofloat.from_float(nothing)).high
+        return add(params, *given, twofloat.from_float(Sums(nothing, {})), {}).high.grads
 
     return total
 

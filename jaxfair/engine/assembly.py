@@ -31,6 +31,7 @@ from jaxfair.engine.step import Step, TrainState, make_step, refuse_coupling
 from jaxfair.errors import InputError
 from jaxfair.methods.base import Method, PyTree, carrying
 from jaxfair.privacy import isolation
+from jaxfair.privacy.cliprules.apply import check_rule, first_state, informed
 from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.privacy.secret import Secret
 
@@ -74,6 +75,11 @@ class Assembly:
     def num_leaves(self) -> int:
         """How many leaves the parameters have."""
         return len(jax.tree.leaves(self.params))
+
+    @property
+    def num_queries(self) -> int:
+        """How many side queries the plan's clip rule asks each draw."""
+        return len(self.plan.rule.queries) if self.plan.rule else 0
 
     @property
     def example(self) -> Spec:
@@ -160,7 +166,7 @@ class Assembly:
         """Returns a function that runs one update on zeros and waits for it."""
         chunk = zeros(abstract_chunk(self.example, self.chunk_size))
         chunk = jax.device_put(chunk, jax.NamedSharding(self.mesh, jax.P(*self.mesh.axis_names)))
-        keys, held = zeros(abstract_randomness(self.num_leaves)), [self.begin()]
+        keys, held = zeros(abstract_randomness(self.num_leaves, self.num_queries)), [self.begin()]
 
         def call() -> None:
             held[0], _ = self.update(held[0], chunk, keys)
@@ -171,7 +177,7 @@ class Assembly:
     def shapes(self) -> tuple[Any, ...]:
         """Returns shapes of what the step's update is called with."""
         chunk = abstract_chunk(self.example, self.chunk_size)
-        keys = abstract_randomness(self.num_leaves)
+        keys = abstract_randomness(self.num_leaves, self.num_queries)
         return jax.eval_shape(self.step.init, self.params), self.frozen, chunk, keys, True
 
     def compiled(self) -> Any:
@@ -204,13 +210,16 @@ def assemble(
     method = carrying(method, spec)
     refuse_coupling(method, plan)
     _check_params(method.name, variables[0])
+    told = (variables[0], informed(plan, variables[1], first_state(plan)))
     if plan.private:
-        isolation.check(method.name, method.loss, method.prepare, *variables, spec)
-    _check_loss(method, *variables, spec)
+        isolation.check(method.name, method.loss, method.prepare, *told, spec)
+    _check_loss(method, *told, spec)
     _check_schedule(method, variables[1])
-    return join(
+    made = join(
         plan, method, optimizer, spec=spec, variables=variables, microbatch=microbatch, mesh=mesh
     )
+    check_rule(plan, made.example)
+    return made
 
 
 def join(

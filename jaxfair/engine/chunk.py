@@ -54,10 +54,12 @@ class Randomness(NamedTuple):
     Attributes:
       examples: uint32 (2,), keys what is random within an example (dropout).
       noise: uint32 (num_leaves, draws, 2), see `noise.noise_key_data`.
+      answers: uint32 (queries, draws, 2), see `noise.answer_key_data`; None without side queries.
     """
 
     examples: Any
     noise: Any
+    answers: Any = None
 
 
 class ChunkRows(NamedTuple):
@@ -139,10 +141,16 @@ def abstract_chunk(example: Mapping[str, Struct], rows: int) -> Chunk:
     return Chunk(examples, Struct((rows,), jnp.uint32), Struct((rows,), bool))
 
 
-def abstract_randomness(num_leaves: int) -> Randomness:
-    """Returns shapes and dtypes of a step's key material for so many leaves of parameters."""
-    words = (num_leaves, noise.DRAWS_PER_NORMAL, 2)
-    return Randomness(Struct((2,), jnp.uint32), Struct(words, jnp.uint32))
+def abstract_randomness(num_leaves: int, queries: int = 0) -> Randomness:
+    """Returns shapes and dtypes of a step's key material.
+
+    Args:
+      num_leaves: of the parameters.
+      queries: side queries of the plan's clip rule.
+    """
+    words = lambda count: Struct((count, noise.DRAWS_PER_NORMAL, 2), jnp.uint32)
+    answers = words(queries) if queries else None
+    return Randomness(Struct((2,), jnp.uint32), words(num_leaves), answers)
 
 
 def made_up_chunk(examples: Mapping[str, Any]) -> Chunk:

@@ -63,4 +63,7 @@ class Feed(NamedTuple):
     def randomness(self, number: int) -> Randomness:
         """Returns the key material of step `number`."""
         words = np.frombuffer(self.secret.derive("example", number, length=8), np.uint32)
-        return Randomness(words, noise.noise_key_data(self.secret, number, self.num_leaves))
+        leaves = noise.noise_key_data(self.secret, number, self.num_leaves)
+        asked = len(self.plan.rule.queries) if self.plan.rule else 0
+        answers = noise.answer_key_data(self.secret, number, asked) if asked else None
+        return Randomness(words, leaves, answers)

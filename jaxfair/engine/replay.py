@@ -4,8 +4,9 @@ Only what is equal in all of this is the same run, whose steps replay bit by bit
 for again (protocol P6).
 """
 
+import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,6 +16,8 @@ from jaxfair.data.loader import Fields
 from jaxfair.engine.assembly import Assembly
 from jaxfair.engine.population import Population
 from jaxfair.methods.base import Stage
+from jaxfair.privacy.cliprules.apply import first_state, informed, no_answers
+from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.run import fingerprint
 
 __all__ = ["parts_of_people", "parts_of_stages"]
@@ -25,7 +28,7 @@ _ROWS = 256
 
 def parts_of_stages(stages: Sequence[Assembly]) -> dict[str, str]:
     """Returns plan, losses, optimiser and first variables of all stages, by a readable name."""
-    found = {"plan": repr(stages[0].plan)}
+    found = {"plan": repr(stages[0].plan), "clip rule": _rule(stages[0].plan, stages[0].example)}
     for number, assembly in enumerate(stages):
         mark = f" of stage {number + 1}" if number else ""
         found |= {f"{name}{mark}": part for name, part in _learned(assembly).items()}
@@ -52,7 +55,8 @@ def _learned(assembly: Assembly) -> dict[str, str]:
     method, optimizer, params = assembly.method, assembly.optimizer, assembly.params
     example, key = dict(assembly.example), jax.random.key(0)
     state = jax.eval_shape(optimizer.init, params)
-    variables, equations = (params, assembly.frozen), fingerprint.digest_of_equations
+    told = informed(assembly.plan, assembly.frozen, first_state(assembly.plan))
+    variables, equations = (params, told), fingerprint.digest_of_equations
     grad = jax.value_and_grad(method.loss, has_aux=True)
     found = {
         "loss": equations(grad, *variables, example, key),
@@ -61,7 +65,7 @@ def _learned(assembly: Assembly) -> dict[str, str]:
         "schedule": "",
         "optimizer": equations(optimizer.update, params, state, params),
         "first state of the optimizer": equations(optimizer.init, params),
-        "first parameters": fingerprint.digest_of_arrays(variables),
+        "first parameters": fingerprint.digest_of_arrays((params, assembly.frozen)),
     }
     if method.batch_loss is not None:
         found["batch_loss"] = equations(method.batch_loss, *variables, *_of_batch(example, key))
@@ -71,6 +75,35 @@ def _learned(assembly: Assembly) -> dict[str, str]:
         progress = jax.ShapeDtypeStruct((), np.float32)
         found["schedule"] = equations(method.schedule, assembly.frozen, progress)
     return {f"{name}{_mark(digest)}": digest for name, digest in found.items()}
+
+
+def _rule(plan: PrivacyPlan, example: Mapping[str, Any]) -> str:
+    """Name, queries, first state and equations of the plan's clip rule; "" for none."""
+    rule = plan.rule
+    if rule is None:
+        return ""
+    units, groups = np.zeros(1, np.float32), np.zeros(1, np.int32)
+    state, update = first_state(plan), rule.update
+    calls: dict[str, tuple[Any, tuple[Any, ...]]] = {
+        "factor": (rule.factor, (units, groups, state)),
+        "answers": (rule.answers, (units, units, groups, state)),
+        "update": (update and functools.partial(_updated, plan), (state, no_answers(plan))),
+        "rescale": (rule.rescale, (state,)),
+        "group": (rule.group, (dict(example),)),
+        "inputs": (rule.method_inputs, (state,)),
+    }
+    parts = [
+        f"{name} {fingerprint.digest_of_equations(function, *given)}"
+        for name, (function, given) in calls.items()
+        if function is not None
+    ]
+    first = fingerprint.digest_of_arrays(state)
+    return " ".join([rule.name, str(rule.queries), str(rule.reads_losses), first, *parts])
+
+
+def _updated(plan: PrivacyPlan, state: Any, answers: Mapping[str, Any]) -> Any:
+    update: Any = plan.rule and plan.rule.update
+    return update(state, answers, plan.expected_batch_size)
 
 
 def _mark(digest: str) -> str:

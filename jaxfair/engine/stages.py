@@ -99,8 +99,8 @@ def restore(
 
 
 def kept(state: TrainState) -> Checkpoint:
-    """Returns what is saved of a state: all but the sum of a draw under way."""
-    return Checkpoint(state.params, state.opt_state, int(state.step))
+    """Returns what is saved of a state: all but the sums of a draw under way."""
+    return Checkpoint(state.params, state.opt_state, int(state.step), state.rule_state)
 
 
 def _restored(
@@ -111,4 +111,6 @@ def _restored(
     if found is None:
         return None
     step = put_replicated(assembly.mesh, jnp.asarray(found.step, state.step.dtype))
-    return state._replace(params=found.params, opt_state=found.opt_state, step=step)
+    return state._replace(
+        params=found.params, opt_state=found.opt_state, step=step, rule_state=found.rule_state
+    )

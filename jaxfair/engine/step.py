@@ -6,6 +6,9 @@ adds the noise, once, and updates the parameters:
 
     per_example_grads -> clipped_sum (all chunks, all devices) -> noisy_sum -> noisy_mean -> optax
 
+A plan's clip rule (`privacy/cliprules`) scales the gradients; the answers to its side queries are
+summed beside them, get their noise once with the last chunk, and make the rule's next state.
+
 The sums over microbatches, devices and chunks are totals of two float32 numbers (`sums/twofloat`),
 so that rounding does not add up over a draw; `sums/rounding` says what is left and who pays for it.
 Noise is added to the total rounded once to float32.
@@ -33,6 +36,8 @@ from jaxfair.engine.mesh import AXIS
 from jaxfair.errors import InputError
 from jaxfair.methods.base import Method, PyTree
 from jaxfair.privacy import noise
+from jaxfair.privacy.cliprules import apply
+from jaxfair.privacy.cliprules.apply import Sums
 from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.privacy.sums import twofloat
 from jaxfair.privacy.sums.twofloat import TwoFloat
@@ -60,6 +65,8 @@ class TrainState(NamedTuple):
       clipped_sum: float32 sum over the chunks of the draw under way; zero between draws.
       sum_rest: what float32 has rounded off `clipped_sum`; the two together are the sum.
       step: int32, draws completed. The accountant reads this count and no other.
+      answers, answers_rest: the same two of the answers to the clip rule's side queries, by name.
+      rule_state: public state of the clip rule; it sees noisy answers only. {} without a rule.
     """
 
     params: PyTree
@@ -67,6 +74,9 @@ class TrainState(NamedTuple):
     clipped_sum: PyTree
     sum_rest: PyTree
     step: jax.Array
+    answers: PyTree
+    answers_rest: PyTree
+    rule_state: PyTree
 
 
 class Step(NamedTuple):
@@ -104,17 +114,20 @@ def make_step(
 
     def init(params: PyTree) -> TrainState:
         zeros = lambda: jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params)
-        step = jnp.zeros((), jnp.int32)
-        return TrainState(params, optimizer.init(params), zeros(), zeros(), step)
+        step, answers = jnp.zeros((), jnp.int32), lambda: apply.no_answers(plan)
+        begun = (params, optimizer.init(params), zeros(), zeros(), step)
+        return TrainState(*begun, answers(), answers(), apply.first_state(plan))
 
     def update(
         state: TrainState, frozen: PyTree, chunk: Chunk, randomness: Randomness, is_last: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         frozen = scheduled(method, plan, frozen, state.step)
-        total = TwoFloat(state.clipped_sum, state.sum_rest)
-        total = sum_chunk(state.params, frozen, chunk, randomness.examples, total)
-        state = state._replace(clipped_sum=total.high, sum_rest=total.low)
-        finish = lambda s: _finish(s, plan, optimizer, randomness.noise)
+        high, low = Sums(state.clipped_sum, state.answers), Sums(state.sum_rest, state.answers_rest)
+        given = (chunk, randomness.examples, TwoFloat(high, low), state.rule_state)
+        (high, low) = sum_chunk(state.params, frozen, *given)
+        state = state._replace(clipped_sum=high.grads, sum_rest=low.grads,
+                               answers=high.answers, answers_rest=low.answers)  # fmt: skip
+        finish = lambda s: _finish(s, plan, optimizer, randomness)
         return jax.lax.cond(is_last, finish, _keep, state)
 
     return Step(init, jax.jit(update, donate_argnums=0))
@@ -143,26 +156,27 @@ def refuse_coupling(method: Method, plan: PrivacyPlan) -> None:
 
 
 def sharded_sum(method: Method, plan: PrivacyPlan, mesh: Mesh, microbatch: int) -> Callable:
-    """Returns `(params, frozen, chunk, key_words, total) -> TwoFloat`: `total` with the chunk.
+    """Returns `(params, frozen, chunk, key_words, total, rule_state) -> TwoFloat` of `Sums`.
 
-    It is what the step adds up, over all devices, before noise; the benchmark measures it alone.
+    It is `total` with the chunk, over all devices, before noise; the benchmark measures it alone.
 
     Args:
       microbatch: as of `make_step`.
     """
 
     def local_sum(
-        params: PyTree, frozen: PyTree, chunk: Chunk, words: jax.Array, total: TwoFloat
+        params: PyTree, frozen: PyTree, chunk: Chunk, words: Any, total: TwoFloat, rule_state: Any
     ) -> TwoFloat:
+        frozen = apply.informed(plan, frozen, rule_state)
         loss_fn = lambda p, example, key: method.loss(p, frozen, example, key)[0]
 
-        def microbatch_sum(rows: Chunk) -> PyTree:
+        def microbatch_sum(rows: Chunk) -> Sums:
             keys, mask = unit_keys(words, rows.unit_id), ~rows.is_padding
-            total = plan.sum_grads(loss_fn, params, rows.examples, keys, mask)
+            found = apply.sums(plan, loss_fn, params, rows.examples, keys, mask, rule_state)
             if method.batch_loss is None:
-                return total
+                return found
             coupled = _batch_grads(method, params, frozen, rows.examples, mask, keys)
-            return jax.tree.map(jnp.add, total, coupled)
+            return found._replace(grads=jax.tree.map(jnp.add, found.grads, coupled))
 
         if mesh.size == 1:
             return _add_microbatches(total, microbatch_sum, chunk, microbatch)
@@ -174,14 +188,12 @@ def sharded_sum(method: Method, plan: PrivacyPlan, mesh: Mesh, microbatch: int) 
     sharded = jax.shard_map(
         local_sum,
         mesh=mesh,
-        in_specs=(spec(), spec(), spec(AXIS), spec(), spec()),
+        in_specs=(spec(), spec(), spec(AXIS), spec(), spec(), spec()),
         out_specs=spec(),
         check_vma=False,
     )
 
-    def checked(
-        params: PyTree, frozen: PyTree, chunk: Chunk, words: jax.Array, total: TwoFloat
-    ) -> TwoFloat:
+    def checked(params: PyTree, frozen: PyTree, chunk: Chunk, *given: Any) -> TwoFloat:
         rows = chunk.is_padding.shape[0]
         if rows % mesh.size:
             raise InputError(
@@ -190,7 +202,7 @@ def sharded_sum(method: Method, plan: PrivacyPlan, mesh: Mesh, microbatch: int) 
             )
         try:
             with nn.intercept_methods(_refuse_batch_statistics):
-                return sharded(params, frozen, chunk, words, total)
+                return sharded(params, frozen, chunk, *given)
         except (_BatchStatistics, flax.errors.ModifyScopeVariableError) as error:
             raise InputError(
                 f"Method {method.name!r} updates statistics while it trains (a BatchNorm, most "
@@ -254,19 +266,25 @@ def _finish(
     state: TrainState,
     plan: PrivacyPlan,
     optimizer: optax.GradientTransformation,
-    noise_words: jax.Array,
+    randomness: Randomness,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     noisy_sum = state.clipped_sum  # the total rounded once: what is added below is its noise
     if plan.private:
-        drawn = noise.gaussian_like(noisy_sum, noise_words, plan.noise_stddev())
+        drawn = noise.gaussian_like(noisy_sum, randomness.noise, plan.noise_stddev())
         noisy_sum = jax.tree.map(jnp.add, noisy_sum, drawn)
     noisy_mean = jax.tree.map(lambda g: g / plan.expected_batch_size, noisy_sum)
+    if plan.rule is not None and plan.rule.rescale is not None:  # public: after the noise
+        scale = plan.rule.rescale(state.rule_state)
+        noisy_mean = jax.tree.map(lambda g: g * scale, noisy_mean)
     grads = jax.tree.map(lambda g, p: g.astype(p.dtype), noisy_mean, state.params)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    zeros = lambda: jax.tree.map(jnp.zeros_like, state.clipped_sum)
+    rule_state = apply.next_state(plan, state.rule_state, state.answers, randomness.answers)
+    zeros = lambda tree: jax.tree.map(jnp.zeros_like, tree)
     released = {"noisy_mean_norm": optax.tree.norm(noisy_mean), "params_norm": _norm(params)}
-    return TrainState(params, opt_state, zeros(), zeros(), state.step + 1), released
+    sums = (zeros(state.clipped_sum), zeros(state.sum_rest), state.step + 1)
+    answers = (zeros(state.answers), zeros(state.answers_rest), rule_state)
+    return TrainState(params, opt_state, *sums, *answers), released
 
 
 def _keep(state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:

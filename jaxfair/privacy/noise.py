@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxfair.privacy.secret import Secret
 
-__all__ = ["DRAWS_PER_NORMAL", "gaussian_like", "noise_key_data"]
+__all__ = ["DRAWS_PER_NORMAL", "answer_key_data", "gaussian_like", "noise_key_data"]
 
 PyTree = Any
 
@@ -27,13 +27,26 @@ def noise_key_data(secret: Secret, step: int, num_leaves: int) -> np.ndarray:
     step alone, so that a resumed run replays the same noise.
 
     Args:
-      num_leaves: of everything that the draw of this step releases, side queries included: two
-        calls for one step give the same keys, so one call serves all.
+      num_leaves: of the sum that the draw of this step releases: two calls for one step give the
+        same keys, so one call serves all. Answers to side queries have `answer_key_data`.
     """
+    return _words(secret, "noise", step, num_leaves)
+
+
+def answer_key_data(secret: Secret, step: int, queries: int) -> np.ndarray:
+    """Returns key words for the answers of one step, uint32 (queries, DRAWS_PER_NORMAL, 2).
+
+    Guarantees: as of `noise_key_data`, under a purpose of their own, so that no answer has the
+    noise of a leaf or of another answer.
+    """
+    return _words(secret, "noise of an answer", step, queries)
+
+
+def _words(secret: Secret, purpose: str, step: int, count: int) -> np.ndarray:
     shape = (DRAWS_PER_NORMAL, 2)
     words = [
-        np.frombuffer(secret.derive("noise", step, leaf, length=16), np.uint32).reshape(shape)
-        for leaf in range(num_leaves)
+        np.frombuffer(secret.derive(purpose, step, place, length=16), np.uint32).reshape(shape)
+        for place in range(count)
     ]
     return np.stack(words)
 

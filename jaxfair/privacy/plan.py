@@ -6,6 +6,7 @@ from typing import Any
 
 from jaxfair.errors import InputError
 from jaxfair.privacy import accounting
+from jaxfair.privacy.cliprules.base import ClipRule, priced
 from jaxfair.privacy.config import PrivacyConfig
 from jaxfair.privacy.descent import Earlier, check_protected
 from jaxfair.privacy.promise import PrivacyPlan
@@ -24,6 +25,7 @@ def make_plan(
     earlier: Earlier | None = None,
     queries: tuple[Query, ...] = (),
     group_probs: tuple[float, ...] = (),
+    rule: ClipRule | None = None,
 ) -> PrivacyPlan:
     """Finds the noise for the promised epsilon. Touches no data.
 
@@ -38,9 +40,11 @@ def make_plan(
         of a draw together keep the budget.
       group_probs: sampling probability by group code, where groups are drawn at rates of their
         own; the budget holds for the group that is drawn most often.
+      rule: how gradients are scaled; its queries are priced with the others.
 
     Raises InputError for a beginning where patients are not protected, a batch above the public
-    size, a delta too large for it, and side queries that alone exceed the budget.
+    size, a delta too large for it, side queries that alone exceed the budget, and a rule that
+    makes no sense without privacy.
 
     The pieces joined by hand, for one's own loop with optax: pay, draw, clip, add noise, divide
     by the expected batch size (never by the realised one), update.
@@ -98,12 +102,14 @@ def make_plan(
         "queries": tuple(queries),
         "group_probs": tuple(group_probs),
         "earlier": earlier,
+        "rule": rule,
     }
     plain = PrivacyPlan(
         private=False, l2_clip_norm=math.inf, noise_multiplier=0.0, epsilon=math.inf,
         epsilon_rdp=math.inf, budget=math.inf, clipping="none", **shared,
     )  # fmt: skip
     if not config.enabled:
+        _refuse_unless_plain(rule)
         return plain
     check_protected(earlier)
     spent = tuple(entry.event for entry in earlier.entries) if earlier else ()
@@ -112,11 +118,13 @@ def make_plan(
         sigma = accounting.noise_multiplier_from_epsilon(config.epsilon, delta, prob, steps, spent)
     except ValueError as error:
         raise InputError(f"{error} Raise dp.epsilon: it is the budget of all stages.") from error
+    asked = (*plain.queries, *priced(rule, sigma))
     plan = dataclasses.replace(
         plain,
         private=True,
         l2_clip_norm=config.l2_clip_norm,
-        noise_multiplier=gradient_multiplier(sigma, plain.queries),
+        noise_multiplier=gradient_multiplier(sigma, asked),
+        queries=asked,
         budget=config.epsilon,
         clipping="fast" if config.clipping == "auto" else config.clipping,
     )
@@ -126,6 +134,14 @@ def make_plan(
         epsilon=accounting.epsilon(events, delta),
         epsilon_rdp=accounting.epsilon_rdp(events, delta),
     )
+
+
+def _refuse_unless_plain(rule: ClipRule | None) -> None:
+    if rule is not None and not rule.plain:
+        raise InputError(
+            f"The clip rule {rule.name!r} says how gradients are clipped, and dp.enabled=False "
+            "clips none: train with privacy, or without this mitigation."
+        )
 
 
 def _delta(config: PrivacyConfig, public_size: int, earlier: Earlier | None) -> float:

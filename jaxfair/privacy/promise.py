@@ -5,7 +5,7 @@ None of them computes a sensitivity, a rate or a noise level again.
 
 import pathlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ from jaxfair.errors import InputError
 from jaxfair.privacy import accounting, release, sampling, wiring
 from jaxfair.privacy import statement as words
 from jaxfair.privacy.accounting import Event
+from jaxfair.privacy.cliprules.base import ClipRule
 from jaxfair.privacy.descent import Earlier, uncovered
 from jaxfair.privacy.ledger import Entry, Ledger
 from jaxfair.privacy.queries import GRADIENT_SUM, Query, check_names, joint, listed
@@ -51,8 +52,9 @@ class PrivacyPlan:
         All is priced at the largest. Public constants, and a unit's group has to follow from
         its own data alone (protocol P9).
       padded_draws: whether each step of a private run works on `max_draw` rows or more.
+      rule: how gradients are scaled; None for the ordinary clip. Its queries are among `queries`.
 
-    Raises InputError for two queries of one name and for a group's rate outside (0, 1].
+    Raises InputError for two queries of one name, a rate outside (0, 1] and an unpriced query.
     """
 
     private: bool
@@ -73,14 +75,13 @@ class PrivacyPlan:
     queries: tuple[Query, ...] = ()
     group_probs: tuple[float, ...] = ()
     padded_draws: bool = True
+    rule: ClipRule | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         check_names(self.queries)
-        for group, prob in enumerate(self.group_probs):
-            if not 0 < prob <= 1:
-                raise InputError(
-                    f"group_probs gives group {group} the rate {prob!r}; it must be in (0, 1]."
-                )
+        wiring.check_rates(self.group_probs)
+        if self.private:
+            wiring.check_priced(self.rule, self.queries)
         if self.relation != "add_or_remove_one":
             raise ValueError(
                 f"relation is {self.relation!r}, but plans are priced for 'add_or_remove_one'."

@@ -44,7 +44,8 @@ CHECKPOINT = {
     "ledger_length": "lines of the ledger",
     "opt_state": "a function of the noisy means",
     "params": "a function of the noisy means",
-    "parameters_digest": "a function of both",
+    "parameters_digest": "a function of all that a checkpoint holds",
+    "rule_state": "a function of answers to side queries after their noise",
     "step": METRICS["step"],
 }
 

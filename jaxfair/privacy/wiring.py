@@ -9,9 +9,18 @@ import numpy as np
 
 from jaxfair.errors import InputError
 from jaxfair.privacy.accounting import Event
+from jaxfair.privacy.cliprules.base import ClipRule
 from jaxfair.privacy.ledger import Entry, Ledger, LedgerError
+from jaxfair.privacy.queries import Query
 
-__all__ = ["check_groups", "check_next", "check_paid", "own_entries"]
+__all__ = [
+    "check_groups",
+    "check_next",
+    "check_paid",
+    "check_priced",
+    "check_rates",
+    "own_entries",
+]
 
 
 def own_entries(
@@ -84,6 +93,27 @@ def check_paid(entries: Sequence[Entry], event: Event, steps: int) -> None:
             f"{min(missing)} of this plan ({len(missing)} steps are unpaid): call plan.charge "
             "before each draw."
         )
+
+
+def check_rates(group_probs: Sequence[float]) -> None:
+    """Raises InputError for a group's sampling probability outside (0, 1]."""
+    for group, prob in enumerate(group_probs):
+        if not 0 < prob <= 1:
+            raise InputError(
+                f"group_probs gives group {group} the rate {prob!r}; it must be in (0, 1]."
+            )
+
+
+def check_priced(rule: ClipRule | None, queries: Sequence[Query]) -> None:
+    """Raises InputError where a rule asks something of a draw that the plan does not price."""
+    known = {query.name: query.sensitivity for query in queries}
+    for query in rule.queries if rule else ():
+        if known.get(query.name) != query.sensitivity:
+            raise InputError(
+                f"The clip rule asks each draw for {query.name!r} with sensitivity "
+                f"{query.sensitivity}, which the plan does not price: make the plan by make_plan "
+                "with rule=..."
+            )
 
 
 def check_groups(groups: np.ndarray, count: int) -> None:

@@ -40,11 +40,13 @@ class Checkpoint(NamedTuple):
     """Attributes:
     params, opt_state: as in `step.TrainState`.
     step: draws completed.
+    rule_state: public state of the plan's clip rule; {} for none.
     """
 
     params: PyTree
     opt_state: PyTree
     step: int
+    rule_state: PyTree = {}  # noqa: RUF012  (nobody writes into a checkpoint)
 
 
 def save(folder: str | os.PathLike[str], checkpoint: Checkpoint, ledger: Ledger) -> None:
@@ -55,8 +57,7 @@ def save(folder: str | os.PathLike[str], checkpoint: Checkpoint, ledger: Ledger)
     seal does not count.
     """
     folder = pathlib.Path(folder)
-    parts = {"params": checkpoint.params, "opt_state": checkpoint.opt_state}
-    parts = _with_leaves(release.allowed("checkpoint", parts))
+    parts = _with_leaves(release.allowed("checkpoint", _trees(checkpoint)))
     with _plain_arrays(), _checkpointer(folder) as checkpointer:
         if jax.process_index() == 0:
             seals.seal_path(folder, checkpoint.step).unlink(missing_ok=True)
@@ -127,10 +128,15 @@ def restore(folder: str | os.PathLike[str], like: Checkpoint, ledger: Ledger) ->
 
 
 def _load(folder: pathlib.Path, step: int, like: Checkpoint) -> Checkpoint:
-    wanted = _with_leaves({"params": like.params, "opt_state": like.opt_state})
+    wanted = _with_leaves(_trees(like))
     with _checkpointer(folder) as checkpointer:
         loaded = checkpointer.load_checkpointables(step, wanted)
-    return Checkpoint(loaded["params"], loaded.get("opt_state", like.opt_state), step)
+    opt_state = loaded.get("opt_state", like.opt_state)
+    return Checkpoint(loaded["params"], opt_state, step, loaded.get("rule_state", like.rule_state))
+
+
+def _trees(checkpoint: Checkpoint) -> dict[str, PyTree]:
+    return {name: getattr(checkpoint, name) for name in ("params", "opt_state", "rule_state")}
 
 
 def _with_leaves(trees: Mapping[str, PyTree]) -> dict[str, PyTree]:
@@ -141,14 +147,13 @@ def _with_leaves(trees: Mapping[str, PyTree]) -> dict[str, PyTree]:
 def digest_of(checkpoint: Checkpoint) -> str:
     """Returns the SHA-256, in hex, of what a checkpoint releases, by content.
 
-    It covers name, dtype, shape and bytes of every leaf of the parameters and of the optimiser's
-    state (which holds their average), in the order of their names. Two
+    It covers name, dtype, shape and bytes of every leaf of the parameters, of the optimiser's
+    state (which holds their average) and of the clip rule's, in the order of their names. Two
     checkpoints have one digest only if they hold the same network, bit by bit.
     """
-    trees = {"params": checkpoint.params, "opt_state": checkpoint.opt_state}
     leaves = {
         jax.tree_util.keystr(path, simple=True, separator="/"): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(trees)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(_trees(checkpoint))
     }
     digest = hashlib.sha256()
     for name, leaf in sorted(leaves.items()):

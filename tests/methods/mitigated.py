@@ -8,8 +8,10 @@ import numpy as np
 
 from jaxfair.methods.base import Method
 from jaxfair.methods.labels import label_loss, label_scores
+from jaxfair.methods.mitigations import clips
 from jaxfair.methods.mitigations.averaging import Averaging
-from jaxfair.methods.mitigations.catalog import MITIGATIONS, mitigated
+from jaxfair.methods.mitigations.catalog import clip_rule, mitigated
+from jaxfair.methods.mitigations.counts import NoisyCounts
 from jaxfair.methods.mitigations.dro import GroupDRO
 from jaxfair.methods.mitigations.finetune import FineTune
 from jaxfair.methods.mitigations.head import BalancedHead, RefitHead
@@ -25,6 +27,7 @@ __all__ = [
     "ATTRIBUTES",
     "BATCH",
     "CASES",
+    "CLIPS",
     "FITS",
     "PLAIN",
     "QUICK",
@@ -62,7 +65,18 @@ CASES = {
     "model_size": ModelSize("small"),
     "averaging": Averaging("late"),
     "refit_head": RefitHead(share=0.5),
+    "noisy_counts": NoisyCounts(**SEX, label="a", labels=TASKS),
 }
+CLIPS = {
+    "quantile_clip": clips.QuantileClip(quantile=0.7, rate=0.5),
+    "bounded_clip": clips.BoundedClip(rate=0.5, lowest=0.8),
+    "soft_clip": clips.SoftClip(rate=0.5),
+    "global_clip": clips.GlobalClip(rate=0.2, first=2.0),
+    "group_clip": clips.GroupClip(**SEX, memory=0.5),
+    "normalised_clip": clips.NormalisedClip(gamma=0.1),
+    "weights_after_clip": clips.WeightsAfterClip(**SEX, weights=(2.0, 0.5)),
+}
+"""Mitigations that change the private step and no Method."""
 
 
 def init(key, spec):
@@ -92,7 +106,8 @@ def score(params, frozen, batch):
 PLAIN = Method("small", TASKS, init, loss, score)
 ACTING = [name for name in CASES if mitigated(name, CASES[name], PLAIN) is not PLAIN]
 """Those that change the Method; the others change who trains, or with what, and not the loss."""
-FITS = [name for name in ACTING if MITIGATIONS[name].privacy == "fits"]
+FITS = [name for name in ACTING if name != "group_dro"]
+"""Those whose loss is one of the example alone; the plain form of group DRO is of a batch."""
 
 
 def _batch():
@@ -120,11 +135,19 @@ def moved(params, seed):
     return jax.tree.unflatten(structure, draws)
 
 
+def told(name):
+    """What a mitigation's clip rule tells the Method, in made-up numbers; {} for none."""
+    rule = clip_rule(name, CASES[name])
+    inputs = rule.method_inputs(rule.init()) if rule and rule.method_inputs else {}
+    return {key: 0.5 + jnp.arange(len(value)) / 2 for key, value in inputs.items()}
+
+
 @functools.cache
 def stages(name):
     """Returns [(Method, params, frozen)]: every stage of PLAIN under a mitigation, in order."""
     method = mitigated(name, CASES[name], PLAIN)
     params, frozen = method.init(jax.random.key(0), SPEC)
+    frozen |= told(name)
     found = [(method, moved(params, 1), frozen)]
     for stage in method.stages:
         before = found[-1]

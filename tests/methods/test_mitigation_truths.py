@@ -17,7 +17,8 @@ from jaxfair.engine.optim import OptimConfig, make_optimizer
 from jaxfair.engine.stages import ends_of, enter, stages_of
 from jaxfair.methods.base import Method
 from jaxfair.methods.labels import label_loss, label_scores
-from jaxfair.methods.mitigations.catalog import MITIGATIONS, mitigated
+from jaxfair.methods.mitigations.catalog import MITIGATIONS, clip_rule, mitigated
+from jaxfair.methods.mitigations.counts import NoisyCounts
 from jaxfair.methods.mitigations.dro import GroupDRO
 from jaxfair.methods.mitigations.head import BalancedHead
 from jaxfair.methods.mitigations.jtt import TrainTwice
@@ -30,11 +31,11 @@ N = 400
 """Patients of a set, 40 of them in the small group, or in the cells that the rule fails."""
 
 
-def trained(method, data, *, steps, rate, parts=None):
+def trained(method, data, *, steps, rate, parts=None, rule=None):
     """Returns (method, params, frozen) of the last stage, trained on everybody in each step."""
     spec = {n: jax.ShapeDtypeStruct(a.shape[1:], a.dtype) for n, a in data.items()}
     plan = make_plan(
-        PrivacyConfig(enabled=False), steps=steps, expected_batch_size=N, public_size=N
+        PrivacyConfig(enabled=False), steps=steps, expected_batch_size=N, public_size=N, rule=rule
     )
     optim = OptimConfig("sgd", learning_rate=rate, momentum=0.0, parts=parts or {})
     made = join(
@@ -47,7 +48,10 @@ def trained(method, data, *, steps, rate, parts=None):
         if number:
             here = enter(found, number, here, state)
             state = here.begin()._replace(step=state.step)
-        chunk, keys = here.chunk(fields, range(N)), zeros(abstract_randomness(here.num_leaves))
+        chunk, keys = (
+            here.chunk(fields, range(N)),
+            zeros(abstract_randomness(here.num_leaves, here.num_queries)),
+        )
         while int(state.step) < end:
             state, _ = here.update(state, chunk, keys)
     return here.method, state.params, here.frozen
@@ -72,13 +76,16 @@ def of_two_means():
         (None, None, 0.1),
         ("group_weights", GroupWeights(**SEX, weights=(1.0, 9.0)), 0.5),
         ("group_dro", GroupDRO(**SEX, rate=0.5), 0.5),
+        ("group_dro", GroupDRO(**SEX, rate=0.5, memory=0.0, private=True), 0.5),
+        ("noisy_counts", NoisyCounts(**SEX), 0.5),
     ],
 )
 def test_the_smaller_of_two_groups_is_served_as_well_as_the_larger(name, config, answer):
     method = mitigated(name, config, MEAN) if name else MEAN
     parts = MITIGATIONS[name].parts if name else None
     parts = parts(config) if parts else None
-    _, params, _ = trained(method, of_two_means(), steps=120, rate=0.2, parts=parts)
+    rule = clip_rule(name, config) if name else None
+    _, params, _ = trained(method, of_two_means(), steps=120, rate=0.2, parts=parts, rule=rule)
     assert abs(float(params["mean"]) - answer) < 0.01
 
 

@@ -15,6 +15,7 @@ from jaxfair.engine.chunk import abstract_randomness, unit_keys, zeros
 from jaxfair.engine.stages import stages_of
 from jaxfair.errors import InputError
 from jaxfair.methods.base import carrying
+from jaxfair.methods.mitigations import clips
 from jaxfair.methods.mitigations.catalog import (
     MITIGATIONS,
     PRIVACY,
@@ -26,6 +27,7 @@ from tests.methods.mitigated import (
     ACTING,
     BATCH,
     CASES,
+    CLIPS,
     FITS,
     PLAIN,
     QUICK,
@@ -79,16 +81,18 @@ def looped(name, keys=KEYS, units=0):
 
 
 def test_every_mitigation_has_a_case_and_says_what_it_guarantees_and_costs():
-    assert set(CASES) == set(MITIGATIONS)
+    assert {*CASES, *CLIPS} == set(MITIGATIONS)
     for name, entry in MITIGATIONS.items():
-        assert "Guarantee:" in entry.apply.__doc__ and "Cost:" in entry.apply.__doc__, name
+        says = getattr(clips, name) if name in CLIPS else entry.apply
+        assert "Guarantee:" in says.__doc__ and "cost" in says.__doc__.lower(), name
+        assert entry.clip is not None or name not in CLIPS
         assert entry.privacy in PRIVACY and entry.why in entry.standing
-        assert entry.costs and entry.standing.endswith(f"It costs {entry.costs}.")
-        changes = (entry.sets, entry.rates)
+        assert name in CLIPS or entry.standing.endswith(f"It costs {entry.costs}.")
+        changes = (entry.sets, entry.rates, entry.clip)
         assert name in ACTING or any(changes), f"{name} changes nothing"
 
 
-@pytest.mark.parametrize("name", FITS)
+@pytest.mark.parametrize("name", [name for name in FITS if MITIGATIONS[name].privacy == "fits"])
 def test_what_fits_privacy_passes_every_check_at_the_price_of_the_plain_method(name):
     plan = plan_of(1.0)
     assert all(stage.plan == plan for stage in stages_of(assembly_of(name, plan), assemble))
@@ -96,11 +100,7 @@ def test_what_fits_privacy_passes_every_check_at_the_price_of_the_plain_method(n
 
 
 @pytest.mark.parametrize("name", [name for name in ACTING if name not in FITS])
-def test_what_does_not_fit_is_refused_with_the_reason_and_by_the_step(name):
-    with pytest.raises(InputError) as caught:
-        check_private(name)
-    assert MITIGATIONS[name].why in str(caught.value) and "\n" not in str(caught.value)
-    assert "dp.enabled=False" in str(caught.value)
+def test_a_form_for_plain_training_is_refused_by_the_private_step(name):
     with pytest.raises(InputError, match="couples the examples"):
         assembly_of(name, plan_of())
     assembly_of(name, dataclasses.replace(plan_of(), private=False))
@@ -171,6 +171,16 @@ def test_the_score_of_an_image_depends_on_no_other(name):
     for task in PLAIN.tasks:
         assert scores[task].shape == (N,) and jnp.isfinite(scores[task]).all()
         assert scores[task][0] == changed[task][0] and scores[task][1] != changed[task][1]
+
+
+def test_what_does_not_fit_is_refused_with_the_reason(monkeypatch):
+    entry = MITIGATIONS["group_weights"]._replace(privacy="not_separable", why="it reads a batch")
+    monkeypatch.setitem(MITIGATIONS, "of_batches", entry)
+    with pytest.raises(InputError) as caught:
+        check_private("of_batches")
+    said = str(caught.value)
+    assert "has no loss of one example" in said and "it reads a batch" in said
+    assert "dp.enabled=False" in said and "\n" not in said and "noisy_counts" in said
 
 
 def test_an_unknown_mitigation_names_the_nearest():

@@ -21,7 +21,10 @@ PEOPLE = {"unit": "patient", "population": "clinic", "data": "real", "selection"
 __all__ = ["PEOPLE", "SIZES", "change", "made", "read"]
 
 
-def made(folder, start_from=None, *, sizes=None, sigma=8.0, checkpoint=False, split=None, **words):
+def made(
+    folder, start_from=None, *, sizes=None, sigma=8.0, checkpoint=False, split=None,
+    mitigation=None, **words,
+):  # fmt: skip
     """Writes a finished run and returns its folder; `words` are of its people and its promise.
 
     The noise is given and not sought, which takes time.
@@ -41,6 +44,7 @@ def made(folder, start_from=None, *, sizes=None, sigma=8.0, checkpoint=False, sp
         "train": {n: sizes[n] for n in ("steps", "expected_batch_size")}
         | {"start_from": None if start_from is None else str(start_from)},
     }
+    config |= {} if mitigation is None else {"mitigation": mitigation}
     files.write_json(folder / "config.json", config)
     files.write_json(folder / "population.json", people)
     files.write_json(folder / "env.json", {"versions": {"dp-accounting": library_version()}})

@@ -1,13 +1,14 @@
 """Edges of mitigations: whose data decide how much an example weighs."""
 
 import itertools
+from unittest import mock
 
 import jax
 import numpy as np
-import pytest
 
-from jaxfair.config import load_config, settings_from_config
-from jaxfair.errors import InputError
+from jaxfair.config import load_config, plan_from_settings, settings_from_config
+from jaxfair.privacy import accounting
+from jaxfair.privacy.cliprules import group_losses
 from tests.methods.mitigated import BATCH, QUICK, N, loss_of, stages
 
 
@@ -28,9 +29,12 @@ def test_edge_120_nobody_elses_mistakes_decide_what_an_example_weighs():
             np.testing.assert_array_equal(one[place], two[place])
 
 
-def test_edge_121_weights_by_the_losses_of_groups_are_refused_under_privacy():
+def test_edge_121_the_losses_of_groups_are_a_priced_query_under_privacy():
     config = load_config("rsna_fae:phantom")
     config.data.groups = ("sex",)
     config.mitigation.name = "group_dro"
-    with pytest.raises(InputError, match="a query of every patient's loss"):
-        settings_from_config(config)
+    with mock.patch.object(accounting, "noise_multiplier_from_epsilon", lambda *given: 2.0):
+        plan = plan_from_settings(settings_from_config(config))
+    assert [query.name for query in plan.queries] == [group_losses.QUERY]
+    assert plan.joint_noise_multiplier >= 2.0
+    np.testing.assert_allclose(plan.noise_multiplier, 2.0 / np.sqrt(1 - 0.05), rtol=1e-9)

@@ -163,7 +163,8 @@ def test_edge_29_exact_losses_norms_and_shares_are_not_released():
         released.append(flat64(seen))
     np.testing.assert_array_equal(*released)
     state = bench.start()
-    assert set(state._fields) == {"params", "opt_state", "clipped_sum", "sum_rest", "step"}
+    sums = {"clipped_sum", "sum_rest", "answers", "answers_rest"}
+    assert set(state._fields) == {"params", "opt_state", "step", "rule_state"} | sums
 
 
 def test_edge_40_a_frozen_extractor_uses_stored_statistics_and_pretraining_is_paid(tmp_path):

@@ -8,7 +8,8 @@ from typing import Any
 
 from jaxfair.errors import InputError, nearest
 from jaxfair.methods.base import Method
-from jaxfair.methods.mitigations import averaging, sizes, upsampling, whom
+from jaxfair.methods.mitigations import averaging, clips, sizes, upsampling, whom
+from jaxfair.methods.mitigations.counts import NoisyCounts, weigh_by_counts
 from jaxfair.methods.mitigations.dro import GroupDRO, worst_group
 from jaxfair.methods.mitigations.entry import PRIVACY, REFUSED, Mitigation, Sections
 from jaxfair.methods.mitigations.finetune import FineTune, fine_tune
@@ -16,6 +17,7 @@ from jaxfair.methods.mitigations.head import BalancedHead, RefitHead, refit_head
 from jaxfair.methods.mitigations.jtt import TrainTwice, train_twice
 from jaxfair.methods.mitigations.norms import GroupNorms, norms_by_group
 from jaxfair.methods.mitigations.weights import GroupWeights, weigh_groups
+from jaxfair.privacy.cliprules.base import ClipRule
 
 __all__ = [
     "MITIGATIONS",
@@ -23,6 +25,7 @@ __all__ = [
     "REFUSED",
     "Mitigation",
     "check_private",
+    "clip_rule",
     "described",
     "entry_of",
     "mitigated",
@@ -49,12 +52,21 @@ MITIGATIONS: dict[str, Mitigation] = {
     "group_dro": Mitigation(
         GroupDRO,
         worst_group,
-        "needs_query",
-        "groups are weighed by their losses in the batch, which under privacy would be a query of "
-        "every patient's loss, clipped to a public bound, within each step's one noisy release "
-        "(protocol P9)",
-        "nothing in time",
+        "pays",
+        "groups are weighed by their losses, which under privacy are a noisy query of every "
+        "patient's loss, clipped to a public bound, within each step's one release (protocol P9)",
+        "query_share of each draw's budget, and a second forward pass",
         parts=lambda config: config.parts,
+        clip=lambda config: config.rule(),
+    ),
+    "noisy_counts": Mitigation(
+        NoisyCounts,
+        weigh_by_counts,
+        "pays",
+        "the weight of an example's own cell follows from noisy counts of draws before, and comes "
+        "before the clip",
+        "query_share of each draw's budget",
+        clip=NoisyCounts.rule,
     ),
     "jtt": Mitigation(
         TrainTwice,
@@ -145,6 +157,62 @@ MITIGATIONS: dict[str, Mitigation] = {
         "the frozen rest was released before, and the last layer is clipped and noised as ever",
         "the steps of the last stage, within the one budget",
     ),
+    "quantile_clip": Mitigation(
+        clips.QuantileClip,
+        clips.same_method,
+        "pays",
+        "the clip follows a noisy share of units within it, for those whom a clip that is too low "
+        "would cut; a part query_share of each draw's budget is spent on it",
+        clip=clips.QuantileClip.rule,
+    ),
+    "bounded_clip": Mitigation(
+        clips.BoundedClip,
+        clips.same_method,
+        "pays",
+        "the clip follows a noisy share of units within it and stays above a bound, for groups "
+        "that still learn when others have learnt; a part query_share of each draw's budget",
+        clip=clips.BoundedClip.rule,
+    ),
+    "soft_clip": Mitigation(
+        clips.SoftClip,
+        clips.same_method,
+        "pays",
+        "gradients above the clip keep their order, for those whose gradients are largest; a part "
+        "query_share of each draw's budget",
+        clip=clips.SoftClip.rule,
+    ),
+    "global_clip": Mitigation(
+        clips.GlobalClip,
+        clips.same_method,
+        "pays",
+        "gradients shrink alike, so that the sum keeps its course for groups with large ones; a "
+        "part query_share of each draw's budget, and slower learning",
+        clip=clips.GlobalClip.rule,
+    ),
+    "group_clip": Mitigation(
+        clips.GroupClip,
+        clips.same_method,
+        "pays",
+        "a group of whom more gradients are clipped gets a larger clip; a part query_share of each "
+        "draw's budget, and noise in proportion to the largest clip of all groups",
+        clip=clips.GroupClip.rule,
+    ),
+    "normalised_clip": Mitigation(
+        clips.NormalisedClip,
+        clips.same_method,
+        "fits",
+        "every unit weighs nearly the same whatever its gradient, and its norm stays below the "
+        "clip; no epsilon",
+        clip=clips.NormalisedClip.rule,
+    ),
+    "weights_after_clip": Mitigation(
+        clips.WeightsAfterClip,
+        clips.same_method,
+        "fits",
+        "the public weight of the example's own group comes after the clip, and the noise is that "
+        "of the largest weight; no epsilon",
+        clip=clips.WeightsAfterClip.rule,
+    ),
 }
 
 
@@ -154,36 +222,13 @@ def mitigated(name: str, config: Any, method: Method) -> Method:
 
 
 def described(name: str, config: Any, told: dict[str, Any]) -> dict[str, Any]:
-    """Returns what a report must say of a model, with its mitigation.
-
-    Args:
-      told: what the Method says of itself (`describe`), a `note` among it. `needs`, of what the
-        model reads at test time beside the image, grows by the attributes that it reads now.
-    """
-    entry = entry_of(name)
-    found = told | {
-        "mitigation": name,
-        "note": f"{told['note']} Trained with the mitigation {name!r}. {entry.standing}",
-    }
-    if entry.reads_group:
-        found["needs"] = list(dict.fromkeys([*told.get("needs", ()), *config.by]))
-    return found
+    """Returns what a report must say of a model, with its mitigation (`Mitigation.described`)."""
+    return entry_of(name).described(name, config, told)
 
 
 def own_sections(name: str, config: Any, sections: Sections) -> dict[str, dict[str, Any]]:
-    """Returns section -> field -> value, of what a mitigation sets; {} for none.
-
-    Args:
-      sections: the config as it stands; of `optim.parts` what it says goes first.
-    """
-    if not name:
-        return {}
-    entry = entry_of(name)
-    found = {} if entry.sets is None else dict(entry.sets(config, sections))
-    if entry.parts is not None:
-        parts = {**entry.parts(config), **sections["optim"].get("parts", {})}
-        found["optim"] = {**found.get("optim", {}), "parts": parts}
-    return found
+    """Returns section -> field -> value, of what a mitigation sets; {} for none."""
+    return entry_of(name).sections(config, sections) if name else {}
 
 
 def own_rates(name: str, config: Any, rate: float) -> tuple[float, ...]:
@@ -196,6 +241,16 @@ def own_rates(name: str, config: Any, rate: float) -> tuple[float, ...]:
     return () if rates is None else rates(config, rate)
 
 
+def clip_rule(name: str, config: Any) -> ClipRule | None:
+    """Returns the clip rule of a mitigation, which the plan prices; None for the ordinary clip.
+
+    Args:
+      name: a key of MITIGATIONS, or "" for none.
+    """
+    clip = entry_of(name).clip if name else None
+    return None if clip is None else clip(config)
+
+
 def check_private(name: str) -> None:
     """Raises InputError, with the reason, for a mitigation that no private run can have.
 
@@ -203,11 +258,11 @@ def check_private(name: str) -> None:
       name: a key of MITIGATIONS, or "" for none.
     """
     entry = entry_of(name) if name else None
-    if entry is not None and entry.privacy != "fits":
+    if entry is not None and entry.privacy not in ("fits", "pays"):
         raise InputError(
             f"The mitigation {name!r} {PRIVACY[entry.privacy]}: {entry.why}; train it with "
             "dp.enabled=False, or choose one that fits: "
-            f"{', '.join(n for n, e in MITIGATIONS.items() if e.privacy == 'fits')}."
+            f"{', '.join(n for n, e in MITIGATIONS.items() if e.privacy in ('fits', 'pays'))}."
         )
 
 

@@ -1,6 +1,7 @@
 """Group DRO: the worst group's loss, by weights of groups that grow with their losses.
 
-Source: Sagawa et al. 2020 (arXiv 1911.08731), algorithm 1.
+Source: Sagawa et al. 2020 (arXiv 1911.08731), algorithm 1. Without privacy it stands here; with it
+the losses of groups are bought with noise, in `privacy.cliprules.group_losses`.
 """
 
 import dataclasses
@@ -12,7 +13,9 @@ import jax.numpy as jnp
 from jaxfair.errors import InputError
 from jaxfair.methods.base import Example, Method, PyTree, no_loss
 from jaxfair.methods.mitigations.groups import Grouped, group_of
-from jaxfair.methods.mitigations.views import seen_through, without
+from jaxfair.methods.mitigations.views import seen_through, weighed_by, without
+from jaxfair.privacy.cliprules.base import ClipRule
+from jaxfair.privacy.cliprules.group_losses import INPUT, group_losses
 
 __all__ = ["NAME", "GroupDRO", "worst_group"]
 
@@ -22,24 +25,51 @@ NAME = "group_dro"
 
 @dataclasses.dataclass(frozen=True)
 class GroupDRO(Grouped):
-    """The weights of groups grow with their losses in the batch.
+    """The weights of groups grow with their losses; under privacy with noisy ones.
 
     Attributes:
-      rate: by how much the logarithm of a weight grows in a step, for a loss of 1.
+      rate: by how much the logarithm of a weight grows in a step, for a loss of 1 (under privacy
+        of `bound`).
+      bound: under privacy: losses are clipped to [0, bound] for the side query, a public constant.
+      memory: under privacy: how much of the noisy sums before is kept in each step, in [0, 1).
+      query_share: under privacy: part of each draw's budget for the losses, in (0, 1).
+      private: which form it has; left out, dp.enabled.
 
-    Raises InputError for a rate that is not positive.
+    Raises InputError for numbers that cannot be.
     """
 
     rate: float = 0.01
+    bound: float = 1.0
+    memory: float = 0.9
+    query_share: float = 0.05
+    private: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.rate < 1e6:
             raise InputError(f"mitigation.rate is {self.rate}; it must be positive.")
+        self.rule()
+
+    def rule(self) -> ClipRule | None:
+        """Returns the rule that buys the losses of groups, its numbers checked; None without."""
+        made = group_losses(
+            groups=self.groups + 1,
+            group=lambda example: group_of(self, example),
+            rate=self.rate,
+            bound=self.bound,
+            memory=self.memory,
+            query_share=self.query_share,
+        )
+        return made if self.private else None
 
     @property
     def parts(self) -> dict[str, dict[str, Any]]:
-        """The optimiser of the weights, for `optim.parts`: by it a step is exponentiated ascent."""
+        """The optimiser of the weights, for `optim.parts`: by it a step is exponentiated ascent.
+
+        {} under privacy, where the weights are no parameters.
+        """
+        if self.private:
+            return {}
         sgd = {"name": "sgd", "learning_rate": self.rate, "momentum": 0.0, "decay_steps": 0}
         return {NAME: sgd}
 
@@ -52,12 +82,17 @@ def worst_group(config: GroupDRO, method: Method) -> Method:
     parameters whose gradient is minus the groups' losses: they are saved and restored with the
     model, and `GroupDRO.parts` is their optimiser.
 
-    Guarantee: none. A group's loss, and so its weight, is a statistic of other patients: the step
-    refuses it under privacy. It would take an accounted query of the clipped losses of the groups
-    in the one release of each step (protocol P9). Cost: none in time.
+    Guarantee: in this form none, since a group's loss is a statistic of other patients, and the
+    step refuses it under privacy. Under privacy (`config.private`) an example's loss has the weight
+    q_g / share_g of its own group, a function of noisy sums of earlier draws, before the clip; the
+    clipped losses of the groups are a side query in the one release of each step (protocol P9),
+    of norm sqrt(2) at most for each unit (`privacy.cliprules.group_losses`). Cost: none in time
+    here; `query_share` of each draw's budget and a second forward pass there.
 
     Raises InputError for a Method with stages of its own.
     """
+    if config.private:
+        return weighed_by("group_dro", INPUT, lambda example: group_of(config, example), method)
     if method.stages:
         raise InputError(
             f"The mitigation 'group_dro' weighs the loss of one training, and {method.name!r} has "

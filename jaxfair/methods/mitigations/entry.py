@@ -4,11 +4,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jaxfair.methods.base import Method
+from jaxfair.privacy.cliprules.base import ClipRule
 
 __all__ = ["PRIVACY", "REFUSED", "Mitigation", "Sections"]
 
 PRIVACY = {
     "fits": "fits privacy as it is",
+    "pays": "fits privacy and pays for a side query in each step",
     "needs_query": "needs an accounted query, and is refused under privacy",
     "not_separable": "has no loss of one example, and is refused under privacy",
 }
@@ -34,6 +36,8 @@ class Mitigation(NamedTuple):
         before what the config says of them; `sections` is the config as it stands. None for none.
       rates: `(config, rate) -> (groups,)`, the sampling probability of each group; `rate` is that
         of the plan. None for one rate for all.
+      clip: `(config) -> ClipRule`, how the private step scales gradients; None for the ordinary
+        clip.
     """
 
     config: Any
@@ -45,12 +49,41 @@ class Mitigation(NamedTuple):
     reads_group: bool = False
     sets: Callable[[Any, Sections], dict[str, dict[str, Any]]] | None = None
     rates: Callable[[Any, float], tuple[float, ...]] | None = None
+    clip: Callable[[Any], ClipRule] | None = None
 
     @property
     def standing(self) -> str:
         """How it stands to privacy and what it costs, as two sentences."""
         costs = f" It costs {self.costs}." if self.costs else ""
         return f"It {PRIVACY[self.privacy]}: {self.why}.{costs}"
+
+    def described(self, name: str, config: Any, told: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns what a report must say of a model, with its mitigation.
+
+        Args:
+          told: what the Method says of itself (`describe`), a `note` among it. `needs`, of what the
+            model reads at test time beside the image, grows by the attributes that it reads now.
+        """
+        found = {
+            **told,
+            "mitigation": name,
+            "note": f"{told['note']} Trained with the mitigation {name!r}. {self.standing}",
+        }
+        if self.reads_group:
+            found["needs"] = list(dict.fromkeys([*told.get("needs", ()), *config.by]))
+        return found
+
+    def sections(self, config: Any, sections: Sections) -> dict[str, dict[str, Any]]:
+        """Returns section -> field -> value, of what it sets.
+
+        Args:
+          sections: the config as it stands; of `optim.parts` what it says goes first.
+        """
+        found = {} if self.sets is None else dict(self.sets(config, sections))
+        if self.parts is not None:
+            parts = {**self.parts(config), **sections["optim"].get("parts", {})}
+            found["optim"] = {**found.get("optim", {}), "parts": parts}
+        return found
 
 
 REFUSED = {
@@ -61,7 +94,7 @@ REFUSED = {
     "scored_core_set": "a list of those who did best in earlier trainings is a function of all "
     "patients without noise; use 'core_set' with a public list",
     "counted_weights": "weights by counts of private labels and groups are statistics without "
-    "noise; declare shares in 'balanced_head' or weights in 'group_weights'",
+    "noise; use 'noisy_counts', or declare weights in 'group_weights'",
     "gradient_rates": "rates that follow gradients or losses tell of those whom they follow; use "
     "'upsampling' with public rates",
     "batch_penalty": "a penalty on differences between groups within a batch has no loss of one "

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
+from jaxfair.errors import InputError
 from jaxfair.methods.base import Example, Method, PyTree, Stage
 
-__all__ = ["seen_through", "then", "without"]
+__all__ = ["seen_through", "then", "weighed_by", "without"]
 
 Own = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]
 
@@ -51,3 +52,29 @@ def then(method: Method, stage: Stage) -> Method:
     """Returns `method` with one more stage; the others get what it leaves, in their proportions."""
     before = tuple(s._replace(share=s.share * (1 - stage.share)) for s in method.stages)
     return method._replace(stages=(*before, stage))
+
+
+def weighed_by(name: str, told: str, number: Callable[[Example], Any], method: Method) -> Method:
+    """Returns `method`, its later stages too, with each loss times a weight that the step tells.
+
+    Args:
+      name: of the mitigation, for the sentence.
+      told: the name in the frozen part under which a clip rule puts the weights, one by number.
+      number: `(example) -> int32`, whose weight an example has; -1 for the last.
+
+    Raises InputError for a Method with a `batch_loss`, whose examples have no loss of their own.
+    """
+    if method.batch_loss is not None:
+        raise InputError(
+            f"The mitigation {name!r} weighs the loss of each example, and {method.name!r} has a "
+            "loss over batches: leave one of the two out."
+        )
+
+    def loss(params: PyTree, frozen: PyTree, example: Example, key: Any) -> tuple[Any, dict]:
+        value, aux = method.loss(params, without(frozen, told), example, key)
+        return value * frozen[told][number(example)], aux
+
+    later = tuple(
+        s._replace(method=weighed_by(name, told, number, s.method)) for s in method.stages
+    )
+    return method._replace(loss=loss, stages=later)

@@ -15,13 +15,19 @@ from jaxfair.privacy.sums import graph, rounding
 __all__ = [
     "CLIP_MARGIN",
     "clipped_sum",
+    "clipped_sum_by",
+    "kept_scales",
+    "largest_scales",
+    "per_example_losses",
     "per_example_norms",
     "scales_from_norms",
+    "strict_bound",
     "summed_grads",
 ]
 
 PyTree = Any
 LossFn = Callable[[PyTree, PyTree, jax.Array], jax.Array]
+Scales = Callable[[jax.Array, jax.Array], jax.Array]
 
 CLIP_MARGIN = 2.0**-12
 """Gradients are clipped to C (1 - CLIP_MARGIN), so that float32 rounding never exceeds C."""
@@ -59,12 +65,32 @@ def clipped_sum(
 
     Source: Abadi et al. 2016, algorithm 1 (the sum; noise and normalisation come later).
     """
+    clip = rounding.bound(l2_clip_norm, units)
+    scales_of = lambda norms, mask: scales_from_norms(norms, mask, clip)
+    return clipped_sum_by(loss_fn, params, batch, keys, mask, scales_of=scales_of)[0]
+
+
+def clipped_sum_by(
+    loss_fn: LossFn,
+    params: PyTree,
+    batch: PyTree,
+    keys: jax.Array,
+    mask: jax.Array,
+    *,
+    scales_of: Scales,
+) -> tuple[PyTree, jax.Array]:
+    """Returns sum_i s_i g_i in float32, and the (b,) norms |g_i|, which are private.
+
+    Args:
+      scales_of: `(norms, mask) -> (b,)` factors, 0 for rows that are padding or not finite; its
+        maker holds the bound, as `scales_from_norms` does.
+    """
     per_example_grads = _per_example_grads(loss_fn, params, batch, keys)
     per_example_grads = jax.tree.map(lambda g: g.astype(jnp.float32), per_example_grads)
     per_example_grads = jax.lax.optimization_barrier(per_example_grads)  # one rounding for both
-    clip = rounding.bound(l2_clip_norm, units)
-    scales = scales_from_norms(per_example_norms(per_example_grads), mask, clip)
-    return jax.tree.map(lambda g: _weighted_sum(scales, g), per_example_grads)
+    norms = per_example_norms(per_example_grads)
+    scales = scales_of(norms, mask)
+    return jax.tree.map(lambda g: _weighted_sum(scales, g), per_example_grads), norms
 
 
 def per_example_norms(per_example_grads: PyTree) -> jax.Array:
@@ -82,10 +108,36 @@ def per_example_norms(per_example_grads: PyTree) -> jax.Array:
 
 def scales_from_norms(norms: jax.Array, mask: jax.Array, l2_clip_norm: float) -> jax.Array:
     """Returns the (b,) factors min(1, C' / norm), zero for padding and non-finite norms."""
-    bound, tiny = jnp.float32(l2_clip_norm * (1 - CLIP_MARGIN)), jnp.finfo(jnp.float32).tiny
-    scales = jnp.minimum(1.0, bound / jnp.maximum(norms, tiny))
+    scales = jnp.minimum(1.0, largest_scales(norms, strict_bound(l2_clip_norm)))
+    return kept_scales(scales, mask & jnp.isfinite(norms))
+
+
+def strict_bound(l2_clip_norm: float) -> jax.Array:
+    """Returns C', what a norm is clipped to so that float32 rounding never exceeds C."""
+    return jnp.float32(l2_clip_norm * (1 - CLIP_MARGIN))
+
+
+def largest_scales(norms: jax.Array, bound: jax.Array) -> jax.Array:
+    """Returns the (b,) factors bound / norm, by which a norm becomes `bound`."""
+    return bound / jnp.maximum(norms, jnp.finfo(jnp.float32).tiny)
+
+
+def kept_scales(scales: jax.Array, counted: jax.Array) -> jax.Array:
+    """Returns the (b,) factors, 0 where a row does not count or the factor is no normal number."""
     # Below tiny a factor has few bits and would round above C, or to 0, as the device pleases.
-    return jnp.where(mask & jnp.isfinite(norms) & (scales >= tiny), scales, 0.0)
+    normal = jnp.isfinite(scales) & (scales >= jnp.finfo(jnp.float32).tiny)
+    return jnp.where(counted & normal, scales, 0.0)
+
+
+def per_example_losses(
+    loss_fn: LossFn, params: PyTree, batch: PyTree, keys: jax.Array
+) -> jax.Array:
+    """Returns the (b,) losses in float32; each is a function of its own row, NaN included."""
+    one = lambda xk: jnp.asarray(loss_fn(params, *xk), jnp.float32)
+    example = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (batch, keys))
+    if graph.has_grouped(one, example):
+        return jax.lax.map(one, (batch, keys))
+    return jax.vmap(one)((batch, keys))
 
 
 def summed_grads(

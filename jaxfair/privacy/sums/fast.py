@@ -17,7 +17,7 @@ from jax import lax
 
 from jaxfair.privacy.sums import clipping, contractions, graph, producers, products, rounding, ways
 
-__all__ = ["clipped_sum", "explain"]
+__all__ = ["clipped_sum", "clipped_sum_by", "explain"]
 
 PyTree = Any
 Array = jax.Array
@@ -59,8 +59,23 @@ def clipped_sum(
 
     Source: Bu et al. 2023 (book-keeping), Li et al. 2021 (Gram matrices).
     """
+    clip = rounding.bound(l2_clip_norm, units)
+    scales_of = lambda norms, mask: clipping.scales_from_norms(norms, mask, clip)
+    return clipped_sum_by(loss_fn, params, batch, keys, mask, scales_of=scales_of)[0]
+
+
+def clipped_sum_by(
+    loss_fn: clipping.LossFn,
+    params: PyTree,
+    batch: PyTree,
+    keys: Array,
+    mask: Array,
+    *,
+    scales_of: clipping.Scales,
+) -> tuple[PyTree, Array]:
+    """Returns what `clipping.clipped_sum_by` does, the fast way; a norm may be rounded up."""
     if mask.shape[0] == 0:
-        return jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params)
+        return jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params), jnp.zeros(0)
     example = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (batch, keys))
     plan = ways.choose_ways(loss_fn, params, *example)
     values = dict(zip(plan.graph.params, jax.tree.leaves(params), strict=True))
@@ -69,15 +84,14 @@ def clipped_sum(
         graph.evaluate(plan.graph, values, x.producer.coefficients) for x in plan.leaves
     ]
     norms, kept = _norms(plan, operands, coefficients)
-    clip = rounding.bound(l2_clip_norm, units)
-    scales = clipping.scales_from_norms(norms, mask, clip)
+    scales = scales_of(norms, mask)
     sums = [
         _weighted_product(leaf, scales, pairs, c)
         if full is None
         else rounding.weighted_sum(scales, full)
         for leaf, pairs, full, c in zip(plan.leaves, operands, kept, coefficients, strict=True)
     ]
-    return jax.tree.unflatten(jax.tree.structure(params), sums)
+    return jax.tree.unflatten(jax.tree.structure(params), sums), norms
 
 
 def explain(

@@ -16,6 +16,7 @@ __all__ = [
     "bind",
     "evaluate",
     "gradient_graph",
+    "has_grouped",
     "is_literal",
     "mixes_rows",
 ]
@@ -101,6 +102,12 @@ def mixes_rows(graph: Graph, given: Iterable[Var], wanted: Iterable[Any]) -> boo
         if (_is_grouped(eqn) and both) or _holds_grouped(eqn):
             return True
     return False
+
+
+def has_grouped(fun: Any, *arguments: Any) -> bool:
+    """True if a function has a grouped convolution anywhere, which `vmap` might make mix rows."""
+    equations = jax.make_jaxpr(fun)(*arguments).jaxpr.eqns
+    return any(_is_grouped(eqn) or _holds_grouped(eqn) for eqn in equations)
 
 
 def _holds_grouped(eqn: Equation) -> bool:

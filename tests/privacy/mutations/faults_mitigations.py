@@ -21,6 +21,5 @@ def fault_120_weights_are_rescaled_by_the_mistakes_of_the_batch():
     return wrapped(jtt, "_is_wrong", lambda original, *given: counted(original(*given)))
 
 
-def fault_121_the_door_asks_no_mitigation_how_it_stands_to_privacy():
-    """The step would still refuse, and not say why."""
-    return replaced(catalog, "check_private", lambda name: None)
+def fault_121_what_a_mitigation_asks_of_each_draw_is_not_paid_for():
+    return replaced(catalog, "clip_rule", lambda *given: None)

@@ -15,6 +15,7 @@ from tests.privacy import (
     test_edges_claims,
     test_edges_counts,
     test_edges_draws,
+    test_edges_groups,
     test_edges_mitigations,
     test_edges_noise,
     test_edges_plan,
@@ -29,6 +30,7 @@ from tests.privacy.mutations import (
     faults_claims,
     faults_counts,
     faults_draws,
+    faults_groups,
     faults_mitigations,
     faults_plan,
     faults_price,
@@ -51,6 +53,7 @@ _TESTS = (
     test_edges_counts,
     test_edges_claims,
     test_edges_mitigations,
+    test_edges_groups,
     test_precision,
     test_rounding,
     test_edges_run,
@@ -65,6 +68,7 @@ _FAULTS = (
     faults_wiring,
     faults_claims,
     faults_mitigations,
+    faults_groups,
     faults_run,
 )
 
