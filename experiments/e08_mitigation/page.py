@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from experiments.arms.page import Told
 from experiments.arms.tables import markdown
-from experiments.e08_mitigation.arms import BASE, BUDGET, CONTROL
+from experiments.e08_mitigation.arms import BASE, CONTROL
 from experiments.e08_mitigation.plan import Part, Plan, chosen, runs_of
 from experiments.e08_mitigation.tables import ALPHA, control, rows_of
 from experiments.gaps.report import TOLERANCE, begin, save
@@ -82,8 +82,8 @@ def _table(told: Told, parts: Sequence[Part], epsilon: float, out: pathlib.Path)
     told.say(
         source.describes,
         f"Task {source.task}; the gap is the AUROC of all others minus that of {source.attribute} "
-        f"{least}, named beforehand. Every arm tried {BUDGET} settings; the one that validation "
-        "chose has the seeds of the last column.",
+        f"{least}, named beforehand. Settings that each arm tried: {len(parts[0].arms[0].changes)}; "
+        "the one that validation chose has the seeds of the last column.",
         markdown(_shown(rows)),
         _equal(rows) if epsilon != math.inf else "",
     )
@@ -158,7 +158,7 @@ def _all(plan: Plan, out: pathlib.Path) -> list[Run]:
     found: dict[str, Run] = {}
     for part in plan.parts:
         for arm, epsilon in itertools.product(part.arms, part.epsilons):
-            tried = runs_of(part, arm, epsilon, range(BUDGET))
+            tried = runs_of(part, arm, epsilon, range(len(arm.changes)))
             for run in itertools.chain(tried, chosen(out, part, arm, epsilon)):
                 found[run.place] = run
     return list(found.values())

@@ -16,11 +16,12 @@ Section = Mapping[str, Any]
 DETECTORS = ("fae", "gaussian", "pca", "deepsvdd", "reverse_distillation", "ssim_ae")
 """Names under which detectors of anomalies may stand in METHODS."""
 
-SMALL, LARGE = (25, 50, 75, 100), (100, 150, 200, 300)
-"""Blocks of the autoencoder of 1.47 and of 10.3 million parameters."""
+DIMS = {"quick": (25, 50), "default": (25, 50, 75, 100), "full": (100, 150, 200, 300)}
+"""Blocks of the autoencoder; those of the default and the full size have 1.47 and 10.3 million
+parameters."""
 
 METHODS_OF: dict[str, dict[str, Any]] = {
-    "fae": {"hidden_dims": SMALL, "feature_dtype": "bfloat16"},
+    "fae": {"feature_dtype": "bfloat16"},
     "classifier": {"backbone": "features"},
 }
 """What of the section `method` differs from the defaults."""
@@ -29,7 +30,7 @@ TRAININGS: dict[str, dict[str, Section]] = {
     "fae": {
         "optim": {"name": "adam", "learning_rate": 1e-3},
         "dp": {"l2_clip_norm": 0.01, "microbatch": 16},
-        "train": {"steps": 60, "expected_batch_size": 48},
+        "train": {"steps": 40, "expected_batch_size": 32},
     },
     "heads": {
         "optim": {"name": "nadam", "learning_rate": 1e-3},
@@ -92,8 +93,8 @@ def config_of(
         train["steps"] = max(STRETCHES, train["steps"] // 3)
     train["checkpoint_every"] = math.ceil(train["steps"] / STRETCHES)
     own = dict(METHODS_OF.get(method, {}))
-    if method == "fae" and size == "full":
-        own["hidden_dims"] = LARGE
+    if method == "fae":
+        own["hidden_dims"] = DIMS[size]
     private = math.isfinite(epsilon)
     promise = {**shared["dp"], "enabled": private, "tuning_runs": tried}
     config = experiment(
