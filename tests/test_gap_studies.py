@@ -1,4 +1,4 @@
-"""The frame of e01_dp_gap and e08_mitigation: grids, arms, statistics and pages, on made numbers."""
+"""e01_dp_gap and e08_mitigation: grids, arms, statistics and pages, on made numbers."""
 
 import dataclasses
 import functools
@@ -239,7 +239,7 @@ def test_e01_finds_a_gap_that_privacy_widens_and_a_slope_over_the_composition(tm
     ).set_index("share of A")
     assert list(shown.columns) == ["men", "men (DP)", "women", "women (DP)", "gap", "gap (DP)"]
     worst = gaps[gaps["epsilon"] == PLAIN]["value"].abs().max()
-    assert shown.loc["worst |gap|", "gap"] == f"{100 * worst:.1f}"
+    assert shown.loc["largest, in size", "gap"] == f"{100 * worst:.1f}"
 
 
 def test_a_page_of_nothing_says_that_it_was_not_run(tmp_path):

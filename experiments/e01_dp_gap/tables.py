@@ -80,7 +80,7 @@ def made(runs: Sequence[Run], out: pathlib.Path) -> Tables:
 def thesis_table(tables: Tables, epsilon: float, metric: str, **where: Any) -> pd.DataFrame:
     """Returns the thesis's table: share | A | A (DP) | B | B (DP) | gap | gap (DP), in points.
 
-    The last two rows are the largest and the mean |gap| over the shares.
+    The last two rows are the largest and the mean size of the gap over the shares.
 
     Args:
       epsilon: of the private columns.
@@ -98,7 +98,7 @@ def thesis_table(tables: Tables, epsilon: float, metric: str, **where: Any) -> p
                 own = {} if group == "gap" else {"group": group}
                 row[group + mark] = _percent(at(source, share=share, epsilon=e, **own))
         rows.append(row)
-    for name, whole in (("worst |gap|", "max"), ("mean |gap|", "mean")):
+    for name, whole in (("largest, in size", "max"), ("mean, in size", "mean")):
         row = {"share of A": name}
         for e, mark in ((PLAIN, "gap"), (epsilon, "gap (DP)")):
             values = at(tables.gaps, epsilon=e)["value"].abs()

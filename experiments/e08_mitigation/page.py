@@ -76,13 +76,13 @@ def _table(told: Told, parts: Sequence[Part], epsilon: float, out: pathlib.Path)
     if rows.empty:
         told.say("**Not run.**")
         return
-    least = source.groups.values[source.groups.least]
+    least, tried = source.groups.values[source.groups.least], len(parts[0].arms[0].changes)
     name = f"{source.name}_{parts[0].method}_{epsilon:g}"
     told.numbers[name] = rows
     told.say(
         source.describes,
         f"Task {source.task}; the gap is the AUROC of all others minus that of {source.attribute} "
-        f"{least}, named beforehand. Settings that each arm tried: {len(parts[0].arms[0].changes)}; "
+        f"{least}, named beforehand. Settings that each arm tried: {tried}; "
         "the one that validation chose has the seeds of the last column.",
         markdown(_shown(rows)),
         _equal(rows) if epsilon != math.inf else "",

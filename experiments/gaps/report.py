@@ -30,8 +30,8 @@ def begin(runs: Sequence[Run], out: pathlib.Path) -> tuple[Told, list[Run]]:
         told.say("**Not run.** The same command fills this page.")
         return told, there
     told.say(
-        f"{len(there)} of {len(runs)} runs are done. Data of names that begin with PHANTOM are "
-        "drawn, and nobody's.",
+        _whose(there),
+        f"{len(there)} of {len(runs)} runs are done.",
         check_equal([(run, kept) for run, kept in known if kept.done]),
         _paid(out, there),
         _refused([(run, kept) for run, kept in known if kept.refused]),
@@ -81,6 +81,14 @@ def save(out: pathlib.Path, title: str, told: Told) -> None:
     for name, figure in told.figures.items():
         files.write_bytes(folder / f"{name}.png", figure)
     files.write_text(folder / "tables.md", "\n\n".join([f"# {title}", *told.text]) + "\n")
+
+
+def _whose(runs: Sequence[Run]) -> str:
+    drawn = [run for run in runs if run.config.data.get("phantom")]
+    if not drawn:
+        return ""
+    names = ", ".join(sorted({run.data for run in drawn})) if len(drawn) < len(runs) else "all"
+    return f"PHANTOM data, drawn films and no patients: {names}."
 
 
 def _paid(out: pathlib.Path, runs: Sequence[Run]) -> str:
