@@ -119,7 +119,7 @@ def test_the_share_of_group_a_is_what_was_asked_and_the_number_of_patients_stays
     rng = np.random.default_rng(0)
     a, b = e01.PEOPLE[attribute]
     column, values_a, values_b = e01._OF[attribute]
-    side = rng.random(60_000) < a / (a + b)
+    side = rng.random(12_000) < a / (a + b)
     of = lambda values: rng.choice(values, len(side))
     table = pd.DataFrame({
         "image_id": np.arange(len(side)).astype(str),
@@ -131,8 +131,8 @@ def test_the_share_of_group_a_is_what_was_asked_and_the_number_of_patients_stays
         fields = e01.keep_of(attribute, share) | {"source": "rsna", "split": "patient"}
         how = make_data_config(**fields).composition
         stays = composed(table, np.full(len(table), "train", object), how, VALUES) == "train"
-        assert stays.sum() == pytest.approx(least, rel=0.03)
-        assert side[stays].mean() == pytest.approx(share, abs=0.02)
+        assert stays.sum() == pytest.approx(least, rel=0.06)
+        assert side[stays].mean() == pytest.approx(share, abs=0.04)
 
 
 def test_whole_seeds_come_first_and_every_run_has_a_config_that_holds():

@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.arms.study import preferred
 from experiments.e08_mitigation.arms import BASE, Arm, arms_of
-from experiments.gaps.levels import compared, nulls
+from experiments.gaps.levels import compared
 from experiments.gaps.runs import Run, kept_of, predictions
 from experiments.gaps.sets import Source, drawn_films, drawn_findings, hospital, lesions
 from experiments.gaps.trainings import config_of, detectors, rate_of
@@ -88,20 +88,18 @@ def chosen(out: pathlib.Path, part: Part, arm: Arm, epsilon: float) -> list[Run]
     ]
     if not done:
         return []
-    place = preferred([_on_validation(out, part, run) for run in done])
+    place = preferred([_on_validation(out, part, run) for run in done]) if len(done) > 1 else 0
     return list(runs_of(part, arm, epsilon, [done[place].setting]))
 
 
 def _on_validation(out: pathlib.Path, part: Part, run: Run) -> tuple[float, float]:
-    """AUROC, and the excess of its largest gap over chance."""
+    """AUROC, and the largest gap between groups that can be compared; NaN where none can."""
     table = predictions(out, run, "validation")
     table = table[table["task"] == part.source.task].reset_index(drop=True)
     labels = group_labels(table, part.source.attribute)
-    whole = auroc(table["y_true"], table["y_score"])
-    groups = compared(table, labels)
-    if len(groups) < 2:
-        return (0.0 if np.isnan(whole) else whole), float("nan")
-    return whole, nulls([table], labels, groups, control="").value
+    value = lambda rows: auroc(rows["y_true"], rows["y_score"])
+    each = [value(table[labels == group]) for group in compared(table, labels)]
+    return float(np.nan_to_num(value(table))), float(np.ptp(each)) if len(each) > 1 else np.nan
 
 
 def _part(source: Source, method: str, size: str) -> Part:
