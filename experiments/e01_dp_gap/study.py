@@ -60,7 +60,7 @@ GRIDS = {
 }
 """Size -> detector -> its grid; "" is that of all that are not named."""
 
-TRAINED = {"quick": ("fae", "gaussian"), "default": ("fae", "gaussian", "pca")}
+TRAINED = {"quick": ("fae", "gaussian"), "default": ("fae", "gaussian")}
 """Detectors of the smaller sizes; the full one takes all that there are."""
 
 

@@ -14,7 +14,7 @@ from experiments.arms.tables import markdown
 from experiments.e08_mitigation.arms import BASE, CONTROL
 from experiments.e08_mitigation.plan import Part, Plan, chosen, runs_of
 from experiments.e08_mitigation.tables import ALPHA, control, rows_of
-from experiments.gaps.report import TOLERANCE, begin, save
+from experiments.gaps.report import TOLERANCE, begin, save, worded
 from experiments.gaps.runs import Run
 from experiments.gaps.trainings import DETECTORS
 from jaxfair.report.plots import COLOURS, as_png
@@ -125,7 +125,7 @@ def _control(part: Part, epsilon: float, out: pathlib.Path) -> str:
     power = "undefined" if np.isnan(told.power) else f"{told.power:.2f}"
     return (
         "Positive control, half of the planted gap gone at the source: the gap changes by "
-        f"{told.found.value:+.3f} [{told.found.ci_low:+.3f}, {told.found.ci_high:+.3f}]; on the "
+        f"{worded(told.found)}; on the "
         f"validation patients, who are others, by {told.benefit:+.3f}. Power to find that much "
         f"on the test patients: {power}.{enough}"
     )
