@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test test-all check format clean dist docs mutations fuzz fairness-study phantom-study disentangle disentangle-quick fairread fairread-quick bench bench-peers
+.PHONY: setup demo test test-all check format clean dist docs mutations fuzz fairness-study phantom-study disentangle disentangle-quick fairread fairread-quick dp-gap dp-gap-quick mitigation mitigation-quick bench bench-peers
 
 # A step frees its buffers when it ends; taken anew from the system in pages of 4 KiB they cost
 # a sixth of its processor time (glibc on Linux; peers are measured with it too).
@@ -68,6 +68,18 @@ fairread: setup
 
 fairread-quick: setup
 	$(RUN) -m experiments.e06_fairread.study --quick
+
+dp-gap: setup
+	$(RUN) -m experiments.e01_dp_gap.study
+
+dp-gap-quick: setup
+	$(RUN) -m experiments.e01_dp_gap.study --quick
+
+mitigation: setup
+	$(RUN) -m experiments.e08_mitigation.study
+
+mitigation-quick: setup
+	$(RUN) -m experiments.e08_mitigation.study --quick
 
 bench: setup
 	$(RUN) -m jaxfair.benchmark --config configs/throughput.py --out experiments/e07_throughput/results/benchmark.json

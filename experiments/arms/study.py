@@ -31,7 +31,17 @@ from jaxfair.errors import InputError
 from jaxfair.privacy.study import read_study
 from jaxfair.run.log import progress_bar
 
-__all__ = ["WITHIN", "Part", "Study", "config", "main", "paid", "preferred", "run"]
+__all__ = [
+    "WITHIN",
+    "Part",
+    "Study",
+    "config",
+    "keep_compilations",
+    "main",
+    "paid",
+    "preferred",
+    "run",
+]
 
 WITHIN = 0.01
 """AUROC that a setting may lose on validation for a smaller gap."""
@@ -193,7 +203,7 @@ def _epsilon(folder: pathlib.Path) -> float | None:
     return json.loads(path.read_text())["epsilon"] if path.is_file() else None
 
 
-def _keep_compilations() -> None:
+def keep_compilations() -> None:
     """Runs of one arm differ in seed and fold alone, and share their compiled steps."""
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         cache = os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")
@@ -219,7 +229,7 @@ def main(argv: Sequence[str], make: Callable[[bool], Study], default: str) -> in
         study = study._replace(data=tuple(d for d in study.data if d.name == chosen.data))
         if not study.data:
             parser.error(f"there is no data set {chosen.data!r}")
-    _keep_compilations()
+    keep_compilations()
     try:
         if not chosen.tables:
             run(study, out)

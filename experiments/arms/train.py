@@ -13,7 +13,12 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from experiments.arms.features import WithFeatures, reading_features, with_features
+from experiments.arms.features import (
+    WithFeatures,
+    reading_features,
+    with_features,
+    with_prepared,
+)
 from jaxfair import files
 from jaxfair.config import Settings, plan_from_settings, settings_from_config
 from jaxfair.data.dataset import Dataset
@@ -23,6 +28,7 @@ from jaxfair.engine.mesh import make_mesh
 from jaxfair.engine.opening import open_assembly
 from jaxfair.engine.optim import averaged_params
 from jaxfair.engine.step import DEFAULT_MICROBATCH
+from jaxfair.engine.trainer import Trainer
 from jaxfair.methods.base import Method, PyTree
 from jaxfair.run.folder import RunFolder
 from jaxfair.scores import evaluated_rows, predictions_table, score_rows
@@ -73,21 +79,27 @@ class Scored(NamedTuple):
         return {name: values[place] for name, values in found.items()}
 
 
-def run_cell(config: ConfigDict, folder: pathlib.Path, independent: Mapping[str, Any]) -> None:
+def run_cell(
+    config: ConfigDict,
+    folder: pathlib.Path,
+    independent: Mapping[str, Any],
+    train: Callable[[Trainer], Any] = Trainer.run,
+) -> None:
     """Trains what is missing in the folder of a run, and writes its predictions.
 
     Args:
       config: of the run.
       folder: of the run; an unfinished one is resumed.
       independent: fields of `data` of the second test set; {} for none.
+      train: takes an open trainer to its end.
     """
     settings, run = settings_from_config(config), RunFolder(folder)
     last = predictions_path(folder, INDEPENDENT if independent else CORRELATED)
     if last.is_file():
         return
     if not run.trained():
-        dataset = _with_inputs(open_data(settings), settings)
-        _train(config, settings, dataset, run)
+        dataset = open_data(settings)
+        _train(config, settings, dataset, run, train)
         files.write_json(run.data_card, dataset.card)
     for which in (CORRELATED, INDEPENDENT) if independent else (CORRELATED,):
         found = scored(folder, which, independent)
@@ -108,9 +120,7 @@ def scored(folder: pathlib.Path, which: str, independent: Mapping[str, Any]) -> 
     else:
         asked = Asked(*_changed(run, independent))
         dataset = open_site(settings, run, asked, progress=False).dataset
-    dataset, method = _with_inputs(dataset, settings), stage.method
-    if isinstance(dataset, WithFeatures):
-        method = reading_features(method)
+    dataset, method = _with_inputs(dataset, settings, stage.method, stage.frozen)
     params = jax.device_get(averaged_params(state.params, state.opt_state))
     rows = evaluated_rows(dataset, method)
     return Scored(method, params, jax.device_get(stage.frozen), dataset, rows)
@@ -133,11 +143,16 @@ def predictions_of(folder: pathlib.Path, which: str) -> pd.DataFrame:
     return pd.concat([own[own["split"] == "validation"], there[own.columns]], ignore_index=True)
 
 
-def _train(config: ConfigDict, settings: Settings, dataset: Dataset, run: RunFolder) -> None:
+def _train(
+    config: ConfigDict,
+    settings: Settings,
+    dataset: Dataset,
+    run: RunFolder,
+    train: Callable[[Trainer], Any],
+) -> None:
     method, *variables = first_variables(settings)
-    spec = settings.data.spec
-    if isinstance(dataset, WithFeatures):
-        method, spec = reading_features(method), dataset.arrays
+    dataset, method = _with_inputs(dataset, settings, method, variables[1])
+    spec = dataset.arrays if isinstance(dataset, WithFeatures) else settings.data.spec
     assembly = assemble(
         plan_from_settings(settings),
         method,
@@ -157,11 +172,19 @@ def _train(config: ConfigDict, settings: Settings, dataset: Dataset, run: RunFol
     trainer = open_assembly(
         assembly, population, dataset.fields, run.path, config=config.to_dict(), options=options
     )
-    trainer.run()
+    train(trainer)
 
 
-def _with_inputs(dataset: Dataset, settings: Settings) -> Dataset:
-    return with_features(dataset, settings.method)
+def _with_inputs(
+    dataset: Dataset, settings: Settings, method: Method, frozen: PyTree
+) -> tuple[Dataset, Method]:
+    """The data with what is computed once for all runs, and the Method that reads it there."""
+    found = with_features(dataset, settings.method)
+    if not isinstance(found, WithFeatures):
+        found = with_prepared(found, method, frozen)
+    if not isinstance(found, WithFeatures):
+        return found, method
+    return found, reading_features(method, tuple(found.prepared))
 
 
 def _distinct(values: np.ndarray, rows: pd.DataFrame) -> np.ndarray:

@@ -115,8 +115,8 @@ class AdversarialConfig(EncoderConfig):
     def unused(self) -> tuple[str, ...]:
         """Heads that no loss reads, and that are not made."""
         told = self.sensitive_weight or self.orthogonality != "none"
-        return (*(() if told else ("sensitive", "attributes")),
-                *(() if self.adversary_weight else ("adversary",)))  # fmt: skip
+        without = () if told else ("sensitive", "attributes")
+        return without if self.adversary_weight else (*without, "adversary")
 
     @property
     def coupled(self) -> bool:
@@ -153,6 +153,7 @@ def make_adversarial(
     """
     nets = _networks(config)
     loss = functools.partial(_loss, config, nets, augment)
+    coupled = functools.partial(_batch_loss, config, nets, augment)
     return Method(
         name="adversarial",
         tasks=config.labels,
@@ -160,9 +161,7 @@ def make_adversarial(
         loss=no_loss if config.coupled else loss,
         score=functools.partial(_score, config, nets),
         prepare=_prepare(nets) if nets.encoder.prepare and augment is None else None,
-        batch_loss=functools.partial(_batch_loss, config, nets, augment)
-        if config.coupled
-        else None,
+        batch_loss=coupled if config.coupled else None,
         embed=functools.partial(_embed, nets),
         schedule=functools.partial(_schedule, config),
     )
@@ -244,9 +243,8 @@ def _losses(
     config: AdversarialConfig, nets: _Nets, params: PyTree, frozen: PyTree, batch: Example
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Returns the (b,) losses of examples that do not see each other, and their embeddings."""
-    seen = _embed(nets, params, frozen, batch)
+    seen, each = _embed(nets, params, frozen, batch), functools.partial(jax.vmap, in_axes=0)
     logits = nets(params, "head", seen["disease"])
-    each = functools.partial(jax.vmap, in_axes=0)
     own = lambda logits, row: label_loss(logits[None], row, config.target, config.class_weights)
     labels = {n: batch[n][:, None] for n in ("label", "label_mask") if n in batch}
     loss = each(own)(logits, labels)

@@ -237,14 +237,6 @@ def fusion_stage(config: FairreadConfig, told: Embedder, asked: Embedder) -> Sta
         told_of = fcro.attribute_embedding(told, frozen, batch)
         return {"disease": x.reshape(*x.shape[:1], -1, x.shape[-1]).mean(1), "sensitive": told_of}
 
-    method = Method(
-        name="fairread: re-fusion",
-        tasks=config.labels,
-        init=no_init,
-        loss=loss,
-        score=score,
-        prepare=prepared(asked),
-        embed=embed,
-        learned=fcro.noise_told,
-    )
+    method = Method("fairread: re-fusion", config.labels, no_init, loss, score, prepared(asked),
+                    embed=embed, learned=fcro.noise_told)  # fmt: skip
     return Stage(method, begin, config.fusion_share)

@@ -1,0 +1,44 @@
+"""What closes gaps between groups at the same epsilon? Every mitigation, searched alike.
+
+    make mitigation          # python -m experiments.e08_mitigation.study
+    make mitigation-quick    # the same code, less of everything
+    python -m experiments.e08_mitigation.study --tables     # trains nothing
+    python -m experiments.e08_mitigation.study --full [--root DIR]    # DIR holds RSNA
+
+Every mitigation of the library's table tries as many settings as plain DP-SGD does, on the first
+seed; the validation images choose among them, and the chosen one is trained with further seeds.
+Resumable: what is done is not done again.
+"""
+
+import pathlib
+import sys
+
+from experiments.e08_mitigation import page
+from experiments.e08_mitigation.plan import Plan, chosen, make, runs_of
+from experiments.gaps.runs import Command, main, train_runs
+
+__all__ = ["COMMAND", "train"]
+
+
+def train(plan: Plan, out: pathlib.Path) -> None:
+    """Trains what is missing: all settings with the first seed, then the chosen ones."""
+    for line in plan.missing:
+        print(f"not run: {line}", file=sys.stderr)
+    cells = [(p, arm, e) for p in plan.parts for arm in p.arms for e in p.epsilons]
+    tried = [run for cell in cells for run in runs_of(*cell, range(len(cell[1].changes)))]
+    train_runs(tried, out, what="settings")
+    kept = [run for cell in cells for run in chosen(out, *cell)]
+    train_runs(sorted(kept, key=lambda run: run.seed), out, what="mitigations")
+
+
+COMMAND = Command(
+    about=str(__doc__).splitlines()[0],
+    default="runs/e08_mitigation",
+    results=pathlib.Path(__file__).parent / "results",
+    make=make,
+    run=train,
+    write=page.write,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(COMMAND, sys.argv[1:]))

@@ -1,0 +1,112 @@
+"""What the pages of both studies begin with: what was run, and at which epsilon."""
+
+import itertools
+import math
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from experiments.arms.page import Told
+from experiments.arms.study import paid
+from experiments.arms.tables import markdown
+from experiments.gaps.runs import Kept, Run, folder_of, kept_of
+from jaxfair import files
+
+__all__ = ["TOLERANCE", "begin", "check_equal", "save", "worded"]
+
+TOLERANCE = 1e-3
+"""Arms of a table may differ by so much in epsilon."""
+
+
+def begin(runs: Sequence[Run], out: pathlib.Path) -> tuple[Told, list[Run]]:
+    """Returns a page with what was run and what it cost, and the runs that are done."""
+    told = Told()
+    known = [(run, kept_of(out, run)) for run in runs]
+    there = [run for run, kept in known if kept.done]
+    if not there:
+        told.say("**Not run.** The same command fills this page.")
+        return told, there
+    told.say(
+        _whose(there),
+        f"{len(there)} of {len(runs)} runs are done.",
+        check_equal([(run, kept) for run, kept in known if kept.done]),
+        _paid(out, there),
+        _refused([(run, kept) for run, kept in known if kept.refused]),
+    )
+    return told, there
+
+
+def check_equal(known: Sequence[tuple[Run, Kept]]) -> str:
+    """Returns whether all runs of one epsilon claim the same, and what `account --verify` finds."""
+    private = [(run, kept) for run, kept in known if math.isfinite(run.epsilon)]
+    if not private:
+        return "No run here is private."
+    said = []
+    for epsilon, part in itertools.groupby(
+        sorted(private, key=lambda pair: -pair[0].epsilon), key=lambda pair: pair[0].epsilon
+    ):
+        claims = [float(kept.epsilon or math.nan) for _, kept in part]
+        apart = max(claims) - min(claims)
+        equal = "equal" if apart <= TOLERANCE else "NOT EQUAL"
+        said.append(
+            f"Epsilon {epsilon:g}: {len(claims)} runs claim {min(claims):.4f} to "
+            f"{max(claims):.4f}, {equal} within {TOLERANCE:g}."
+        )
+    faults = [f"{run.place}: {'; '.join(kept.faults)}" for run, kept in private if kept.faults]
+    said.append(
+        f"`account --verify` finds no fault in these {len(private)} runs."
+        if not faults
+        else f"`account --verify` finds FAULTS in {len(faults)} runs, the first in {faults[0]}"
+    )
+    return " ".join(said)
+
+
+def worded(row: Any) -> str:
+    """Returns value [low, high] of a row with the fields of `levels.Level`."""
+    if np.isnan(row.value):
+        return "undefined"
+    ends = "" if np.isnan(row.ci_low) else f" [{row.ci_low:+.3f}, {row.ci_high:+.3f}]"
+    return f"{row.value:+.3f}{ends}"
+
+
+def save(out: pathlib.Path, title: str, told: Told) -> None:
+    """Writes page, figures and numbers into `out`/tables."""
+    folder = out / "tables"
+    for name, table in told.numbers.items():
+        if not table.empty:
+            files.write_table(folder / f"{name}.csv", table.round(5))
+    for name, figure in told.figures.items():
+        files.write_bytes(folder / f"{name}.png", figure)
+    files.write_text(folder / "tables.md", "\n\n".join([f"# {title}", *told.text]) + "\n")
+
+
+def _whose(runs: Sequence[Run]) -> str:
+    drawn = [run for run in runs if run.config.data.get("phantom")]
+    if not drawn:
+        return ""
+    names = ", ".join(sorted({run.data for run in drawn})) if len(drawn) < len(runs) else "all"
+    return f"PHANTOM data, drawn films and no patients: {names}."
+
+
+def _paid(out: pathlib.Path, runs: Sequence[Run]) -> str:
+    """What all private runs on one source's people cost together (protocol P17)."""
+    said = []
+    source_of = lambda run: run.config.data.source + str(run.config.data.get("phantom", ""))
+    for _, part in itertools.groupby(sorted(runs, key=source_of), key=source_of):
+        own = list(part)
+        names = ", ".join(sorted({run.data.split("-")[0] for run in own}))
+        said.append(f"{names}: {paid([folder_of(out, run) for run in own])}")
+    return "\n\n".join(said)
+
+
+def _refused(known: Sequence[tuple[Run, Kept]]) -> str:
+    if not known:
+        return ""
+    rows = {
+        (run.data, run.method, run.arm, kept.refused): None for run, kept in known if not kept.done
+    }
+    table = pd.DataFrame(list(rows), columns=["data", "method", "arm", "refused, in its own words"])
+    return "Not trained:\n\n" + markdown(table)

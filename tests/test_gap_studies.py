@@ -1,0 +1,371 @@
+"""e01_dp_gap and e08_mitigation: grids, arms, statistics and pages, on made numbers."""
+
+import dataclasses
+import functools
+import math
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments.arms import features
+from experiments.e01_dp_gap import study as e01
+from experiments.e01_dp_gap import tables as e01_tables
+from experiments.e08_mitigation import arms, page, plan
+from experiments.e08_mitigation import tables as e08_tables
+from experiments.gaps import levels, report, runs, sets
+from experiments.gaps.runs import Kept
+from jaxfair import files
+from jaxfair.config import settings_from_config
+from jaxfair.data.composing import composed
+from jaxfair.data.config import make_data_config
+from jaxfair.data.dataset import Dataset
+from jaxfair.data.examples import VALUES
+from jaxfair.errors import InputError
+from jaxfair.fairness.influence import difference
+from jaxfair.methods.base import Method
+from jaxfair.methods.mitigations.catalog import MITIGATIONS
+from jaxfair.schema import age_groups
+
+PLAIN = math.inf
+
+
+def people(n=400, seed=0):
+    """Test images of drawn people, one each, with a label that half of them have."""
+    rng = np.random.default_rng(seed)
+    age = rng.integers(5, 90, n)
+    return pd.DataFrame({
+        "image_id": [f"i{k:04d}" for k in range(n)], "patient_id": [f"p{k:04d}" for k in range(n)],
+        "split": np.where(np.arange(n) % 4 == 0, "validation", "test"), "task": "anomaly",
+        "sex": rng.choice(["F", "M"], n), "age": age, "age_group": age_groups(age),
+        "view": rng.choice(["AP", "PA"], n), "y_true": rng.integers(0, 2, n).astype(float),
+    })  # fmt: skip
+
+
+def scored(table, gap=0.0, seed=1):
+    """Scores that separate the labels, women's by `gap` standard deviations less."""
+    rng = np.random.default_rng(seed)
+    own = np.random.default_rng(99).normal(size=len(table))  # what every model sees of a patient
+    strength = 1.5 - gap * (table["sex"] == "F")
+    noise = 0.3 * rng.normal(size=len(table))
+    return table.assign(y_score=strength * table["y_true"] + own + noise)
+
+
+def test_a_change_has_the_variance_of_patients_and_of_both_arms_seeds():
+    table = people()
+    labels = levels.pair_labels(table, "sex")
+    arm = lambda gap, first: [
+        levels.gap_of(levels.estimates(scored(table, gap, s), labels, "AUROC"), ("men", "women"))
+        for s in range(first, first + 5)
+    ]
+    before, after = arm(1.0, 0), arm(0.2, 50)
+    found = levels.change(before, after)
+    values = [np.array([e.value for e in a]) for a in (before, after)]
+    assert found.value == pytest.approx(values[1].mean() - values[0].mean())
+    paired = np.mean([e.deviations for e in after], 0) - np.mean([e.deviations for e in before], 0)
+    seeds = sum(v.var(ddof=1) / 5 for v in values)
+    assert found.se**2 == pytest.approx((paired**2).sum() + seeds)
+    assert found.ci_low < found.value < found.ci_high < 0 and found.p_value < 0.05
+
+
+def test_the_level_of_one_arm_is_its_mean_with_patients_and_seeds():
+    table = people()
+    labels = levels.pair_labels(table, "sex")
+    seeds = [levels.estimates(scored(table, 0.5, s), labels, "sAUROC")["women"] for s in range(5)]
+    found = levels.level(seeds)
+    spread = np.mean([e.deviations for e in seeds], axis=0)
+    variance = (spread**2).sum() + np.var([e.value for e in seeds], ddof=1) / 5
+    assert found.se**2 == pytest.approx(variance)
+    assert np.isnan(levels.level(seeds[:4]).ci_low), "no interval below five seeds"
+    assert levels.level(seeds[:4]).value == pytest.approx(np.mean([e.value for e in seeds[:4]]))
+
+
+def test_a_subgroups_auroc_is_its_negatives_against_all_positives():
+    table = scored(people(), 1.0)
+    labels = levels.pair_labels(table, "age")
+    found = levels.estimates(table, labels, "sAUROC")["young"]
+    kept = table[labels != ""]
+    up = kept.loc[kept["y_true"] == 1, "y_score"].to_numpy()
+    low = table.loc[(labels == "young") & (table["y_true"] == 0), "y_score"].to_numpy()
+    assert found.value == pytest.approx((up[:, None] > low[None]).mean())
+    assert set(table.loc[labels == "young", "age"]) <= set(range(31))
+    assert table.loc[labels == "old", "age"].min() >= 61
+
+
+def test_a_weighted_sum_of_estimates_is_their_difference_where_weights_are_one_and_minus_one():
+    table = scored(people(), 1.0)
+    labels = levels.pair_labels(table, "sex")
+    one, other = (levels.estimates(table, labels, "AUROC")[name] for name in ("men", "women"))
+    both = levels.combined([one, other], [1.0, -1.0])
+    assert both.value == pytest.approx(difference(one, other).value)
+    assert both.variance == pytest.approx(difference(one, other).variance)
+
+
+def test_power_is_what_repeated_tests_find():
+    found = levels.Level(0.1, 0, 0, 0, se=0.05, df=12.0, sd_patients=0, sd_seed=0, seeds=5)
+    rng = np.random.default_rng(0)
+    moved = rng.normal(0.12, 0.05, 20_000)
+    errors = 0.05 * np.sqrt(rng.chisquare(12, 20_000) / 12)
+    detected = (np.abs(moved / errors) > 2.178813).mean()
+    assert levels.power(0.12, found) == pytest.approx(detected, abs=0.01)
+    assert np.isnan(levels.power(0.12, found._replace(df=float("nan"))))
+
+
+@pytest.mark.parametrize("attribute", ["sex", "age", "view"])
+def test_the_share_of_group_a_is_what_was_asked_and_the_number_of_patients_stays(attribute):
+    rng = np.random.default_rng(0)
+    a, b = e01.PEOPLE[attribute]
+    column, values_a, values_b = e01._OF[attribute]
+    side = rng.random(12_000) < a / (a + b)
+    of = lambda values: rng.choice(values, len(side))
+    table = pd.DataFrame({
+        "image_id": np.arange(len(side)).astype(str),
+        "patient_id": np.arange(len(side)).astype(str),
+        column: np.where(side, of(values_a), of(values_b)),
+    })  # fmt: skip
+    least = min(a, b) / (a + b) * len(side)
+    for share in e01.SHARES:
+        fields = e01.keep_of(attribute, share) | {"source": "rsna", "split": "patient"}
+        how = make_data_config(**fields).composition
+        stays = composed(table, np.full(len(table), "train", object), how, VALUES) == "train"
+        assert stays.sum() == pytest.approx(least, rel=0.06)
+        assert side[stays].mean() == pytest.approx(share, abs=0.04)
+
+
+def test_whole_seeds_come_first_and_every_run_has_a_config_that_holds():
+    found = e01.make("default")
+    assert [run.seed for run in found] == sorted(run.seed for run in found)
+    assert len({run.place for run in found}) == len(found)
+    per_method = len(e01.SHARES) * 3 * 3 * 5
+    assert sum(run.method == "fae" for run in found) == per_method
+    for run in found[:45]:
+        settings = settings_from_config(run.config)
+        assert settings.dp.enabled == (run.epsilon < PLAIN)
+        least = min(e01.PEOPLE[run.data.split("-")[0]]) * sets.FILMS["default"]
+        assert settings.data.public_size == pytest.approx(least, abs=5.01)
+
+
+@functools.cache
+def whole_plan():
+    return plan.make("default")
+
+
+def test_every_arm_tries_as_many_settings_and_every_mitigation_is_there_or_says_why_not():
+    for part in whole_plan().parts:
+        assert {len(arm.mitigation) for arm in part.arms} == {arms.BUDGETS["default"]}
+        assert {len(arm.changes) for arm in part.arms} == {arms.BUDGETS["default"]}
+        named = [arm.name for arm in part.arms] + [line.split(":")[0] for line in part.left_out]
+        assert sorted(set(named) - {arms.BASE, arms.CONTROL}) == sorted(MITIGATIONS)
+        for arm in part.arms:
+            tried = {
+                str((m, sorted(c.items())))
+                for m, c in zip(arm.mitigation, arm.changes, strict=True)
+            }
+            assert len(tried) == arms.BUDGETS["default"], "settings differ"
+
+
+def test_a_private_run_counts_the_settings_that_were_compared():
+    part = whole_plan().parts[0]
+    for run in plan.runs_of(part, part.arms[0], 8.0, (0, 1)):
+        assert run.config.dp.tuning_runs == arms.BUDGETS["default"] == 2
+
+
+def test_a_new_mitigation_appears_by_itself_with_its_number_smaller_and_larger(monkeypatch):
+    @dataclasses.dataclass(frozen=True)
+    class Dimming:
+        """Losses are dimmed."""
+
+        strength: float = 2.0
+
+    entry = MITIGATIONS["group_weights"]._replace(config=Dimming, apply=lambda config, m: m)
+    monkeypatch.setitem(MITIGATIONS, "dimming", entry)
+    made, _ = arms.arms_of(sets.drawn_findings("quick"), "classifier", "full", 1e-3)
+    (arm,) = [arm for arm in made if arm.name == "dimming"]
+    assert [m.get("strength") for m in arm.mitigation] == [None, 2.0 / 3, 6.0]
+    assert arm.title == "Losses are dimmed"
+
+
+def test_constants_of_groups_are_declared_and_their_mean_weight_is_one():
+    groups = sets.Groups("sex", (0.2, 0.8), (0.1, 0.3), least=0)
+    (weights,) = [own["weights"] for own in arms.KNOWN["group_weights"](groups)[:1]]
+    assert 0.2 * weights[0] + 0.8 * weights[1] == pytest.approx(1, abs=1e-3)
+    assert weights[0] / weights[1] == pytest.approx(4, rel=1e-3)
+    assert groups.cells == pytest.approx((0.18, 0.02, 0.56, 0.24))
+
+
+def placed(out, run, table, epsilon=8.0, faults=(), seconds=0.1):
+    """Lays a run's predictions down as if it had been trained."""
+    folder = runs.folder_of(out, run)
+    folder.mkdir(parents=True)
+    table.to_parquet(folder / "predictions.parquet")
+    if run.epsilon < PLAIN:
+        promise = {"epsilon": epsilon, "faults": list(faults)}
+        files.write_json(out / "verified" / f"{run.place}.json", promise)
+    files.write_json(out / "seconds" / f"{run.place}.json", {"seconds": seconds})
+
+
+@functools.cache
+def sex_runs():
+    kept = [run for run in e01.make("quick") if run.data.startswith("sex") and run.method == "fae"]
+    return [run._replace(seed=seed) for run in kept if run.seed == 1 for seed in range(1, 6)]
+
+
+def test_e01_finds_a_gap_that_privacy_widens_and_a_slope_over_the_composition(tmp_path):
+    table = people(1_200)
+    for run in sex_runs():
+        share = float(run.data.split("-")[1])
+        gap = 0.4 + 0.6 * share + 0.5 * (run.epsilon < PLAIN)
+        number = 1_000 * (run.epsilon < PLAIN) + 100 * int(4 * share) + run.seed
+        placed(tmp_path, run, scored(table, gap, number))
+    made = e01_tables.made(sex_runs(), tmp_path)
+    auroc = made.widening[made.widening["metric"] == "AUROC"]
+    assert (auroc["value"] > 0).all() and (auroc["widened"] > 0).all()
+    assert (auroc["p_value"] < 0.05).all() and (auroc["seeds"] == 5).all()
+    gaps = made.gaps[made.gaps["metric"] == "AUROC"]
+    assert (gaps["null_p"] < 0.1).all()
+    assert gaps["excess"].to_numpy() == pytest.approx(
+        (gaps["value"].abs() - gaps["null_mean"]).to_numpy()
+    )
+    laws = made.laws.set_index(["epsilon", "metric", "group"])
+    women, men = (laws.loc[(PLAIN, "AUROC", name)] for name in ("women", "men"))
+    assert women["ci_high"] < 0 and women["r"] > 0.9
+    assert men["ci_low"] < 0 < men["ci_high"]
+    assert women["value"] == pytest.approx(-0.12, abs=0.1)
+    shown = e01_tables.thesis_table(
+        made, 8.0, "AUROC", method="fae", attribute="sex", split=1
+    ).set_index("share of A")
+    assert list(shown.columns) == ["men", "men (DP)", "women", "women (DP)", "gap", "gap (DP)"]
+    worst = gaps[gaps["epsilon"] == PLAIN]["value"].abs().max()
+    assert shown.loc["largest, in size", "gap"] == f"{100 * worst:.1f}"
+
+
+def test_a_page_of_nothing_says_that_it_was_not_run(tmp_path):
+    e01.COMMAND.write(sex_runs(), tmp_path)
+    assert "**Not run.**" in (tmp_path / "tables" / "tables.md").read_text()
+    part = whole_plan().parts[0]
+    page.write(plan.Plan((part,), ("lesions: get them",)), tmp_path / "other")
+    text = (tmp_path / "other" / "tables" / "tables.md").read_text()
+    assert "**Not run.**" in text and "Not run: lesions: get them" in text
+
+
+def small_part(seeds=range(1, 6)):
+    part = whole_plan().parts[0]
+    few = tuple(a for a in part.arms if a.name in (arms.BASE, arms.CONTROL, "group_weights"))
+    return part._replace(arms=few, seeds=tuple(seeds))
+
+
+def laid(tmp_path, helps, epsilons=None):
+    """A base with a gap, its control with half of it, and weights that take `helps` of it."""
+    part, table = small_part(), people(1_600)
+    gaps = {arms.BASE: 1.0, arms.CONTROL: 0.5, "group_weights": 1.0 - helps}
+    for place, arm in enumerate(part.arms):
+        for setting in range(len(arm.changes)):
+            for run in plan.runs_of(part, arm, 8.0, [setting]):
+                if run.seed > 1 and setting:
+                    continue
+                number = 1_000 * place + 10 * run.seed + setting
+                worse = 0.3 * setting  # the first setting is the best on validation
+                made = scored(table, gaps[arm.name], number)
+                made["y_score"] -= worse * made["y_true"]
+                claim = (epsilons or {}).get(arm.name, 7.9996)
+                pace = 0.1 * (1 + place)
+                placed(tmp_path, run, made, claim, seconds=pace)
+    return part
+
+
+def test_e08_names_what_closes_a_gap_and_its_control_has_power(tmp_path):
+    part = laid(tmp_path, helps=0.8)
+    rows = e08_tables.rows_of([part], 8.0, tmp_path)
+    assert rows["arm"].tolist() == [arms.BASE, arms.CONTROL, "group_weights"]
+    by = rows.set_index("arm")
+    assert by.loc["group_weights", "gap_change_high"] < 0 < by.loc[arms.BASE, "gap_low"]
+    assert by.loc["group_weights", "slower"] == pytest.approx(3.0)
+    assert (by["setting"] == 0).all() and (by["seeds"] == 5).all()
+    assert np.isnan(by.loc[arms.CONTROL, "gap_holm"]), "the control is no arm of the family"
+    assert "closed by group_weights" in page.verdict(rows)
+    told = e08_tables.control(part, 8.0, tmp_path)
+    assert told.found.ci_high < 0 and told.benefit < 0 and told.power > 0.8
+    page.write(plan.Plan((part,), ()), tmp_path)
+    text = (tmp_path / "tables" / "tables.md").read_text()
+    assert "equal within 0.001" in text and "Positive control" in text
+    assert (tmp_path / "tables" / "films_fae_8.csv").is_file()
+
+
+def test_e08_says_when_nothing_helps_and_when_epsilons_differ(tmp_path):
+    part = laid(tmp_path, helps=0.0, epsilons={"group_weights": 7.99})
+    rows = e08_tables.rows_of([part], 8.0, tmp_path)
+    assert page.verdict(rows).startswith("None closes the gap beyond noise")
+    assert "NOT EQUAL" in page._equal(rows)
+    run = next(plan.runs_of(part, part.arms[0], 8.0, [0]))
+    faulty = Kept(True, "", 0.1, 8.0, ("the ledger is short",))
+    assert "FAULTS in 1 runs" in report.check_equal([(run, faulty)])
+
+
+def test_a_setting_is_chosen_by_validation_alone(tmp_path):
+    part = laid(tmp_path, helps=0.5)
+    base = part.arms[0]
+    best = plan.runs_of(part, base, 8.0, [1])
+    folder = runs.folder_of(tmp_path, next(iter(best)))
+    table = pd.read_parquet(folder / "predictions.parquet")
+    held = table["split"] == "validation"
+    table.loc[held, "y_score"] = table.loc[held, "y_true"]  # perfect, on validation only
+    table.to_parquet(folder / "predictions.parquet")
+    assert plan.chosen(tmp_path, part, base, 8.0)[0].setting == 1
+
+
+def test_what_is_refused_is_kept_with_its_sentence_and_the_study_goes_on(tmp_path, monkeypatch):
+    def refuses(config, folder, independent, train):
+        raise InputError("It has no head.")
+
+    monkeypatch.setattr(runs, "run_cell", refuses)
+    run = sex_runs()[0]
+    runs.train_runs([run], tmp_path, what="toy", progress=False)
+    assert runs.kept_of(tmp_path, run) == Kept(
+        False, "It has no head.", pytest.approx(math.nan, nan_ok=True), None, ()
+    )
+
+
+def test_seconds_of_a_step_leave_out_the_stretch_that_compiles():
+    assert runs._median([(0, 0.0), (10, 60.0), (20, 61.0), (30, 62.0), (40, 64.0)]) == 0.1
+    assert runs._median([(0, 0.0), (10, 60.0)]) is None
+
+
+def toy_dataset(n=5):
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"split": ["train", "test", "", "validation", "train"][:n]})
+    return Dataset(
+        manifest=table.assign(also_test=False, label_anomaly=0.0),
+        pixels=rng.integers(0, 255, (n, 4, 4, 1)).astype(np.uint8), data="phantom",
+        population="toy", unit="image", selection="independent", digest="", card={},
+        folder=pathlib.Path("/nowhere/toy"), tasks=("anomaly",),
+    )  # fmt: skip
+
+
+def test_prepared_arrays_are_computed_once_for_all_methods_that_prepare_alike():
+    calls = []
+
+    def prepare(frozen, raw):
+        calls.append(1)
+        return {"features": raw["image"].mean() * frozen["scale"], "label": raw["label"]}
+
+    method = Method("toy", ("anomaly",), None, None, None, prepare=prepare)
+    frozen = {"scale": jnp.float32(2.0), "unread": jnp.float32(1.0)}
+    dataset = toy_dataset()
+    first = features.with_prepared(dataset, method, frozen, progress=False)
+    want = 2 * dataset.images(np.array([0, 1, 3, 4])).mean(axis=(1, 2, 3))
+    assert first.prepared["features"][[0, 1, 3, 4]] == pytest.approx(want)
+    again = features.with_prepared(
+        dataset, method, {**frozen, "unread": jnp.float32(7.0)}, progress=False
+    )
+    assert again.prepared["features"] is first.prepared["features"]
+    other = features.with_prepared(
+        dataset, method, {**frozen, "scale": jnp.float32(3.0)}, progress=False
+    )
+    assert other.prepared["features"][0] == pytest.approx(1.5 * want[0])
+    taken = features.reading_features(method, tuple(first.prepared))
+    raw = {name: read(np.array([4])) for name, read in first.fields.items()}
+    assert set(raw) == {"image", "label", "label_mask", "features"}
+    assert jax.tree.leaves(taken.prepare(frozen, raw))[0] == pytest.approx(want[3])
