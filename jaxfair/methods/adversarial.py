@@ -289,7 +289,6 @@ def _batch_loss(
     mask: jax.Array,
     keys: jax.Array,
 ) -> jax.Array:
-    """All losses at once, so that the network is run through once."""
     if augment is not None:
         batch = jax.vmap(augment)(batch, keys)
     losses, seen = _losses(config, nets, params, frozen, batch)
