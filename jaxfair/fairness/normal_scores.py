@@ -76,6 +76,7 @@ def on_one_scale(
     Raises:
       InputError: for a task that was not fitted.
     """
+    checked(predictions)
     found = predictions.copy()
     scores = found["y_score"].to_numpy(float, copy=True)
     for task in found["task"].unique():

@@ -98,7 +98,7 @@ def names(column: pd.Series) -> pd.Series:
     >>> names(pd.Series(["007", "1.0", "a.0", " b "])).tolist()
     ['007', '1', 'a.0', 'b']
     """
-    cells = texts(column)
+    cells = texts(column).replace("-0", "0").replace("-0.0", "0")
     pointed = cells.str.contains(".", regex=False)
     if pointed.any():
         cells = cells.mask(pointed, cells.str.replace(_WHOLE_ALL, r"\1", regex=True))

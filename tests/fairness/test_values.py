@@ -13,6 +13,7 @@ import pytest
 
 import jaxfair.fairness
 from jaxfair.errors import InputError
+from jaxfair.fairness.normal_scores import fit_scales
 from tests.fairness.conftest import make_predictions
 
 N = 40
@@ -51,6 +52,7 @@ GOOD = {
     "assigned": np.arange(N)[None] % 2,
     "own": np.arange(N) % 2,
     "n_groups": 2,
+    "fitted": fit_scales(make_predictions(120), "sex"),
 }
 """A good value of each argument, by name; what a new function needs besides is added here."""
 

@@ -131,7 +131,7 @@ def test_all_weights_zero_is_a_classifier_of_the_same_architecture():
     full, everything, _ = built()
     batch = {"features": jnp.asarray(BATCH["features"])}
     for name, ours in method.score(params, frozen, batch).items():
-        np.testing.assert_array_equal(ours, full.score(everything, frozen, batch)[name])
+        np.testing.assert_array_equal(ours, full.score(everything | params, frozen, batch)[name])
 
 
 def test_the_strength_rises_by_the_published_schedule():

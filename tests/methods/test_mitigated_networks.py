@@ -11,7 +11,7 @@ from jaxfair.engine.stages import stages_of
 from jaxfair.errors import InputError
 from jaxfair.methods.base import carrying
 from jaxfair.methods.catalog import METHODS, make_method
-from jaxfair.methods.mitigations.catalog import mitigated
+from jaxfair.methods.mitigations.catalog import clip_rule, mitigated
 from jaxfair.privacy.sums import fast
 from tests.methods.mitigated import CASES, FITS
 from tests.methods.test_every_method import CASES as METHOD_CASES
@@ -31,6 +31,9 @@ def last_stage(name, method, spec):
         params, frozen = stage.begin(params, frozen, jax.random.key(1), spec)
         method = stage.method
     frozen = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), frozen)
+    rule = clip_rule(name, CASES[name])
+    if rule is not None and rule.method_inputs is not None:
+        frozen |= rule.method_inputs(rule.init())
     return carrying(method, spec), params, frozen
 
 
@@ -89,7 +92,7 @@ def scored(method):
         ("group_norms", "linear_probe", "'linear_probe' has none here"),
         ("group_norms", "classifier-head", "'classifier' has none here"),
         ("jtt", "fae", "'fae' trains without labels"),
-        ("balanced_head", "fae", "trains the part 'head'"),
+        ("balanced_head", "fae", "has no label"),
     ],
 )
 def test_what_a_method_has_no_parts_for_is_refused_before_anything_is_trained(name, case, sentence):

@@ -180,7 +180,8 @@ def without(examples, place):
 
 
 def flat64(tree):
-    return np.concatenate([np.asarray(leaf, np.float64).ravel() for leaf in jax.tree.leaves(tree)])
+    leaves = [np.asarray(leaf, np.float64).ravel() for leaf in jax.tree.leaves(tree)]
+    return np.concatenate([np.empty(0), *leaves])
 
 
 def looped(bench, examples, clip=C):

@@ -151,6 +151,11 @@ def _part(params: PyTree, frozen: PyTree, key: Any, spec: Any) -> tuple[PyTree, 
 
 
 def _weight(config: BalancedHead, place: int, example: Example) -> jax.Array:
+    if "label" not in example:
+        raise InputError(
+            "The mitigation 'balanced_head' weighs cells of label and group, and an example of "
+            "this Method has no label: use 'refit_head', or a classifier."
+        )
     label, was_asked = asked_labels(example)
     group = group_of(config, example)
     known = was_asked[place] & (group < config.groups)

@@ -34,6 +34,9 @@ EXAMPLES_AT_ONCE = {"cpu": None}
 On CPU one example's product fills the cores and stays in the cache; a GPU needs several.
 """
 
+LIGHT_AT_ONCE = 32
+"""Norms of how many examples at once where an example has one position: one loop over few rows."""
+
 ENTRIES_AT_ONCE = 2**18
 """Above so many entries (1 MiB) in one example's operand its product is summed one by one."""
 
@@ -151,8 +154,7 @@ def _norms(
 
     at_once = EXAMPLES_AT_ONCE.get(jax.default_backend(), 16)
     heavy = [i for i in cut if i not in light]
-    rows = len(jax.tree.leaves(operands)[0])
-    found = of(light, rows) | of(heavy, at_once)
+    found = of(light, LIGHT_AT_ONCE) | of(heavy, at_once)
     norms, held = [], []
     for i, x in enumerate(operands):
         norm, full = found[i] if i in found else _whole_norm(x)
@@ -162,7 +164,7 @@ def _norms(
 
 
 def _is_light(leaf: ways.Leaf) -> bool:
-    """Whether the norms of all examples at once take little room: one position, nothing kept."""
+    """Whether the norms of many examples at once take little room: one position, nothing kept."""
     return leaf.way != "kept" and len(leaf.sites) == 1 and leaf.sites[0].positions == 1
 
 
