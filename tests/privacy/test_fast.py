@@ -271,13 +271,18 @@ def check_bfloat16(data) -> None:
     assert norm(jax.tree.map(np.subtract, ours, truth)) <= 1e-2 * max(norm(truth), 0.1)
 
 
-@pytest.mark.parametrize("part", range(10))
-def test_450_drawn_layers_equal_the_loop_in_float32(part):
+def parts(count, short):
+    """Numbers of parts, those from `short` on slow."""
+    return [pytest.param(i, marks=[pytest.mark.slow] * (i >= short)) for i in range(count)]
+
+
+@pytest.mark.parametrize("part", parts(10, short=3))
+def test_drawn_layers_equal_the_loop_in_float32(part):
     drawn(check_equal_to_loop, 45, part)
 
 
-@pytest.mark.parametrize("part", range(5))
-def test_100_drawn_layers_in_bfloat16_stay_within_the_clip(part):
+@pytest.mark.parametrize("part", parts(5, short=2))
+def test_drawn_layers_in_bfloat16_stay_within_the_clip(part):
     drawn(check_bfloat16, 20, part)
 
 
