@@ -21,7 +21,10 @@ PEOPLE = ("unit", "population", "data", "selection")
 
 
 def make_run(folder: pathlib.Path, *, queries=(), group_probs=(), **dp) -> pathlib.Path:
-    """The privacy files of a run, made by the plan and the ledger without any training."""
+    """The privacy files of a run, made by the plan and the ledger without any training.
+
+    With queries or rates it is one that `engine.open` was given by hand, without a whole config.
+    """
     config = load_config(CONFIG)
     config.update_from_flattened_dict({f"dp.{name}": value for name, value in dp.items()})
     settings = settings_from_config(config)
@@ -45,7 +48,10 @@ def make_run(folder: pathlib.Path, *, queries=(), group_probs=(), **dp) -> pathl
         "noise_source": ("insecure_seed" if seeded else "os") if plan.private else None,
         "grade": ("research" if seeded else "private") if plan.private else "none",
     }  # fmt: skip
-    write(folder / "config.json", config.to_dict())
+    told = config.to_dict()
+    if queries or group_probs:
+        del told["data"]["split"]
+    write(folder / "config.json", told)
     write(folder / "population.json", {n: statement[n] for n in PEOPLE})
     (folder / "metrics.jsonl").write_text('{"step": 6}\n')
     statement |= digests(folder)

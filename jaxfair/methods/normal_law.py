@@ -7,8 +7,9 @@ its inside the second moment, all in one release (protocol P10). Everything read
 post-processing.
 
 Guarantee: |gradient| = |z|^2 <= 1 before the clip of the step, so at a clip norm C >= 1 nobody is
-clipped and one unit moves the sum by at most 1 <= C; the step's own clip bounds it by C whatever
-happens here. Choose C = 1: above it the noise grows for the same sum.
+clipped but by the step's margins for rounding, and one unit, of whom a draw takes one image, moves
+the sum by at most C: the step's own clip bounds it whatever happens here. Choose C = 1: above it
+the noise grows for the same sum.
 
 Noise tells itself: the entries (i, j) and (j, i) get noise of their own and z z^T is symmetric, so
 half the difference M - M^T is noise alone, of the same size as in the symmetric part. Nothing here

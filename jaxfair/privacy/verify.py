@@ -22,13 +22,13 @@ from jaxfair.privacy.queries import GRADIENT_SUM, Query, listed
 from jaxfair.privacy.release import ADDED, CLAIMS, SCHEMA, fits_schema, is_about_people
 from jaxfair.privacy.sampling import draw_bound
 from jaxfair.privacy.statement import RELEASED, covered, not_covered, tuning_of
+from jaxfair.privacy.verify_asked import asked_faults, rate_faults
 from jaxfair.privacy.verify_bound import bound_faults, earlier_faults, earlier_of_older
 from jaxfair.privacy.verify_costs import (
     TOLERANCE,
     cost_faults,
     ledger_faults,
     query_faults,
-    rate_faults,
 )
 from jaxfair.schema import COUPLED, COUPLING, COUPLING_MITIGATION, INDEPENDENT, PHANTOM
 
@@ -112,7 +112,8 @@ def _own_faults(files: Files, workdir: pathlib.Path, *, older: bool) -> list[str
         entries, heads = read_entries(workdir / "ledger.jsonl")
     except LedgerError as error:
         return [*faults, str(error)]
-    faults += _tuning_faults(files, entries, older) + query_faults(statement)
+    asked = query_faults(statement) or asked_faults(statement, files.config)
+    faults += _tuning_faults(files, entries, older) + asked
     return faults + ledger_faults(statement, entries, heads[-1]) + cost_faults(statement)
 
 

@@ -11,7 +11,7 @@ from jaxfair.privacy.queries import GRADIENT_SUM, Query, check_names, joint, lis
 from jaxfair.privacy.sampling import UNKNOWN
 from jaxfair.privacy.statement import events_of, group_costs, stages_of
 
-__all__ = ["TOLERANCE", "cost_faults", "ledger_faults", "query_faults", "rate_faults"]
+__all__ = ["TOLERANCE", "cost_faults", "ledger_faults", "query_faults"]
 
 TOLERANCE = 1e-6
 
@@ -67,18 +67,6 @@ def _group_faults(statement: Mapping[str, Any], entries: Sequence[Entry]) -> lis
     if not math.isclose(max(r["epsilon"] for r in rows), statement["epsilon"], rel_tol=TOLERANCE):
         faults.append("epsilon is not that of the group that is drawn most often")
     return faults
-
-
-def rate_faults(statement: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
-    """Where rates by group are not those that the config's upsampling asks for."""
-    chosen, rows = config.get("mitigation") or {}, statement["group_sampling"]
-    if chosen.get("name") != "upsampling" or statement["grade"] == "none":
-        return []
-    wanted = [statement["sampling_prob"] * factor for factor in chosen["factors"]]
-    found = [row.get("sampling_prob") for row in rows[1:]]
-    if found == wanted:
-        return []
-    return [f"group_sampling has the rates {found}, and the config asks for {wanted}"]
 
 
 def query_faults(statement: Mapping[str, Any]) -> list[str]:

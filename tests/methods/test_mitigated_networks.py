@@ -92,7 +92,7 @@ def scored(method):
         ("group_norms", "linear_probe", "'linear_probe' has none here"),
         ("group_norms", "classifier-head", "'classifier' has none here"),
         ("jtt", "fae", "'fae' trains without labels"),
-        ("balanced_head", "fae", "has no label"),
+        ("balanced_head", "fae", "trains without labels"),
     ],
 )
 def test_what_a_method_has_no_parts_for_is_refused_before_anything_is_trained(name, case, sentence):

@@ -339,5 +339,11 @@ def test_a_head_is_refused_where_there_is_none():
     method = mitigated("balanced_head", CASES["balanced_head"], PLAIN)
     said = refusal(method.stages[0].begin, {"body": PARAMS["body"]}, FROZEN, None, SPEC)
     assert "asks for head or out" in said and "only body" in said
+    bare = PLAIN._replace(loss=lambda *given: (jnp.zeros(()), {}))
+    last = mitigated("balanced_head", CASES["balanced_head"], bare).stages[0]
+    variables = last.begin(PARAMS, FROZEN, None, SPEC)
+    unlabelled = {"group": BATCH["group"][0]}
+    said = refusal(last.method.loss, *variables, unlabelled, KEYS[0])
+    assert "trains without labels" in said
     other = BalancedHead(**SEX, shares=(0.25,) * 4, label="c")
     assert "the tasks of 'small' are a, b" in refusal(mitigated, "balanced_head", other, PLAIN)

@@ -23,7 +23,7 @@ __all__ = ["PEOPLE", "SIZES", "change", "made", "read"]
 
 def made(
     folder, start_from=None, *, sizes=None, sigma=8.0, checkpoint=False, split=None,
-    mitigation=None, **words,
+    mitigation=None, rule=None, group_probs=(), **words,
 ):  # fmt: skip
     """Writes a finished run and returns its folder; `words` are of its people and its promise.
 
@@ -34,7 +34,8 @@ def made(
     promise = {"epsilon": 8.0} | words
     earlier = None if start_from is None else read_earlier(start_from)
     with mock.patch.object(accounting, "noise_multiplier_from_epsilon", lambda *a: sigma):
-        plan = make_plan(PrivacyConfig(**promise), **sizes, earlier=earlier)
+        asked = {"rule": rule, "group_probs": group_probs}
+        plan = make_plan(PrivacyConfig(**promise), **sizes, earlier=earlier, **asked)
     config = {
         "name": folder.name,
         "seed": 0,

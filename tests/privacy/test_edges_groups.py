@@ -9,14 +9,16 @@ import pytest
 from jaxfair.config import load_config, plan_from_settings, settings_from_config
 from jaxfair.data.composing import ComposeConfig, composed
 from jaxfair.errors import InputError
+from jaxfair.files import json_digest
 from jaxfair.methods.mitigations import upsampling
 from jaxfair.methods.mitigations.counts import NoisyCounts
 from jaxfair.methods.mitigations.dro import GroupDRO
 from jaxfair.methods.mitigations.upsampling import Upsampling
 from jaxfair.methods.mitigations.whom import CoreSet
 from jaxfair.privacy import verify
+from jaxfair.privacy.cliprules.quantile import quantile_clip
 from tests.methods.mitigated import BATCH, QUICK, N, loss_of, stages
-from tests.privacy.chains import change, made
+from tests.privacy.chains import change, made, read
 
 VALUES = {"sex": ("F", "M")}
 
@@ -102,3 +104,33 @@ def test_edge_177_a_unit_counts_once_in_its_own_cell():
         for query, found in answers_of(rule, [1e30, 0.0, 0.3], groups).items():
             assert np.linalg.norm(found, axis=1).max() <= query.sensitivity * (1 + 1e-6)
             assert np.count_nonzero(found[:, -len(groups) :], axis=1).max() <= 1
+
+
+ADAPTIVE = {"quantile": 0.5, "rate": 0.2}
+WHOLE = {"checkpoint": True, "split": {"split": "random"}}
+
+
+def faults_as(run, **mitigation):
+    """What the verifier says where the config had this mitigation, digest and all."""
+    change(run, "config", mitigation=mitigation)
+    change(run, config_digest=json_digest(read(run, "config")))
+    return verify.verify_run(run)
+
+
+def test_edge_178_queries_and_rates_are_those_that_the_config_of_a_run_asks_for(tmp_path):
+    """A claim for another mitigation than the one that was trained, at the right epsilon."""
+    given = {"name": "quantile_clip", "query_share": None}
+    rule = quantile_clip(**ADAPTIVE, query_share=0.02)
+    run = made(tmp_path / "asked", mitigation=given, rule=rule, **WHOLE)
+    assert verify.verify_run(run) == []
+    for wrong in (
+        {"name": ""}, {"name": "group_weights"}, {"name": "global_clip"},
+        {"name": "quantile_clip", "query_share": 0.05},
+    ):  # fmt: skip
+        assert any("and the config asks for" in fault for fault in faults_as(run, **wrong))
+    assert faults_as(run, name="soft_clip") == []  # which asks the same
+    silent = made(tmp_path / "silent", mitigation={"name": "quantile_clip"}, **WHOLE)
+    assert any("and the config asks for" in fault for fault in verify.verify_run(silent))
+    rated = made(tmp_path / "rated", mitigation={"name": ""}, group_probs=(0.1, 0.2), **WHOLE)
+    assert any("asks for one rate for all" in fault for fault in verify.verify_run(rated))
+    assert faults_as(rated, name="upsampling", factors=(1.0, 2.0)) == []

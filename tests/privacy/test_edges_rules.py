@@ -1,12 +1,24 @@
 """Edges of clip rules: what one unit decides, what is priced, and which noise an answer gets."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxfair.privacy import noise
+from jaxfair.privacy.cliprules import apply
 from jaxfair.privacy.cliprules.by_group import bounds_from_counts
+from jaxfair.privacy.cliprules.normalised import normalised_clip
 from jaxfair.privacy.plan import PrivacyConfig, make_plan
-from tests.privacy.ruled import MADE, bench_of, grouped_examples, lying, noisy_answers, summed
+from tests.privacy.ruled import (
+    MADE,
+    bench_of,
+    grouped_examples,
+    lying,
+    noisy_answers,
+    plan_with,
+    summed,
+)
 from tests.privacy.test_ruled_step import check_noise, keeping
 from tests.privacy.toy import C, flat64, without
 
@@ -87,6 +99,30 @@ def test_edge_146_no_units_factor_or_answer_depends_on_another_unit():
     examples = grouped_examples([1.0, 3.0, 4.0, 2.0, 5.0, 1e4], GROUPS)
     changes = moved(crowd, examples)
     assert changes[:, 0].max() <= C * (1 + 1e-6) and not changes[:, 1].any()
+
+
+def test_edge_147_a_gradient_whose_norm_underflows_is_not_blown_up():
+    """Operands of 1e-20 and 1e-19: their product is no float32, and that times 1e37 is one."""
+    rule = normalised_clip(gamma=1e-38)
+    loss = lambda p, example, key: example["x"] @ p["w"] @ example["y"]
+    rows = {"x": jnp.full((1, 20), 1e-20), "y": jnp.full((1, 20), 1e-19)}
+    given = (loss, {"w": jnp.zeros((20, 20))}, rows, jax.random.split(jax.random.key(0), 1))
+    for way in ("fast", "vmap"):
+        plan = plan_with(rule, clipping=way)
+        call = jax.jit(lambda plan=plan: apply.sums(plan, *given, jnp.ones(1, bool), {}).grads)
+        assert np.linalg.norm(call()["w"]) <= C
+
+
+def test_edge_148_what_is_multiplied_by_the_clip_is_the_sum_with_its_noise():
+    bench, batch = bench_of(MADE["quantile_clip"](), sigma=3.0), 4
+    source, begun = bench.feed(EXAMPLES), bench.start()
+    z = float(bench.plan.rule.rescale(begun.rule_state))
+    sums = summed(bench, EXAMPLES)[0]
+    words, like = source.randomness(0).noise, jax.tree.map(jnp.zeros_like, begun.clipped_sum)
+    drawn = flat64(noise.gaussian_like(like, jnp.asarray(words), bench.plan.noise_stddev()))
+    state, _ = bench.train(source)
+    assert z != 1 and bench.plan.noise_stddev() >= 3.0 * C
+    np.testing.assert_allclose(flat64(state.opt_state) * batch, (sums + drawn) * z, atol=1e-5)
 
 
 def test_edge_150_a_quantile_clip_divides_by_its_threshold_and_moves_towards_the_quantile():

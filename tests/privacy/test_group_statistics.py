@@ -8,15 +8,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxfair.methods.mitigations.catalog import clip_rule, mitigated
+from jaxfair.methods.mitigations.catalog import MITIGATIONS, clip_rule, mitigated
 from jaxfair.methods.mitigations.counts import NoisyCounts
 from jaxfair.methods.mitigations.dro import GroupDRO
 from jaxfair.privacy import accounting
 from jaxfair.privacy.cliprules import apply, cell_counts, group_losses
 from jaxfair.privacy.cliprules.base import priced
 from jaxfair.privacy.plan import PrivacyConfig, make_plan
-from jaxfair.privacy.verify_costs import rate_faults
-from tests.methods.mitigated import ATTRIBUTES, BATCH, PLAIN, QUICK, SPEC, TASKS, N
+from jaxfair.privacy.verify_asked import ASKED, rate_faults
+from tests.methods.mitigated import (
+    ATTRIBUTES,
+    BATCH,
+    CASES,
+    CLIPS,
+    PLAIN,
+    QUICK,
+    SPEC,
+    TASKS,
+    N,
+)
 from tests.privacy.toy import plan_of
 
 C, M = 0.5, 0.7
@@ -175,6 +185,18 @@ def test_rates_that_are_not_those_of_the_config_are_found():
     for wrong in (rows[:2], [rows[0], rows[2], rows[1]], []):
         (said,) = rate_faults(statement | {"group_sampling": wrong}, config)
         assert "and the config asks for" in said
+
+
+def test_the_verifier_knows_the_query_of_every_mitigation():
+    made = CASES | CLIPS | {"group_dro": dataclasses.replace(CASES["group_dro"], private=True)}
+    assert made.keys() == MITIGATIONS.keys() >= ASKED.keys()
+    for name, config in made.items():
+        rule = clip_rule(name, config)
+        wanted = [(q.name, q.sensitivity) for q in rule.queries] if rule else []
+        asked = ASKED.get(name)
+        assert wanted == ([] if asked is None else [asked[:2]])
+        fields = {field.name: field.default for field in dataclasses.fields(config)}
+        assert fields.get("query_share") == (asked and asked.share)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

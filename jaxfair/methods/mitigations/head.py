@@ -76,7 +76,8 @@ def retrain_head(config: BalancedHead, method: Method) -> Method:
     Cost: the steps of this stage, each cheaper than one of the whole network. An example weighs 1
     where its group is unknown or its label was not asked.
 
-    Raises InputError for a Method without the task, or whose parameters have no head.
+    Raises InputError for a Method without the task or without labels, and for one whose parameters
+    have no head.
     """
     if config.label not in ("", *method.tasks):
         raise InputError(
@@ -153,8 +154,8 @@ def _part(params: PyTree, frozen: PyTree, key: Any, spec: Any) -> tuple[PyTree, 
 def _weight(config: BalancedHead, place: int, example: Example) -> jax.Array:
     if "label" not in example:
         raise InputError(
-            "The mitigation 'balanced_head' weighs cells of label and group, and an example of "
-            "this Method has no label: use 'refit_head', or a classifier."
+            "The mitigation 'balanced_head' balances cells of label and group, and this method "
+            "trains without labels: use it with a classifier or a probe, or take 'refit_head'."
         )
     label, was_asked = asked_labels(example)
     group = group_of(config, example)

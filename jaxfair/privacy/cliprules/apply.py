@@ -20,6 +20,10 @@ __all__ = ["Sums", "check_rule", "first_state", "informed", "next_state", "no_an
 PyTree = Any
 Array = jax.Array
 
+SMALLEST = 2.0**-64
+"""A norm below counts as this where a factor is cut: the fast way multiplies the sizes of two
+operands for it, which underflow to 0 where their products over many entries do not."""
+
 
 class Sums(NamedTuple):
     """What a draw is summed to.
@@ -123,7 +127,8 @@ def _scales(
     """Returns the rule's factors, cut to C' / norm; 0 for padding and whatever is not finite."""
     counted = mask & jnp.isfinite(norms)
     factors = _one_by_one(rule.factor, state)(_relative(norms, counted, strict), groups)
-    scales = jnp.minimum(factors, clipping.largest_scales(norms, strict))
+    longest = clipping.largest_scales(jnp.maximum(norms, SMALLEST), strict)
+    scales = jnp.minimum(factors, longest)
     return clipping.kept_scales(scales, counted)
 
 

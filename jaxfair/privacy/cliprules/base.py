@@ -5,7 +5,8 @@ what the plan prices, since the step and not the rule holds the bounds (`apply.p
 
   * a unit's factor is cut to C' / norm, C' being C less the margins of every clip
     (`sums.clipping`, `sums.rounding`), so that the gradient sum moves by at most C =
-    `dp.l2_clip_norm` for every state; a factor that is negative or not finite is 0;
+    `dp.l2_clip_norm` for every state; a factor that is negative or not finite is 0, and one of
+    a norm too small to be told is cut as if it were 2^-64;
   * a unit's answer to a side query is cut to the query's sensitivity in l2 norm by the same code,
     and added up as gradients are; padding, and a unit whose norm is not finite, adds exactly 0;
   * functions of norm, loss and group see one unit at a time, so no unit's factor or answer depends

@@ -54,3 +54,7 @@ def fault_176_the_losses_of_groups_are_not_clipped():
 def fault_177_a_unit_counts_twice_in_a_table_of_cells():
     """As a patient whose rows were copied."""
     return wrapped(jax.nn, "one_hot", lambda original, *given, **k: 2 * original(*given, **k))
+
+
+def fault_178_the_verifier_does_not_ask_the_config_for_queries():
+    return replaced(verify, "asked_faults", lambda *given: [])

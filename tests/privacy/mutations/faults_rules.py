@@ -1,8 +1,11 @@
 """Faults of clip rules: of the step that holds their bounds, and of each rule by itself."""
 
+import dataclasses
+
+import jax
 import jax.numpy as jnp
 
-from jaxfair.engine import feed
+from jaxfair.engine import feed, step
 from jaxfair.privacy import noise
 from jaxfair.privacy.cliprules import (
     apply,
@@ -66,6 +69,22 @@ def fault_146_a_rule_sees_the_whole_batch():
     return replaced(
         apply, "_one_by_one", lambda function, state: lambda *units: function(*units, state)
     )
+
+
+def fault_147_a_factor_is_cut_by_a_norm_that_underflowed():
+    return replaced(apply, "SMALLEST", 0.0)
+
+
+def fault_148_the_sum_is_multiplied_by_the_clip_before_the_noise():
+    """A sum that moves by z C, with the noise of C."""
+
+    def finish(original, state, plan, optimizer, randomness):
+        rule = plan.rule
+        total = jax.tree.map(lambda a: a * rule.rescale(state.rule_state), state.clipped_sum)
+        plain = dataclasses.replace(plan, rule=rule._replace(rescale=None))
+        return original(state._replace(clipped_sum=total), plain, optimizer, randomness)
+
+    return wrapped(step, "_finish", finish)
 
 
 def fault_150_an_adaptive_clip_is_not_divided_by_its_threshold():
