@@ -1,9 +1,9 @@
 """What fair representations do on drawn numbers that show a finding and, linked with it, the sex.
 
 The short form of tests/test_fair_effects.py, with wider limits: arms of the studies, one training
-each, on numbers instead of films. The finding is seen under noise and the sex clearly, and they agree in nine of
-ten, so that plain training takes the sex for the finding. What the adversarial method unlearns, and
-that its adversary learns where nobody evades it, is held in test_adversarial.py.
+each, on numbers instead of films. The finding is seen under noise and the sex clearly, and they
+agree in nine of ten, so that plain training takes the sex for the finding. What the adversarial
+method unlearns, and that its adversary learns where nobody evades it, test_adversarial.py holds.
 """
 
 import functools
