@@ -13,7 +13,7 @@ import pytest
 from experiments.arms import features
 from experiments.e01_dp_gap import study as e01
 from experiments.e01_dp_gap import tables as e01_tables
-from experiments.gaps import levels, runs, sets
+from experiments.gaps import levels, runs, sets, trainings
 from experiments.gaps.runs import Kept
 from jaxfair.config import settings_from_config
 from jaxfair.data.composing import composed
@@ -22,7 +22,7 @@ from jaxfair.data.dataset import Dataset
 from jaxfair.data.examples import VALUES
 from jaxfair.errors import InputError
 from jaxfair.fairness.influence import difference
-from jaxfair.methods.base import Method
+from jaxfair.methods.base import Method, carrying
 from tests.made_gaps import people, placed, scored
 
 PLAIN = math.inf
@@ -113,9 +113,10 @@ def test_whole_seeds_come_first_and_every_run_has_a_config_that_holds():
     found = e01.make("default")
     assert [run.seed for run in found] == sorted(run.seed for run in found)
     assert len({run.place for run in found}) == len(found)
-    per_method = len(e01.SHARES) * 3 * 3 * 5
-    assert sum(run.method == "fae" for run in found) == per_method
-    for run in found[:45]:
+    count = {name: sum(run.method == name for run in found) for name in trainings.DETECTORS}
+    assert count["fae"] == 3 * 3 * 3 * 5 and count["gaussian"] == 2 * count["fae"]
+    assert count["ssim_autoencoder"] == 3 * 2 * 5
+    for run in found[:40]:
         settings = settings_from_config(run.config)
         assert settings.dp.enabled == (run.epsilon < PLAIN)
         least = min(e01.PEOPLE[run.data.split("-")[0]]) * sets.FILMS["default"]
@@ -207,6 +208,9 @@ def test_prepared_arrays_are_computed_once_for_all_methods_that_prepare_alike():
         dataset, method, {**frozen, "unread": jnp.float32(7.0)}, progress=False
     )
     assert again.prepared["features"] is first.prepared["features"]
+    spec = dataset.spec | {"group": jax.ShapeDtypeStruct((1,), np.int32)}
+    digests = [features._digest(m, frozen, spec) for m in (method, carrying(method, spec))]
+    assert digests[0] == digests[1], "as it is trained and as it is scored"
     other = features.with_prepared(
         dataset, method, {**frozen, "scale": jnp.float32(3.0)}, progress=False
     )

@@ -21,8 +21,8 @@ SUMS = ("gaussian", "pca")
 all their steps together is that of one, so that few steps are as good as many."""
 
 NUMBERS = {math.inf: 32, 8.0: 16, 4.0: 16, 2.0: 12, 1.0: 8, 0.5: 8}
-"""Epsilon -> numbers of an image in SUMS: the more there are, the less budget each has. PCA takes
-half of them for normal."""
+"""Epsilon -> numbers of an image in SUMS: the more there are, the less budget each has. Those at 8
+and 1 were found on drawn films of seed 0, the others by analogy. PCA takes half for normal."""
 
 RATES = (1.0, 1 / 3, 3.0)
 BUDGETS = {"quick": 1, "default": 2, "full": 3}

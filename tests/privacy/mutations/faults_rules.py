@@ -124,7 +124,7 @@ def fault_156_weights_are_divided_by_the_smallest():
     return wrapped(weighted, "ordinary", ordinary)
 
 
-def fault_178_weights_of_noisy_counts_are_not_divided_by_the_largest():
+def fault_157_weights_of_noisy_counts_are_not_divided_by_the_largest():
     """Each clipped gradient weighs up to w_max, with the noise of C."""
 
     def undivided(original, weights):
