@@ -179,6 +179,9 @@ def _over(share: Sequence[float], **fixed: Callable[[Groups], Any]) -> Callable[
     ]
 
 
+AFTER = {"after_clip": True}
+"""Weights of a loss do nothing where its gradient is clipped anyway; both forms are tried."""
+
 KNOWN: dict[str, Callable[[Groups], list[dict[str, Any]]]] = {
     "group_weights": _powers("weights", _weights),
     "weights_after_clip": _powers("weights", _weights),
@@ -190,9 +193,11 @@ KNOWN: dict[str, Callable[[Groups], list[dict[str, Any]]]] = {
     "core_set": lambda groups: [
         {"where": (f"{groups.by}={groups.values[groups.least]}",)}, {"where": ("view=PA",)},
     ],
+    "noisy_counts": lambda groups: [{}, AFTER, {**AFTER, "most": 5.0}],
+    "group_dro": lambda groups: [{}, AFTER, {**AFTER, "rate": 0.03}],
     "data_size": lambda groups: [{"portion": part} for part in (0.5, 0.25, 0.75)],
 }  # fmt: skip
-"""Mitigations that ask for constants of groups -> what is tried."""
+"""Mitigations that ask for constants of groups, or have two forms -> what is tried."""
 
 _STAYING: dict[str, Callable[[Section, Groups], float]] = {
     "composition": lambda own, g: sum(s * k for s, k in zip(g.shares, own["keep"], strict=True)),
