@@ -9,6 +9,9 @@ section `data` is that config's. Labels are matched by name, images prepared as 
 thresholds are the run's. Everybody there is tested, but for those who trained or validated in the
 run; --config.data.split=RULE takes that rule's test set alone. Nothing in RUN changes.
 
+--calibrate-by ATTRIBUTE also brings the scores of its groups to one scale, by validation images
+without the finding (calibrated.parquet). Whoever uses them must know the group at test time.
+
 Validation and test images become `predictions.parquet`, one row per image and task; what
 is right of that table (thresholds, groups, intervals) needs neither jax nor this file.
 """
@@ -31,6 +34,7 @@ from jaxfair.config import Settings, sections, settings_from_config
 from jaxfair.data.dataset import Dataset
 from jaxfair.engine.optim import averaged_params
 from jaxfair.errors import InputError
+from jaxfair.fairness.normal_scores import fit_scales, write_scales
 from jaxfair.fairness.predictions import checked
 from jaxfair.fairness.table import fairness_table, fit_thresholds
 from jaxfair.privacy.seals import digests
@@ -51,13 +55,16 @@ def run(
     workdir: str | os.PathLike[str],
     *,
     with_images: bool = False,
+    calibrate_by: str = "",
     progress: bool = True,
 ) -> None:
     """Writes predictions, thresholds, the fairness table and, where allowed, anomaly maps.
 
-    Maps are images of patients: they are written for phantom data or `with_images` only.
+    Maps are images of patients: they are written for phantom data or `with_images` only. Scores on
+    one scale for the groups of `calibrate_by` are written beside, or removed where it is "".
 
-    Raises InputError where somebody else trains or evaluates in the folder.
+    Raises InputError where somebody else trains or evaluates in the folder, and for an attribute
+    that is not there.
     """
     settings, folder = settings_from_config(config), RunFolder(pathlib.Path(workdir))
     dataset = open_data(settings, progress=progress)
@@ -65,10 +72,12 @@ def run(
         raise InputError(f"{folder.path} holds no run; train one first.")
     with folder.locked():
         scored = _scored(settings, folder, dataset, progress=progress)
+        scales = fit_scales(scored.predictions, calibrate_by) if calibrate_by else {}
         groups, show = [*settings.data.attributes, CROSSED], with_images or dataset.data == PHANTOM
         thresholds = fit_thresholds(scored.predictions, attributes=groups)
         files.write_json(folder.thresholds, thresholds)
         table = _write(settings, folder, dataset, scored, thresholds, groups, with_maps=show)
+        write_scales(scored.predictions, scales, folder.scales, folder.calibrated)
         if settings.train.tensorboard:
             _write_board(folder, table, scored.step, private=settings.dp.enabled)
 
@@ -238,6 +247,7 @@ COMMAND = Command(
         Flag("workdir", str, ".", "folder of the run"),
         Flag("out", str, None, "folder for the scores of a second site"),
         Flag("labels", list, [], "labels that a second site calls otherwise, as OURS=THEIRS"),
+        Flag("calibrate-by", str, "", "also write scores on one scale for the groups of this"),
         Flag("with-images", bool, False, "write maps of real images"),
     ),
     sections=lambda config: [s for s in sections(config) if s.name.partition(".")[0] == "data"],
@@ -259,9 +269,12 @@ def _act(line: Line) -> int:
                 "--out and --labels go with a second site: name its data, as "
                 "--config.data.source=... or --config FILE."
             )
-        run(config_of_run(folder), folder.path, with_images=images)
+        by = line.flags["calibrate-by"]
+        run(config_of_run(folder), folder.path, with_images=images, calibrate_by=by)
         report.run([folder.path], folder.path, with_images=images)
         return 0
+    if "calibrate-by" in line.given:
+        raise InputError("--calibrate-by needs validation images, and a second site has none.")
     if not line.flags["out"]:
         raise InputError("The scores of a second site need a folder of their own: give --out DIR.")
     asked = Asked(line.config, line.overrides, line.named is not None, _pairs(line.flags["labels"]))

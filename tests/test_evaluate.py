@@ -94,14 +94,28 @@ def test_scoring_again_by_the_command_makes_the_same_files(trained, tmp_path, ca
     shutil.copytree(trained, again)
     for name in MADE:
         (again / name).unlink()
-    assert evaluate.main(["evaluate", f"--workdir={again}"]) == 0
+    assert evaluate.main(["evaluate", f"--workdir={again}", "--calibrate-by=sex"]) == 0
     for name in MADE:
         assert (again / name).is_file(), name
+    assert set(json.loads((again / "scales.json").read_text())) == {"anomaly"}
+    assert (again / "calibrated.parquet").is_file() and not (trained / "scales.json").exists()
+    assert "must know a patient's sex at test time" in (again / "report.md").read_text()
     pd.testing.assert_frame_equal(
         *(pd.read_parquet(folder / "predictions.parquet") for folder in (trained, again))
     )
     assert (again / "fairness.csv").read_text() == (trained / "fairness.csv").read_text()
     assert capsys.readouterr().err.count("Traceback") == 0
+
+
+def test_scales_for_groups_that_nobody_has_are_refused_before_anything_is_written(
+    trained, monkeypatch, capsys
+):
+    rows = pd.read_parquet(trained / "predictions.parquet")
+    scored = evaluate._Scored(rows, None, np.arange(0), 0, {})
+    monkeypatch.setattr(evaluate, "_scored", lambda *given, **fields: scored)
+    monkeypatch.setattr(evaluate.files, "write_json", None)
+    assert evaluate.main(["evaluate", f"--workdir={trained}", "--calibrate-by=shoe_size"]) == 2
+    assert "shoe_size" in capsys.readouterr().err
 
 
 def test_images_of_patients_stay_where_they_are_unless_asked_for(real):

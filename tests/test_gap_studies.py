@@ -1,6 +1,5 @@
 """e01_dp_gap and e08_mitigation: grids, arms, statistics and pages, on made numbers."""
 
-import dataclasses
 import functools
 import math
 import pathlib
@@ -14,11 +13,8 @@ import pytest
 from experiments.arms import features
 from experiments.e01_dp_gap import study as e01
 from experiments.e01_dp_gap import tables as e01_tables
-from experiments.e08_mitigation import arms, page, plan
-from experiments.e08_mitigation import tables as e08_tables
-from experiments.gaps import levels, report, runs, sets
+from experiments.gaps import levels, runs, sets, trainings
 from experiments.gaps.runs import Kept
-from jaxfair import files
 from jaxfair.config import settings_from_config
 from jaxfair.data.composing import composed
 from jaxfair.data.config import make_data_config
@@ -26,32 +22,10 @@ from jaxfair.data.dataset import Dataset
 from jaxfair.data.examples import VALUES
 from jaxfair.errors import InputError
 from jaxfair.fairness.influence import difference
-from jaxfair.methods.base import Method
-from jaxfair.methods.mitigations.catalog import MITIGATIONS
-from jaxfair.schema import age_groups
+from jaxfair.methods.base import Method, carrying
+from tests.made_gaps import people, placed, scored
 
 PLAIN = math.inf
-
-
-def people(n=400, seed=0):
-    """Test images of drawn people, one each, with a label that half of them have."""
-    rng = np.random.default_rng(seed)
-    age = rng.integers(5, 90, n)
-    return pd.DataFrame({
-        "image_id": [f"i{k:04d}" for k in range(n)], "patient_id": [f"p{k:04d}" for k in range(n)],
-        "split": np.where(np.arange(n) % 4 == 0, "validation", "test"), "task": "anomaly",
-        "sex": rng.choice(["F", "M"], n), "age": age, "age_group": age_groups(age),
-        "view": rng.choice(["AP", "PA"], n), "y_true": rng.integers(0, 2, n).astype(float),
-    })  # fmt: skip
-
-
-def scored(table, gap=0.0, seed=1):
-    """Scores that separate the labels, women's by `gap` standard deviations less."""
-    rng = np.random.default_rng(seed)
-    own = np.random.default_rng(99).normal(size=len(table))  # what every model sees of a patient
-    strength = 1.5 - gap * (table["sex"] == "F")
-    noise = 0.3 * rng.normal(size=len(table))
-    return table.assign(y_score=strength * table["y_true"] + own + noise)
 
 
 def test_a_change_has_the_variance_of_patients_and_of_both_arms_seeds():
@@ -139,72 +113,14 @@ def test_whole_seeds_come_first_and_every_run_has_a_config_that_holds():
     found = e01.make("default")
     assert [run.seed for run in found] == sorted(run.seed for run in found)
     assert len({run.place for run in found}) == len(found)
-    per_method = len(e01.SHARES) * 3 * 3 * 5
-    assert sum(run.method == "fae" for run in found) == per_method
-    for run in found[:45]:
+    count = {name: sum(run.method == name for run in found) for name in trainings.DETECTORS}
+    assert count["fae"] == 3 * 3 * 3 * 5 and count["gaussian"] == 2 * count["fae"]
+    assert count["ssim_autoencoder"] == 3 * 2 * 5
+    for run in found[:40]:
         settings = settings_from_config(run.config)
         assert settings.dp.enabled == (run.epsilon < PLAIN)
         least = min(e01.PEOPLE[run.data.split("-")[0]]) * sets.FILMS["default"]
         assert settings.data.public_size == pytest.approx(least, abs=5.01)
-
-
-@functools.cache
-def whole_plan():
-    return plan.make("default")
-
-
-def test_every_arm_tries_as_many_settings_and_every_mitigation_is_there_or_says_why_not():
-    for part in (part for part in whole_plan().parts if len(part.arms) > 1):
-        assert {len(arm.mitigation) for arm in part.arms} == {arms.BUDGETS["default"]}
-        assert {len(arm.changes) for arm in part.arms} == {arms.BUDGETS["default"]}
-        named = [arm.name for arm in part.arms] + [line.split(":")[0] for line in part.left_out]
-        assert sorted(set(named) - {arms.BASE, arms.CONTROL}) == sorted(MITIGATIONS)
-        for arm in part.arms:
-            tried = {
-                str((m, sorted(c.items())))
-                for m, c in zip(arm.mitigation, arm.changes, strict=True)
-            }
-            assert len(tried) == arms.BUDGETS["default"], "settings differ"
-
-
-def test_a_private_run_counts_the_settings_that_were_compared():
-    part = whole_plan().parts[0]
-    for run in plan.runs_of(part, part.arms[0], 8.0, (0, 1)):
-        assert run.config.dp.tuning_runs == arms.BUDGETS["default"] == 2
-
-
-def test_a_new_mitigation_appears_by_itself_with_its_number_smaller_and_larger(monkeypatch):
-    @dataclasses.dataclass(frozen=True)
-    class Dimming:
-        """Losses are dimmed."""
-
-        strength: float = 2.0
-
-    entry = MITIGATIONS["group_weights"]._replace(config=Dimming, apply=lambda config, m: m)
-    monkeypatch.setitem(MITIGATIONS, "dimming", entry)
-    made, _ = arms.arms_of(sets.drawn_findings("quick"), "classifier", "full", 1e-3)
-    (arm,) = [arm for arm in made if arm.name == "dimming"]
-    assert [m.get("strength") for m in arm.mitigation] == [None, 2.0 / 3, 6.0]
-    assert arm.title == "Losses are dimmed"
-
-
-def test_constants_of_groups_are_declared_and_their_mean_weight_is_one():
-    groups = sets.Groups("sex", (0.2, 0.8), (0.1, 0.3), least=0)
-    (weights,) = [own["weights"] for own in arms.KNOWN["group_weights"](groups)[:1]]
-    assert 0.2 * weights[0] + 0.8 * weights[1] == pytest.approx(1, abs=1e-3)
-    assert weights[0] / weights[1] == pytest.approx(4, rel=1e-3)
-    assert groups.cells == pytest.approx((0.18, 0.02, 0.56, 0.24))
-
-
-def placed(out, run, table, epsilon=8.0, faults=(), seconds=0.1):
-    """Lays a run's predictions down as if it had been trained."""
-    folder = runs.folder_of(out, run)
-    folder.mkdir(parents=True)
-    table.to_parquet(folder / "predictions.parquet")
-    if run.epsilon < PLAIN:
-        promise = {"epsilon": epsilon, "faults": list(faults)}
-        files.write_json(out / "verified" / f"{run.place}.json", promise)
-    files.write_json(out / "seconds" / f"{run.place}.json", {"seconds": seconds})
 
 
 @functools.cache
@@ -245,75 +161,6 @@ def test_e01_finds_a_gap_that_privacy_widens_and_a_slope_over_the_composition(tm
 def test_a_page_of_nothing_says_that_it_was_not_run(tmp_path):
     e01.COMMAND.write(sex_runs(), tmp_path)
     assert "**Not run.**" in (tmp_path / "tables" / "tables.md").read_text()
-    part = whole_plan().parts[0]
-    page.write(plan.Plan((part,), ("lesions: get them",)), tmp_path / "other")
-    text = (tmp_path / "other" / "tables" / "tables.md").read_text()
-    assert "**Not run.**" in text and "Not run: lesions: get them" in text
-
-
-def small_part(seeds=range(1, 6)):
-    part = whole_plan().parts[0]
-    few = tuple(a for a in part.arms if a.name in (arms.BASE, arms.CONTROL, "group_weights"))
-    return part._replace(arms=few, seeds=tuple(seeds))
-
-
-def laid(tmp_path, helps, epsilons=None):
-    """A base with a gap, its control with half of it, and weights that take `helps` of it."""
-    part, table = small_part(), people(1_600)
-    gaps = {arms.BASE: 1.0, arms.CONTROL: 0.5, "group_weights": 1.0 - helps}
-    for place, arm in enumerate(part.arms):
-        for setting in range(len(arm.changes)):
-            for run in plan.runs_of(part, arm, 8.0, [setting]):
-                if run.seed > 1 and setting:
-                    continue
-                number = 1_000 * place + 10 * run.seed + setting
-                worse = 0.3 * setting  # the first setting is the best on validation
-                made = scored(table, gaps[arm.name], number)
-                made["y_score"] -= worse * made["y_true"]
-                claim = (epsilons or {}).get(arm.name, 7.9996)
-                pace = 0.1 * (1 + place)
-                placed(tmp_path, run, made, claim, seconds=pace)
-    return part
-
-
-def test_e08_names_what_closes_a_gap_and_its_control_has_power(tmp_path):
-    part = laid(tmp_path, helps=0.8)
-    rows = e08_tables.rows_of([part], 8.0, tmp_path)
-    assert rows["arm"].tolist() == [arms.BASE, arms.CONTROL, "group_weights"]
-    by = rows.set_index("arm")
-    assert by.loc["group_weights", "gap_change_high"] < 0 < by.loc[arms.BASE, "gap_low"]
-    assert by.loc["group_weights", "slower"] == pytest.approx(3.0)
-    assert (by["setting"] == 0).all() and (by["seeds"] == 5).all()
-    assert np.isnan(by.loc[arms.CONTROL, "gap_holm"]), "the control is no arm of the family"
-    assert "closed by group_weights" in page.verdict(rows)
-    told = e08_tables.control(part, 8.0, tmp_path)
-    assert told.found.ci_high < 0 and told.benefit < 0 and told.power > 0.8
-    page.write(plan.Plan((part,), ()), tmp_path)
-    text = (tmp_path / "tables" / "tables.md").read_text()
-    assert "equal within 0.001" in text and "Positive control" in text
-    assert (tmp_path / "tables" / "films_fae_8.csv").is_file()
-
-
-def test_e08_says_when_nothing_helps_and_when_epsilons_differ(tmp_path):
-    part = laid(tmp_path, helps=0.0, epsilons={"group_weights": 7.99})
-    rows = e08_tables.rows_of([part], 8.0, tmp_path)
-    assert page.verdict(rows).startswith("None closes the gap beyond noise")
-    assert "NOT EQUAL" in page._equal(rows)
-    run = next(plan.runs_of(part, part.arms[0], 8.0, [0]))
-    faulty = Kept(True, "", 0.1, 8.0, ("the ledger is short",))
-    assert "FAULTS in 1 runs" in report.check_equal([(run, faulty)])
-
-
-def test_a_setting_is_chosen_by_validation_alone(tmp_path):
-    part = laid(tmp_path, helps=0.5)
-    base = part.arms[0]
-    best = plan.runs_of(part, base, 8.0, [1])
-    folder = runs.folder_of(tmp_path, next(iter(best)))
-    table = pd.read_parquet(folder / "predictions.parquet")
-    held = table["split"] == "validation"
-    table.loc[held, "y_score"] = table.loc[held, "y_true"]  # perfect, on validation only
-    table.to_parquet(folder / "predictions.parquet")
-    assert plan.chosen(tmp_path, part, base, 8.0)[0].setting == 1
 
 
 def test_what_is_refused_is_kept_with_its_sentence_and_the_study_goes_on(tmp_path, monkeypatch):
@@ -361,6 +208,9 @@ def test_prepared_arrays_are_computed_once_for_all_methods_that_prepare_alike():
         dataset, method, {**frozen, "unread": jnp.float32(7.0)}, progress=False
     )
     assert again.prepared["features"] is first.prepared["features"]
+    spec = dataset.spec | {"group": jax.ShapeDtypeStruct((1,), np.int32)}
+    digests = [features._digest(m, frozen, spec) for m in (method, carrying(method, spec))]
+    assert digests[0] == digests[1], "as it is trained and as it is scored"
     other = features.with_prepared(
         dataset, method, {**frozen, "scale": jnp.float32(3.0)}, progress=False
     )

@@ -23,8 +23,9 @@ __all__ = ["WithFeatures", "reading_features", "with_features", "with_prepared"]
 
 _BATCH = 64
 _KEPT: dict[Any, np.ndarray] = {}
-_MOST = 3
-"""Prepared sets that are held at once; the oldest leaves first."""
+_MOST = 6
+"""Prepared sets that are held at once; the oldest leaves first. Large are those of maps, of which a
+study has one or two; the others are a few numbers an image."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -136,7 +137,13 @@ def _kept(dataset: Dataset, method: Method, frozen: PyTree) -> _Prepared:
 
 def _digest(method: Method, frozen: PyTree, spec: dict[str, Any]) -> str:
     """Of what `prepare` computes: its operations, its constants, and the frozen arrays it reads."""
-    made: Any = jax.make_jaxpr(method.prepare)(frozen, spec)  # type: ignore[arg-type]
+
+    def own(frozen: PyTree, raw: dict[str, Any]) -> dict[str, Any]:
+        """Without what is handed on, which a Method does in a step and not when it is scored."""
+        found = method.prepare(frozen, raw)  # type: ignore[misc]
+        return {name: found[name] for name in sorted(found) if name not in spec}
+
+    made: Any = jax.make_jaxpr(own)(frozen, spec)
     read = {id(var) for line in made.jaxpr.eqns for var in line.invars}
     leaves = zip(made.jaxpr.invars, jax.tree.leaves(frozen), strict=False)
     constants = [*made.consts, *(leaf for var, leaf in leaves if id(var) in read)]

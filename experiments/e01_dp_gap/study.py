@@ -47,21 +47,25 @@ class Grid(NamedTuple):
     shares: Sequence[float]
     splits: Sequence[int]
     seeds: Sequence[int]
+    attributes: Sequence[str] = tuple(PAIRS)
 
 
 WHOLE = Grid((PLAIN, 8.0, 4.0, 2.0, 1.0, 0.5), SHARES, (1, 2, 3), range(1, 6))
+THREE = (0.0, 0.5, 1.0)
 GRIDS = {
-    "quick": {"": Grid((PLAIN, 8.0), (0.0, 0.5, 1.0), (1,), (1, 2))},
+    "quick": {
+        "": Grid((PLAIN, 8.0), (0.5,), (1,), (1,), ("sex",)),
+        "gaussian": Grid((PLAIN, 8.0), THREE, (1,), (1, 2)),
+        "fae": Grid((PLAIN, 8.0), THREE, (1,), (1, 2), ("sex",)),
+    },
     "default": {
-        "": Grid((PLAIN, 8.0, 1.0), SHARES, (1, 2), range(1, 6)),
-        "fae": Grid((PLAIN, 8.0, 1.0), SHARES, (1,), range(1, 6)),
+        "": Grid((PLAIN, 8.0), THREE, (1,), range(1, 6), ("sex",)),
+        "gaussian": Grid((PLAIN, 8.0, 1.0), THREE, (1, 2), range(1, 6)),
+        "fae": Grid((PLAIN, 8.0, 1.0), THREE, (1,), range(1, 6)),
     },
     "full": {"": WHOLE},
 }
 """Size -> detector -> its grid; "" is that of all that are not named."""
-
-TRAINED = {"quick": ("fae", "gaussian"), "default": ("fae", "gaussian")}
-"""Detectors of the smaller sizes; the full one takes all that there are."""
 
 
 def keep_of(attribute: str, share: float) -> dict[str, Any]:
@@ -83,12 +87,12 @@ def keep_of(attribute: str, share: float) -> dict[str, Any]:
 def make(size: str, root: str | None = None) -> list[Run]:
     """Returns the runs of a size, whole seeds first."""
     films = FILMS["full"] if root else FILMS[size]
-    there = detectors()
-    methods = [name for name in TRAINED.get(size, there) if name in there]
     runs = []
-    for method in methods:
+    for method in detectors():
         grid = GRIDS[size].get(method, GRIDS[size][""])
-        cells = itertools.product(grid.seeds, grid.splits, PAIRS, grid.shares, grid.epsilons)
+        cells = itertools.product(
+            grid.seeds, grid.splits, grid.attributes, grid.shares, grid.epsilons
+        )
         for seed, split, attribute, share, epsilon in cells:
             data = rsna(size, root) | keep_of(attribute, share)
             data |= {"split_salt": f"gaps-{split}", "groups": ()}

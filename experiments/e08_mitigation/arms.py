@@ -10,21 +10,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from experiments.gaps.sets import Groups, Source
-from experiments.gaps.trainings import DETECTORS, config_of
+from experiments.gaps.trainings import BUDGETS, DETECTORS, SUMS, config_of, tried_of
 from jaxfair.config import method_from_settings, settings_from_config
 from jaxfair.errors import InputError
 from jaxfair.methods.mitigations.catalog import MITIGATIONS
 
-__all__ = ["BASE", "BUDGETS", "CONTROL", "Arm", "arms_of", "settings_of"]
+__all__ = ["BASE", "CONTROL", "SCALED", "Arm", "arms_of", "plain_arm", "settings_of"]
 
 BASE, CONTROL = "plain", "control"
 """DP-SGD without a mitigation, and the positive control: half of the planted gap gone."""
 
-BUDGETS = {"quick": 1, "default": 2, "full": 3}
-"""Size of a study -> settings that each arm tries."""
-
-RATES = (1.0, 1 / 3, 3.0)
-"""Factors on the learning rate, which an arm tries that has no number of its own."""
+SCALED = ("one_scale", "scores of each group on one scale, after training, from validation images")
+"""Name and title of a row that trains nothing: plain DP-SGD's scores by `fairness.normal_scores`.
+It costs nobody who trained any epsilon, reads validation patients, whom no guarantee covers, and
+needs the group at test time. A group's own AUROC stays, so the row is in no family of tests."""
 
 Section = Mapping[str, Any]
 
@@ -45,22 +44,21 @@ class Arm(NamedTuple):
     changes: tuple[Section, ...]
 
 
-def arms_of(source: Source, method: str, size: str, rate: float) -> tuple[list[Arm], list[str]]:
+def arms_of(source: Source, method: str, size: str) -> tuple[list[Arm], list[str]]:
     """Returns the arms of a Method on a source, and why others are left out.
 
     Args:
       source: the data.
       method: key of METHODS.
       size: of the study.
-      rate: learning rate of the shared training.
 
     Whatever settings a mitigation refuses are replaced by learning rates, so that budgets stay
     equal; one whose every setting is refused is left out.
     """
-    rates = tuple({"optim.learning_rate": rate * factor} for factor in RATES)
+    rates = tried_of(method)
     budget = BUDGETS[size]
     nothing = (None,) * budget
-    arms = [Arm(BASE, "DP-SGD without a mitigation", nothing, rates[:budget])]
+    arms = [plain_arm(method, size)]
     if source.planted:
         halved = tuple({**dict(source.planted), **own} for own in rates[:budget])
         title = "positive control: half of the planted gap gone at the source"
@@ -75,6 +73,13 @@ def arms_of(source: Source, method: str, size: str, rate: float) -> tuple[list[A
         else:
             left_out.append(f"{name}: {arm}")
     return arms, left_out
+
+
+def plain_arm(method: str, size: str) -> Arm:
+    """Returns a Method alone, with as many settings as any arm."""
+    budget = BUDGETS[size]
+    title = "DP-SGD without a mitigation" if method not in SUMS else "noisy sums, without SGD"
+    return Arm(BASE, title, (None,) * budget, tried_of(method)[:budget])
 
 
 def settings_of(name: str, source: Source) -> list[tuple[Section, Section]]:
@@ -174,6 +179,9 @@ def _over(share: Sequence[float], **fixed: Callable[[Groups], Any]) -> Callable[
     ]
 
 
+AFTER = {"after_clip": True}
+"""Weights of a loss do nothing where its gradient is clipped anyway; both forms are tried."""
+
 KNOWN: dict[str, Callable[[Groups], list[dict[str, Any]]]] = {
     "group_weights": _powers("weights", _weights),
     "weights_after_clip": _powers("weights", _weights),
@@ -185,9 +193,11 @@ KNOWN: dict[str, Callable[[Groups], list[dict[str, Any]]]] = {
     "core_set": lambda groups: [
         {"where": (f"{groups.by}={groups.values[groups.least]}",)}, {"where": ("view=PA",)},
     ],
+    "noisy_counts": lambda groups: [{}, AFTER, {**AFTER, "most": 5.0}],
+    "group_dro": lambda groups: [{}, AFTER, {**AFTER, "rate": 0.03}],
     "data_size": lambda groups: [{"portion": part} for part in (0.5, 0.25, 0.75)],
 }  # fmt: skip
-"""Mitigations that ask for constants of groups -> what is tried."""
+"""Mitigations that ask for constants of groups, or have two forms -> what is tried."""
 
 _STAYING: dict[str, Callable[[Section, Groups], float]] = {
     "composition": lambda own, g: sum(s * k for s, k in zip(g.shares, own["keep"], strict=True)),

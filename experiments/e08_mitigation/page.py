@@ -101,6 +101,7 @@ def _shown(rows: pd.DataFrame) -> pd.DataFrame:
          "AUROC, change": _text(row, "whole_change"),
          "worst group": f"{row.worst_group} {row.worst:.3f}" if row.worst_group else "too few",
          "gap": _text(row, "gap"), "gap, change": _text(row, "gap_change"),
+         "sAUROC gap": _text(row, "alarms"), "its change": _text(row, "alarms_change"),
          "p": row.gap_p, "p, Holm": row.gap_holm, "max-min": row.max_min,
          "chance gives": row.null_mean, "p of max-min": row.null_p,
          "seconds a step, over plain": row.slower, "epsilon": row.epsilon,

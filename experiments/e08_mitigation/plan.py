@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.arms.study import preferred
-from experiments.e08_mitigation.arms import BASE, Arm, arms_of
+from experiments.e08_mitigation.arms import Arm, arms_of, plain_arm
 from experiments.gaps.levels import compared
 from experiments.gaps.runs import Run, kept_of, predictions
 from experiments.gaps.sets import Source, drawn_films, drawn_findings, hospital, lesions
-from experiments.gaps.trainings import config_of, detectors, rate_of
+from experiments.gaps.trainings import config_of, detectors
 from jaxfair.fairness.groups import group_labels
 from jaxfair.fairness.metrics import auroc
 
@@ -103,8 +103,10 @@ def _on_validation(out: pathlib.Path, part: Part, run: Run) -> tuple[float, floa
 
 
 def _part(source: Source, method: str, size: str) -> Part:
-    arms, left_out = arms_of(source, method, size, rate_of(method))
     if method in detectors()[1:]:  # other detectors are arms themselves
-        arms, left_out = [arm for arm in arms if arm.name == BASE], []
+        arms, left_out = [plain_arm(method, size)], []
+    else:
+        arms, left_out = arms_of(source, method, size)
     epsilons = (math.inf, 8.0) if source.describes else EPSILONS[size]
-    return Part(source, method, tuple(arms), tuple(left_out), epsilons, SEEDS[size], size)
+    seeds = SEEDS[size][:1] if source.describes else SEEDS[size]
+    return Part(source, method, tuple(arms), tuple(left_out), epsilons, seeds, size)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from experiments.e08_mitigation.arms import BASE, CONTROL
+from experiments.e08_mitigation.arms import BASE, CONTROL, SCALED
 from experiments.e08_mitigation.plan import Part, chosen
 from experiments.gaps.levels import (
     Level,
@@ -22,9 +22,11 @@ from experiments.gaps.levels import (
     power,
 )
 from experiments.gaps.runs import Run, kept_of, predictions
+from experiments.gaps.trainings import DETECTORS
 from jaxfair.fairness.groups import group_labels
 from jaxfair.fairness.influence import Estimate
 from jaxfair.fairness.multiplicity import holm
+from jaxfair.fairness.normal_scores import fit_scales, on_one_scale
 
 __all__ = ["OTHERS", "Control", "control", "rows_of"]
 
@@ -38,6 +40,8 @@ class _Measured(NamedTuple):
     Attributes:
       whole, least, gap: one estimate of each seed: all; the group expected to be served worst;
         all others minus it.
+      alarms: the gap of the sAUROC, a group's negatives against all positives, which is what false
+        alarms at one threshold hang on.
       worst: the smallest AUROC of a group that can be compared, and its name, mean over seeds.
       null: of the max-min gap.
     """
@@ -45,6 +49,7 @@ class _Measured(NamedTuple):
     whole: list[Estimate]
     least: list[Estimate]
     gap: list[Estimate]
+    alarms: list[Estimate]
     worst: tuple[str, float]
     null: Nulls
 
@@ -70,9 +75,9 @@ def rows_of(parts: Sequence[Part], epsilon: float, out: pathlib.Path) -> pd.Data
       parts: the first one's plain arm is what all are compared with.
 
     Columns: method, arm, title; auroc, least, gap, worst_group, worst, null_mean, null_95, null_p;
-    of the changes against the base (gain_, least_, gap_) value, low, high and p; gap_holm, the p of
-    the gap's change for as many arms as are compared (protocol S13); slower, seconds a step over
-    the base's; epsilon, verified, seeds, setting.
+    of the changes against the base (gain_, least_, gap_, alarms_) value, low, high and p; gap_holm,
+    the p of the gap's change for as many arms as are compared (protocol S13); slower, seconds a
+    step over the base's; epsilon, verified, seeds, setting.
     """
     base = _runs(parts[0], BASE, epsilon, out)
     if not base:
@@ -86,8 +91,12 @@ def rows_of(parts: Sequence[Part], epsilon: float, out: pathlib.Path) -> pd.Data
                 mark = {"method": part.method, "arm": arm.name, "title": arm.title}
                 told = _row(before, _measured(part, runs, out), runs == base)
                 rows.append(mark | told | _cost(runs, pace, out))
+    if parts[0].method in DETECTORS:
+        mark = {"method": parts[0].method, "arm": SCALED[0], "title": SCALED[1]}
+        told = _row(before, _measured(parts[0], base, out, scaled=True), is_base=False)
+        rows.append(mark | told | _cost(base, pace, out))
     table = pd.DataFrame(rows)
-    asked = table["gap_p"].notna() & (table["arm"] != CONTROL)
+    asked = table["gap_p"].notna() & ~table["arm"].isin([CONTROL, SCALED[0]])
     table["gap_holm"] = math.nan
     if asked.any():
         table.loc[asked, "gap_holm"] = holm(table.loc[asked, "gap_p"].to_numpy())
@@ -112,15 +121,28 @@ def _runs(part: Part, name: str, epsilon: float, out: pathlib.Path) -> list[Run]
     return [run for run in found if kept_of(out, run).done]
 
 
-def _measured(part: Part, runs: Sequence[Run], out: pathlib.Path, split: str = "test") -> _Measured:
+def _measured(
+    part: Part,
+    runs: Sequence[Run],
+    out: pathlib.Path,
+    split: str = "test",
+    *,
+    scaled: bool = False,
+) -> _Measured:
     source = part.source
     tables = [predictions(out, run, split) for run in runs]
+    if scaled:
+        held = [predictions(out, run, "validation") for run in runs]
+        fitted = [fit_scales(table, source.attribute) for table in held]
+        tables = [on_one_scale(*pair) for pair in zip(tables, fitted, strict=True)]
     tables = [t[t["task"] == source.task].reset_index(drop=True) for t in tables]
     labels = group_labels(tables[0], source.attribute)
     least = source.groups.values[source.groups.least]
     sides = np.where(labels == least, least, np.where(labels == "unknown", "", OTHERS))
     found = [estimates(table, sides, "AUROC") for table in tables]
     found = [{least: _nothing(e[""]), OTHERS: _nothing(e[""]), **e} for e in found]
+    alarms = [estimates(table, sides, "sAUROC") for table in tables]
+    alarms = [{least: _nothing(e[""]), OTHERS: _nothing(e[""]), **e} for e in alarms]
     groups = compared(tables[0], labels)
     each = [estimates(table, labels, "AUROC") for table in tables]
     means = {g: float(np.mean([e[g].value for e in each])) for g in groups}
@@ -132,6 +154,7 @@ def _measured(part: Part, runs: Sequence[Run], out: pathlib.Path, split: str = "
         [e[""] for e in found],
         [e[least] for e in found],
         [gap_of(e, (OTHERS, least)) for e in found],
+        [gap_of(e, (OTHERS, least)) for e in alarms],
         (worst, means.get(worst, math.nan)),
         null,
     )
@@ -148,7 +171,7 @@ def _nothing(like: Estimate) -> Estimate:
 
 def _row(before: _Measured, after: _Measured, is_base: bool) -> dict:
     row = {}
-    for name in ("whole", "least", "gap"):
+    for name in ("whole", "least", "gap", "alarms"):
         for key, value in _four(level(getattr(after, name))).items():
             row[f"{name}{key}"] = value
         if not is_base:

@@ -9,28 +9,55 @@ from ml_collections import ConfigDict
 from jaxfair.experiment import experiment
 from jaxfair.methods.catalog import METHODS
 
-__all__ = ["DETECTORS", "METHODS_OF", "config_of", "detectors", "rate_of"]
+__all__ = ["BUDGETS", "DETECTORS", "METHODS_OF", "SUMS", "config_of", "detectors", "tried_of"]
 
 Section = Mapping[str, Any]
 
-DETECTORS = ("fae", "gaussian", "pca", "deepsvdd", "reverse_distillation", "ssim_ae")
+DETECTORS = ("fae", "gaussian", "pca", "deepsvdd", "reverse_distillation", "ssim_autoencoder")
 """Names under which detectors of anomalies may stand in METHODS."""
 
-DIMS = {"quick": (25, 50), "default": (25, 50, 75, 100), "full": (100, 150, 200, 300)}
+SUMS = ("gaussian", "pca")
+"""Detectors that add up a second moment of all patients (q = 1) and train no network. The noise of
+all their steps together is that of one, so that few steps are as good as many."""
+
+NUMBERS = {math.inf: 32, 8.0: 16, 4.0: 16, 2.0: 12, 1.0: 8, 0.5: 8}
+"""Epsilon -> numbers of an image in SUMS: the more there are, the less budget each has. Those at 8
+and 1 were found on drawn films of seed 0, the others by analogy. PCA takes half for normal."""
+
+RATES = (1.0, 1 / 3, 3.0)
+BUDGETS = {"quick": 1, "default": 2, "full": 3}
+"""Size of a study -> settings that each of its arms tries."""
+
+BLOCKS = {"quick": (25, 50), "default": (25, 50, 75, 100), "full": (100, 150, 200, 300)}
 """Blocks of the autoencoder; those of the default and the full size have 1.47 and 10.3 million
 parameters."""
 
 METHODS_OF: dict[str, dict[str, Any]] = {
     "fae": {"feature_dtype": "bfloat16"},
+    "deepsvdd": {"hidden_dims": (8, 16, 32, 64), "dims": 32},
+    "reverse_distillation": {"feature_dtype": "bfloat16", "width": 16},
+    "ssim_autoencoder": {"hidden_dims": (8, 16, 32, 64)},
     "classifier": {"backbone": "features"},
 }
-"""What of the section `method` differs from the defaults."""
+"""What of the section `method` differs from the defaults; of the detectors beside the autoencoder
+as in configs/rsna_detectors.py, whose large forms the full size takes."""
+
+LARGE: dict[str, dict[str, Any]] = {
+    "deepsvdd": {},
+    "reverse_distillation": {"feature_dtype": "bfloat16"},
+    "ssim_autoencoder": {},
+}
 
 TRAININGS: dict[str, dict[str, Section]] = {
     "fae": {
         "optim": {"name": "adam", "learning_rate": 1e-3},
         "dp": {"l2_clip_norm": 0.01, "microbatch": 16},
         "train": {"steps": 40, "expected_batch_size": 32},
+    },
+    "sums": {  # the rate is that of METHODS[...].parts, which adds up
+        "optim": {"name": "sgd", "learning_rate": 1.0},
+        "dp": {"l2_clip_norm": 1.0, "microbatch": 128},
+        "train": {"steps": 15},
     },
     "heads": {
         "optim": {"name": "nadam", "learning_rate": 1e-3},
@@ -45,7 +72,7 @@ TRAININGS: dict[str, dict[str, Section]] = {
 }
 """By kind; none averages its parameters, which is a mitigation of its own."""
 
-KIND = {"classifier": "heads", "linear_probe": "probe"}
+KIND = {"classifier": "heads", "linear_probe": "probe"} | dict.fromkeys(SUMS, "sums")
 STRETCHES = 5
 """A run is saved, and its steps are timed, so many times."""
 
@@ -55,9 +82,16 @@ def detectors() -> tuple[str, ...]:
     return tuple(name for name in DETECTORS if name in METHODS)
 
 
-def rate_of(method: str) -> float:
-    """Returns the learning rate of a Method's shared training."""
-    return float(TRAININGS[KIND.get(method, "fae")]["optim"]["learning_rate"])
+def tried_of(method: str) -> tuple[Section, ...]:
+    """Returns the flat fields that arms of a Method try which have no number of their own.
+
+    Rates of the shared training; of SUMS, which take no rate, the numbers of an image.
+    """
+    if method in SUMS:
+        found = [_numbers(method, count) for count in (16, 8, 32)]
+        return tuple({f"method.{name}": v for name, v in own.items()} for own in found)
+    rate = TRAININGS[KIND.get(method, "fae")]["optim"]["learning_rate"]
+    return tuple({"optim.learning_rate": rate * factor} for factor in RATES)
 
 
 def config_of(
@@ -86,28 +120,45 @@ def config_of(
       tried: settings that were compared for this one, `dp.tuning_runs`.
     """
     shared = TRAININGS[KIND.get(method, "fae")]
-    train = dict(shared["train"])
-    if size == "full" and method in DETECTORS:
-        train |= {"steps": 1_000, "expected_batch_size": 256}
-    if size == "quick":
-        train["steps"] = max(STRETCHES, train["steps"] // 3)
-    train["checkpoint_every"] = math.ceil(train["steps"] / STRETCHES)
-    own = dict(METHODS_OF.get(method, {}))
-    if method == "fae":
-        own["hidden_dims"] = DIMS[size]
-    private = math.isfinite(epsilon)
-    promise = {**shared["dp"], "enabled": private, "tuning_runs": tried}
+    promise = {**shared["dp"], "enabled": math.isfinite(epsilon), "tuning_runs": tried}
     config = experiment(
         name,
         data=data,
-        method={"name": method, **own},
+        method={"name": method, **_network(method, size, epsilon)},
         optim=shared["optim"],
-        dp={**promise, **({"epsilon": epsilon} if private else {})},
-        train=train,
+        dp={**promise, **({"epsilon": epsilon} if math.isfinite(epsilon) else {})},
+        train=_train(method, size),
         mitigation=mitigation,
     )
     config.seed = seed
     config.update_from_flattened_dict(dict(changes or {}))
-    most = max(1, int(config.data.public_size) // 3)
+    people = int(config.data.public_size)
+    most = people if method in SUMS else max(1, people // 3)
     config.train.expected_batch_size = min(config.train.expected_batch_size, most)
     return config
+
+
+def _network(method: str, size: str, epsilon: float) -> dict[str, Any]:
+    """What differs from the defaults of the section `method`."""
+    if method == "fae":
+        return {**METHODS_OF["fae"], "hidden_dims": BLOCKS[size]}
+    if method in SUMS:
+        return _numbers(method, NUMBERS[epsilon])
+    return dict((LARGE if size == "full" else {}).get(method, METHODS_OF.get(method, {})))
+
+
+def _numbers(method: str, count: int) -> dict[str, Any]:
+    return {"dims": count} | ({"directions": count // 2} if method == "pca" else {})
+
+
+def _train(method: str, size: str) -> dict[str, Any]:
+    """The section `train`, saved STRETCHES times; sums in every step, as each pass compiles."""
+    if method in SUMS:
+        everybody = {"expected_batch_size": 10**9}  # cut to who there is
+        return {**TRAININGS["sums"]["train"], **everybody, "checkpoint_every": 1}
+    train = dict(TRAININGS[KIND.get(method, "fae")]["train"])
+    if size == "full" and method in DETECTORS:
+        train |= {"steps": 1_000, "expected_batch_size": 256}
+    if size == "quick":
+        train["steps"] = max(STRETCHES, train["steps"] // 3)
+    return train | {"checkpoint_every": math.ceil(train["steps"] / STRETCHES)}

@@ -10,6 +10,7 @@ It is post-processing of a model that was released, and reads validation patient
 guarantee of training does not cover (protocol P7): what is published of it is published of them.
 """
 
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,12 +18,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from jaxfair import files
 from jaxfair.errors import InputError
 from jaxfair.fairness.groups import group_labels
 from jaxfair.fairness.predictions import checked
 from jaxfair.fairness.rules import MIN_CASES
 
-__all__ = ["LEVELS", "fit_scales", "on_one_scale"]
+__all__ = ["LEVELS", "fit_scales", "on_one_scale", "write_scales"]
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Quantiles of normal scores between which the map is a straight line."""
@@ -96,6 +98,27 @@ def on_one_scale(
         scores[here] = part
     found["y_score"] = scores
     return found
+
+
+def write_scales(
+    predictions: pd.DataFrame,
+    fitted: Mapping[str, Any],
+    scales: pathlib.Path,
+    calibrated: pathlib.Path,
+) -> None:
+    """Writes scales, and the predictions on them; removes older ones where nothing was fitted.
+
+    Args:
+      predictions: rows of every split.
+      fitted: of `fit_scales`; {} for none.
+      scales, calibrated: where they go, JSON and a table.
+    """
+    if fitted:
+        files.write_json(scales, dict(fitted))
+        files.write_table(calibrated, on_one_scale(predictions, fitted))
+    else:
+        scales.unlink(missing_ok=True)
+        calibrated.unlink(missing_ok=True)
 
 
 def _quantiles(scores: Array, min_cases: int) -> list[float] | None:

@@ -56,6 +56,7 @@ def load_run(path: str | os.PathLike[str]) -> Run:
         remarks=_remarks(read),
         site=site,
         leakage=_leakage(folder / "leakage.csv"),
+        scales=_read(folder / "scales.json"),
     )
 
 

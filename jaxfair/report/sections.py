@@ -21,6 +21,7 @@ from jaxfair.report.glance import glance
 from jaxfair.report.headline import shown_headline
 from jaxfair.report.leakage import leakage_details, leakage_section
 from jaxfair.report.measured import WORDS
+from jaxfair.report.one_scale import scale_section
 from jaxfair.report.single import Run
 from jaxfair.report.views import TaskView, run_views
 from jaxfair.report.words import LIMITS, crosswalk
@@ -182,6 +183,7 @@ def _card(run: Run) -> list[Block]:
 def _details(view: TaskView) -> list[Section]:
     found = [_contrasts(view)] if len(view.contrasts) else []
     found += [_attribute(view, attribute) for attribute in view.frames]
+    found += [told] if (told := scale_section(view)) is not None else []
     if view.probabilities is not None:
         found.append(_calibration(view))
     found.append(_every_metric(view))

@@ -31,6 +31,7 @@ class Run:
       thresholds: thresholds.json, or fitted anew on the validation rows.
       leakage: what probes read from the embedding (leakage.csv); None where it was not probed.
       remarks: sentences about what was lost in reading the predictions, for the page.
+      scales: scales.json, of scores that were brought to one scale for groups; {} elsewhere.
       site: site.json, where a trained run was scored on a second site's data; {} elsewhere.
     """
 
@@ -47,6 +48,7 @@ class Run:
     remarks: tuple[str, ...] = ()
     site: dict[str, Any] = dataclasses.field(default_factory=dict)
     leakage: pd.DataFrame | None = None
+    scales: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def tasks(self) -> list[str]:

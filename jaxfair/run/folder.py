@@ -40,6 +40,8 @@ class RunFolder:
     thresholds = property(lambda self: self.path / "thresholds.json")
     predictions = property(lambda self: self.path / "predictions.parquet")
     fairness = property(lambda self: self.path / "fairness.csv")
+    scales = property(lambda self: self.path / "scales.json")
+    calibrated = property(lambda self: self.path / "calibrated.parquet")
     leakage = property(lambda self: self.path / "leakage.csv")
     maps = property(lambda self: self.path / "maps")
     site = property(lambda self: self.path / "site.json")

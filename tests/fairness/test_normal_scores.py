@@ -1,6 +1,7 @@
 """Scores of groups on one scale: false alarms even out, the order within a group stays."""
 
 import functools
+import json
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 
 from jaxfair.errors import InputError
 from jaxfair.fairness.metrics import auroc
-from jaxfair.fairness.normal_scores import LEVELS, fit_scales, on_one_scale
+from jaxfair.fairness.normal_scores import LEVELS, fit_scales, on_one_scale, write_scales
 
 
 @functools.cache
@@ -92,3 +93,14 @@ def test_scores_that_tie_are_left_alone():
 def test_a_task_that_was_not_fitted_is_refused():
     with pytest.raises(InputError, match="Scores of 'anomaly' have no scale"):
         on_one_scale(shifted(), {})
+
+
+def test_scales_of_an_earlier_evaluation_do_not_outlive_it(tmp_path):
+    table, paths = shifted(), (tmp_path / "scales.json", tmp_path / "calibrated.parquet")
+    fitted = fit_scales(table, "sex")
+    write_scales(table, fitted, *paths)
+    assert json.loads(paths[0].read_text()) == fitted
+    moved = pd.read_parquet(paths[1])
+    pd.testing.assert_series_equal(moved["y_score"], on_one_scale(table, fitted)["y_score"])
+    write_scales(table, {}, *paths)
+    assert not list(tmp_path.iterdir())

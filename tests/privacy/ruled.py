@@ -8,7 +8,9 @@ from jaxfair.privacy import noise
 from jaxfair.privacy.cliprules.base import ClipRule, SideQuery, priced
 from jaxfair.privacy.cliprules.bounded import bounded_clip
 from jaxfair.privacy.cliprules.by_group import group_clip
+from jaxfair.privacy.cliprules.cell_counts import cell_counts
 from jaxfair.privacy.cliprules.global_adapt import global_clip
+from jaxfair.privacy.cliprules.group_losses import group_losses
 from jaxfair.privacy.cliprules.normalised import normalised_clip
 from jaxfair.privacy.cliprules.quantile import quantile_clip
 from jaxfair.privacy.cliprules.soft import soft_clip
@@ -28,6 +30,10 @@ __all__ = [
 
 GROUPS = 3
 BY_GROUP = lambda example: example["group"]
+KNOWN_LAST = lambda example: jnp.where(example["group"] < 0, GROUPS, example["group"])
+COUNTS = {"cells": GROUPS, "cell": BY_GROUP, "most": 4.0, "query_share": 0.1}
+LOSSES = {"groups": GROUPS + 1, "group": KNOWN_LAST, "rate": 0.3, "bound": 2.0, "memory": 0.5,
+          "query_share": 0.1}  # fmt: skip
 ADAPTIVE = {"rate": 0.3, "query_share": 0.1}
 MADE = {
     "quantile_clip": lambda: quantile_clip(quantile=0.6, first=0.5, **ADAPTIVE),
@@ -37,6 +43,10 @@ MADE = {
     "group_clip": lambda: group_clip(groups=GROUPS, group=BY_GROUP, memory=0.5, query_share=0.1),
     "normalised_clip": lambda: normalised_clip(gamma=0.05),
     "weights_after_clip": lambda: weights_after_clip(weights=(0.2, 3.0, 1.5), group=BY_GROUP),
+    "cell_counts": lambda: cell_counts(**COUNTS),
+    "cell_counts, after": lambda: cell_counts(**COUNTS, after_clip=True),
+    "group_losses": lambda: group_losses(**LOSSES),
+    "group_losses, after": lambda: group_losses(**LOSSES, after_clip=True),
 }
 """Made anew by each test that puts a fault into a rule's file."""
 

@@ -57,7 +57,7 @@ def compiled(name):
 def drawn(seed):
     """Noisy answers with tails far beyond any noise, and units of wild norms and all groups."""
     rng = np.random.default_rng(seed)
-    noisy = rng.standard_cauchy((STEPS, 6)) * 10.0 ** rng.integers(-1, 30, (STEPS, 1))
+    noisy = rng.standard_cauchy((STEPS, 8)) * 10.0 ** rng.integers(-1, 30, (STEPS, 1))
     norms = np.where(rng.random(M) < 0.5, rng.choice(WILD, M), 10.0 ** rng.uniform(-30, 30, M))
     return (
         noisy.astype(np.float32), norms.astype(np.float32),
@@ -180,6 +180,37 @@ def test_a_weight_comes_after_the_clip_and_the_unknown_weigh_one():
     rule, norms = MADE["weights_after_clip"](), jnp.full(4, 5.0)
     kept = norms * rule.factor(norms, jnp.array([0, 1, 2, -1]), {}) * rule.rescale({})
     np.testing.assert_allclose(kept, [0.2, 3.0, 1.5, 1.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "noisy", "wanted"),
+    [
+        ("cell_counts, after", [6.0, 2.0, -1.0], [4 / 9, 4 / 3, 4.0, 1.0]),
+        ("group_losses, after", [0.0] * 4 + [6.0, 2.0, 1.0, 1.0], [0.25 / share for share in
+         (0.6, 0.2, 0.1, 0.1)]),
+    ],
+)  # fmt: skip
+def test_weights_that_were_bought_may_come_after_the_clip_at_the_noise_of_the_largest(
+    name, noisy, wanted
+):
+    rule, before = MADE[name](), MADE[name.removesuffix(", after")]()
+    answer = {rule.queries[0].name: jnp.asarray(noisy, jnp.float32)}
+    state = rule.update(rule.init(), answer, 10)
+    norms, groups = jnp.full(4, 5.0), jnp.array([0, 1, 2, -1])
+    kept = norms * rule.factor(norms, groups, state) * rule.rescale(state)
+    np.testing.assert_allclose(kept, wanted, rtol=1e-5)
+    assert float(rule.rescale(state)) == pytest.approx(max(wanted), rel=1e-5)
+    assert rule.method_inputs is None, "a loss that were weighed too would count twice"
+    (told,) = before.method_inputs(before.update(before.init(), answer, 10)).values()
+    np.testing.assert_allclose(told, wanted, rtol=1e-5)
+
+
+def test_losses_are_told_as_they_are_where_the_loss_has_no_weight():
+    rule = MADE["group_losses, after"]()
+    state = rule.update(rule.init(), {rule.queries[0].name: jnp.arange(8.0)}, 10)
+    losses, zeros = jnp.array([1.0]), jnp.zeros(1)
+    (told,) = rule.answers(zeros, losses, jnp.array([1]), state).values()
+    np.testing.assert_allclose(told, [[0, 0.5, 0, 0, 0, 1, 0, 0]])
 
 
 def test_without_a_rule_the_factor_is_the_ordinary_clip():

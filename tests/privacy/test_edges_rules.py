@@ -181,3 +181,10 @@ def test_edge_156_weights_after_the_clip_are_priced_at_the_largest():
     tops = [kept(rule, jnp.full(len(NORMS), g)).max() * rule.rescale({}) for g in (0, 1, 2, -1)]
     np.testing.assert_allclose(tops, [0.2, 3.0, 1.5, 1.0], rtol=1e-5)
     assert all(kept(rule, jnp.full(len(NORMS), g)).max() <= 1 + 1e-6 for g in (0, 1, 2, -1))
+
+
+def test_edge_157_weights_of_noisy_counts_after_the_clip_are_divided_by_the_largest():
+    rule, state = MADE["cell_counts, after"](), {"counts": jnp.array([9.0, 1.0, 5.0])}
+    for group in (0, 1, 2, -1):
+        assert kept(rule, jnp.full(len(NORMS), group), state).max() <= 1 + 1e-6
+    assert float(rule.rescale(state)) == 4.0

@@ -64,7 +64,7 @@ MITIGATIONS: dict[str, Mitigation] = {
         weigh_by_counts,
         "pays",
         "the weight of an example's own cell follows from noisy counts of draws before, and comes "
-        "before the clip",
+        "before the clip, or after it at the noise of the largest (after_clip)",
         "query_share of each draw's budget",
         clip=NoisyCounts.rule,
     ),

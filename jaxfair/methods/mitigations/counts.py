@@ -25,6 +25,8 @@ class NoisyCounts(Grouped):
       labels: names of the labels of an example; left out, those of the data.
       most: the largest weight, a public constant.
       query_share: part of each draw's budget for the counts, in (0, 1).
+      after_clip: whether the clipped gradient is weighed and not the loss, whose weight does
+        nothing where the gradient is clipped anyway; noise in proportion to the largest weight.
 
     Raises InputError for numbers that cannot be and for a label that there is not.
     """
@@ -33,6 +35,7 @@ class NoisyCounts(Grouped):
     labels: tuple[str, ...] = ()
     most: float = 20.0
     query_share: float = 0.01
+    after_clip: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,6 +59,7 @@ class NoisyCounts(Grouped):
             cell=lambda example: _cell(self, example),
             most=self.most,
             query_share=self.query_share,
+            after_clip=self.after_clip,
         )
 
 
@@ -66,10 +70,13 @@ def weigh_by_counts(config: NoisyCounts, method: Method) -> Method:
     sensitivity 1 and in one release with the gradient, and their weights count from the next draw
     on; a weight is that of the example's own cell and comes before the clip. An example of unknown
     group or label is not counted and weighs 1. Cost: `query_share` of each draw's budget; noise on
-    the gradient larger by 1 / sqrt(1 - query_share).
+    the gradient larger by 1 / sqrt(1 - query_share). With `after_clip` the Method stays as it is
+    and the clip rule weighs.
 
     Raises InputError for a Method with a `batch_loss`, and without labels where one is named.
     """
+    if config.after_clip:
+        return method
     return weighed_by("noisy_counts", INPUT, lambda example: _cell(config, example), method)
 
 

@@ -33,6 +33,9 @@ class GroupDRO(Grouped):
       bound: under privacy: losses are clipped to [0, bound] for the side query, a public constant.
       memory: under privacy: how much of the noisy sums before is kept in each step, in [0, 1).
       query_share: under privacy: part of each draw's budget for the losses, in (0, 1).
+      after_clip: under privacy: whether the clipped gradient is weighed and not the loss, whose
+        weight does nothing where the gradient is clipped anyway; noise in proportion to the
+        largest weight.
       private: which form it has; left out, dp.enabled.
 
     Raises InputError for numbers that cannot be.
@@ -42,6 +45,7 @@ class GroupDRO(Grouped):
     bound: float = 1.0
     memory: float = 0.9
     query_share: float = 0.05
+    after_clip: bool = False
     private: bool = False
 
     def __post_init__(self) -> None:
@@ -59,6 +63,7 @@ class GroupDRO(Grouped):
             bound=self.bound,
             memory=self.memory,
             query_share=self.query_share,
+            after_clip=self.after_clip,
         )
         return made if self.private else None
 
@@ -86,11 +91,14 @@ def worst_group(config: GroupDRO, method: Method) -> Method:
     step refuses it under privacy. Under privacy (`config.private`) an example's loss has the weight
     q_g / share_g of its own group, a function of noisy sums of earlier draws, before the clip; the
     clipped losses of the groups are a side query in the one release of each step (protocol P9),
-    of norm sqrt(2) at most for each unit (`privacy.cliprules.group_losses`). Cost: none in time
+    of norm sqrt(2) at most for each unit (`privacy.cliprules.group_losses`). With `after_clip` the
+    Method stays as it is and the clip rule weighs. Cost: none in time
     here; `query_share` of each draw's budget and a second forward pass there.
 
     Raises InputError for a Method with stages of its own.
     """
+    if config.private and config.after_clip:
+        return method
     if config.private:
         return weighed_by("group_dro", INPUT, lambda example: group_of(config, example), method)
     if method.stages:

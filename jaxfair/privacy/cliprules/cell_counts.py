@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from jaxfair.errors import InputError
 from jaxfair.privacy.cliprules.base import ClipRule, SideQuery, ordinary
+from jaxfair.privacy.cliprules.weighted import scaled_after
 
 __all__ = ["INPUT", "QUERY", "cell_counts", "weights_of"]
 
@@ -23,7 +24,12 @@ INPUT = "noisy_counts"
 
 
 def cell_counts(
-    *, cells: int, cell: Callable[[Any], Array], most: float, query_share: float
+    *,
+    cells: int,
+    cell: Callable[[Any], Array],
+    most: float,
+    query_share: float,
+    after_clip: bool = False,
 ) -> ClipRule:
     """Returns the rule that tells the Method a weight for each cell, 1 / (cells x noisy share).
 
@@ -35,14 +41,17 @@ def cell_counts(
     which moves the table by 1 in l2 norm; with the gradient sum it is one release (protocol P1).
     Weights are functions of noisy counts of draws before this one, so an example's weight is its
     own cell's, and comes before the clip. Counts below 0 are set to 0, and no weight is above
-    `most`.
-    Cost: `query_share` of each draw's budget.
+    `most`. After the clip, the factors and the noise are those of `weighted.scaled_after`.
+    Cost: `query_share` of each draw's budget; after the clip also noise larger by the largest
+    weight.
 
     Args:
       cells: how many there are, the unknown not counted.
       cell: `(example) -> int32` in -1 to `cells` - 1.
       most: the largest weight, a public constant of at least 1.
       query_share: of each draw's budget, in (0, 1).
+      after_clip: whether the clipped gradient is weighed and not the loss, of which nothing is left
+        where the gradient is clipped anyway; then the Method is told nothing.
 
     Raises InputError for a largest weight below 1 or without end.
     """
@@ -57,16 +66,19 @@ def cell_counts(
     ) -> dict[str, Array]:
         return {"counts": state["counts"] + noisy[QUERY] / expected_batch_size}
 
+    told = lambda state: {INPUT: weights_of(state["counts"], most)}
+    factor, rescale = scaled_after(lambda state: weights_of(state["counts"], most))
     return ClipRule(
         "cell_counts",
         init=lambda: {"counts": jnp.zeros(cells, jnp.float32)},
-        factor=ordinary,
+        factor=factor if after_clip else ordinary,
         queries=(SideQuery(QUERY, 1.0, cells, query_share),),
         answers=answers,
         update=update,
+        rescale=rescale if after_clip else None,
         group=cell,
-        method_inputs=lambda state: {INPUT: weights_of(state["counts"], most)},
-        plain=True,
+        method_inputs=None if after_clip else told,
+        plain=not after_clip,
     )
 
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from jaxfair.errors import InputError
 from jaxfair.privacy.cliprules.base import ClipRule, SideQuery, ordinary
+from jaxfair.privacy.cliprules.weighted import scaled_after
 
 __all__ = ["FEWEST", "INPUT", "LEAST", "MOST", "QUERY", "group_losses", "weights_of", "within"]
 
@@ -35,6 +36,7 @@ def group_losses(
     bound: float,
     memory: float,
     query_share: float,
+    after_clip: bool = False,
 ) -> ClipRule:
     """Returns the rule that tells the Method a weight for each group, q_g / share_g.
 
@@ -47,8 +49,9 @@ def group_losses(
     its own group and 0 to others, of norm sqrt(2) at most, since its loss is clipped to the public
     [0, M]; with the gradient sum it is one release (protocol P1). Weights are functions of noisy
     sums of draws before this one, so an example's weight is its own group's, and comes before the
-    clip. A loss that is not finite adds 0. Cost: `query_share` of each draw's budget, and the loss
-    of each example once more.
+    clip. A loss that is not finite adds 0. After the clip, the factors and the noise are those of
+    `weighted.scaled_after`. Cost: `query_share` of each draw's budget, and the loss of each example
+    once more; after the clip also noise larger by the largest weight.
 
     Args:
       groups: how many, the last of them for the unknown.
@@ -57,6 +60,8 @@ def group_losses(
       bound: M, a public constant, positive.
       memory: how much of the sums before is kept in each step, in [0, 1).
       query_share: of each draw's budget, in (0, 1).
+      after_clip: whether the clipped gradient is weighed and not the loss, of which nothing is left
+        where the gradient is clipped anyway; then the Method is told nothing.
 
     Raises InputError for numbers outside.
     """
@@ -71,8 +76,8 @@ def group_losses(
 
     def answers(norms: Array, losses: Array, numbers: Array, state: dict) -> dict[str, Array]:
         row = jax.nn.one_hot(numbers, groups, dtype=jnp.float32)
-        plain = losses / weights_of(state)[numbers]  # the loss that is trained has the weight
-        share = within(plain, bound)[:, None]
+        own = losses if after_clip else losses / weights_of(state)[numbers]
+        share = within(own, bound)[:, None]  # without the weight that a trained loss has
         return {QUERY: jnp.concatenate([row * share, row], axis=1)}
 
     def update(
@@ -90,17 +95,19 @@ def group_losses(
         even = jnp.full(groups, -math.log(groups), jnp.float32)
         return {"sums": jnp.zeros((2, groups)), "weight": jnp.zeros(()), "log_q": even}
 
+    factor, rescale = scaled_after(weights_of)
     return ClipRule(
         "group_losses",
         init=init,
-        factor=ordinary,
+        factor=factor if after_clip else ordinary,
         queries=(SideQuery(QUERY, math.sqrt(2), 2 * groups, query_share),),
         answers=answers,
         update=update,
+        rescale=rescale if after_clip else None,
         group=group,
-        method_inputs=lambda state: {INPUT: weights_of(state)},
+        method_inputs=None if after_clip else lambda state: {INPUT: weights_of(state)},
         reads_losses=True,
-        plain=True,
+        plain=not after_clip,
     )
 
 

@@ -1,4 +1,4 @@
-"""Public weights of groups on their clipped gradients.
+"""Weights of groups on their clipped gradients: public constants, or functions of a public state.
 
 Source: protocol P9, which prices the largest weight of all configured groups.
 """
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxfair.errors import InputError
 from jaxfair.privacy.cliprules.base import ClipRule, ordinary
 
-__all__ = ["weights_after_clip"]
+__all__ = ["scaled_after", "weights_after_clip"]
 
 Array = jax.Array
 
@@ -36,18 +36,29 @@ def weights_after_clip(*, weights: Sequence[float], group: Callable[[Any], Array
     """
     if not weights:
         raise InputError("mitigation.weights is empty; give a weight for each group.")
-    largest = max(weights)
-    table = jnp.asarray([*weights, min(1.0, largest)], jnp.float32) / largest
+    table = jnp.asarray([*weights, min(1.0, max(weights))], jnp.float32)
+    factor, rescale = scaled_after(lambda state: table)
+    return ClipRule("weights_after_clip", init=dict, factor=factor, rescale=rescale, group=group)
 
-    def factor(norms: Array, numbers: Array, state: dict) -> Array:
-        known = (numbers >= 0) & (numbers < len(weights))
-        own = table[jnp.where(known, numbers, len(weights))]
-        return own * ordinary(norms, numbers, state)
 
-    return ClipRule(
-        "weights_after_clip",
-        init=dict,
-        factor=factor,
-        rescale=lambda state: jnp.float32(largest),
-        group=group,
-    )
+def scaled_after(
+    weights: Callable[[Any], Array],
+) -> tuple[Callable[[Array, Array, Any], Array], Callable[[Any], Array]]:
+    """Returns `factor` and `rescale` of a rule that weighs clipped gradients.
+
+    Guarantee: the factor is min(1, C / norm) w / w_max, at most C / norm, with w_max the largest of
+    the table, drawn or not; `rescale` is w_max, after the noise. The table is a function of the
+    public state, so a factor depends on its own unit and on draws that were released before.
+
+    Args:
+      weights: `(state) -> (k,)`, positive and finite; the last is for a number that is not in 0 to
+        k - 1, as the unknown's -1.
+    """
+
+    def factor(norms: Array, numbers: Array, state: Any) -> Array:
+        table = weights(state)
+        last = len(table) - 1
+        own = table[jnp.where((numbers >= 0) & (numbers < last), numbers, last)]
+        return own / jnp.max(table) * ordinary(norms, numbers, state)
+
+    return factor, lambda state: jnp.max(weights(state))

@@ -11,6 +11,7 @@ from jaxfair.privacy.cliprules import (
     apply,
     bounded,
     by_group,
+    cell_counts,
     global_adapt,
     normalised,
     quantile,
@@ -140,3 +141,14 @@ def fault_156_weights_are_divided_by_the_smallest():
         return original(norms, groups, state) * 15
 
     return wrapped(weighted, "ordinary", ordinary)
+
+
+def fault_157_weights_of_noisy_counts_are_not_divided_by_the_largest():
+    """Each clipped gradient weighs up to w_max, with the noise of C."""
+
+    def undivided(original, weights):
+        factor, _ = original(weights)
+        rescale = lambda state: jnp.float32(1)
+        return lambda norms, numbers, state: factor(norms, numbers, state) * 4, rescale
+
+    return wrapped(cell_counts, "scaled_after", undivided)
