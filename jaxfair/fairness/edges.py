@@ -64,8 +64,8 @@ def quantile_edges(
         sure = np.ones_like(counts)
     below = np.cumsum((sure / sure.sum(-1, keepdims=True)).mean(0))[:-1]
     inner = fine_edges(low, high, counts.shape[-1])
-    cuts = np.abs(below[:, None] - np.arange(1, bins) / bins).argmin(0)
-    return np.asarray(inner[np.unique(cuts)])
+    cuts = np.unique(np.abs(below[:, None] - np.arange(1, bins) / bins).argmin(0))
+    return np.asarray(inner[cuts if len(cuts) > 1 or bins == 2 else [0, len(inner) // 2]])
 
 
 def youden_edge(counts: npt.ArrayLike, edges: npt.ArrayLike, fine: npt.ArrayLike) -> int:

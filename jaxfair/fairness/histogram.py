@@ -1,8 +1,8 @@
 """What one histogram of scores says of a model, whether its counts are exact or noisy.
 
 A histogram has the shape (..., 2, b): label 0 and 1, then b bins of the score, ascending. Counts
-may be fractions, and negative where noise made them so: every numerator here is linear in the counts
-of each label, so that independent noise of mean zero leaves it unbiased.
+may be fractions, and negative where noise made them so: every numerator here is linear in the
+counts of each label, so that independent noise of mean zero leaves it unbiased.
 """
 
 import numpy as np

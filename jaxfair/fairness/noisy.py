@@ -6,7 +6,7 @@ standard deviation of its noise are all that is read, so that every number is a 
 Intervals hold sampling and noise: histograms are drawn anew from the noisy one, made non-negative,
 as Poisson counts, and given the same noise. Each patient adds one unit of mass; the images of a
 patient spread it, which has less variance than one image drawn from them, so that the interval is
-then wider than it must be. An interval is the value and 1.96 standard deviations of the draws on
+then wider than it must be. An interval is the value and half of the central 95 % of the draws on
 either side, of a share on the logit scale (Davison and Hinkley 1997, section 5.2).
 """
 
@@ -34,7 +34,6 @@ MINIMUM = 50.0
 _CLASS_MINIMUM = 10.0
 _CLASS_NOISES = 4.0
 """A label needs that many patients, and that many deviations of the noise on their number."""
-_Z = 1.959964
 _TOO_FEW = "too few by the noisy count"
 
 
@@ -139,7 +138,7 @@ def _gap_rows(
             continue
         of = _statistic(metric, at)
         value, _, draws, noised = (of(one) - of(two) for one, two in zip(mine, others))
-        reach = _Z * np.nanstd(draws)
+        reach = _reach(draws)
         rows.append({
             "group": group, "metric": f"gap_{metric}", "value": value, "ci_low": value - reach,
             "ci_high": value + reach, "noise_sd": np.nanstd(noised), "why": "",
@@ -158,13 +157,18 @@ def _enough(counts: Array, metric: str, sd: float) -> bool:
 
 def _interval(of: Callable[[Array], Array], own: Sequence[Array]) -> dict[str, float]:
     value, _, draws, noised = (of(part) for part in own)
-    center, reach = _logit(value), _Z * np.nanstd(_logit(draws))
+    center, reach = _logit(value), _reach(_logit(draws))
     return {
         "value": float(np.clip(value, 0, 1)),
         "ci_low": _share(center - reach),
         "ci_high": _share(center + reach),
         "noise_sd": float(np.nanstd(noised)),
     }
+
+
+def _reach(draws: Array) -> float:
+    low, high = np.nanquantile(draws, (0.025, 0.975))
+    return float(high - low) / 2
 
 
 def _summed(part: Array, places: list[int]) -> Array:

@@ -14,7 +14,7 @@ f smaller. So every number here errs towards a better attacker, and rounds up.
 
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,29 +30,30 @@ __all__ = [
     "gaussian_mu",
     "group_guarantee",
     "risk",
-    "risk_words",
     "true_positive_rate",
 ]
 
 FALSE_POSITIVES = (0.01, 0.001)
 """Shares of innocent people that an attacker may accuse: 1 in 100 and 1 in 1,000."""
 
-_POINTS = 2000
+_POINTS = 1000
 _DIGITS = 4
 
 Array = npt.NDArray[np.float64]
 
 
 def risk(events: Iterable[Event], delta: float) -> dict[str, Any]:
-    """Returns `tpr_at_fpr_0.01`, `tpr_at_fpr_0.001` and `gaussian_mu`, rounded up to 4 digits.
+    """Returns `gaussian_mu` and `true_positive_rates` by false positive rate, rounded up.
 
     Args:
       delta: of the claim; mu holds for every delta that is no smaller (`gaussian_mu`).
 
-    >>> risk([Event(1.0, 1.0, 1)], 1e-5)
-    {'gaussian_mu': 1.002, 'tpr_at_fpr_0.001': 0.0183, 'tpr_at_fpr_0.01': 0.0924}
+    >>> found = risk([Event(1.0, 1.0, 1)], 1e-5)
+    >>> found["gaussian_mu"], found["true_positive_rates"]
+    (1.002, {'0.01': 0.0924, '0.001': 0.0183})
     """
-    return dict(_risk(accounting.merged_events(events), delta))
+    mu, rates = _risk(accounting.merged_events(events), delta)
+    return {"gaussian_mu": mu, "true_positive_rates": dict(rates)}
 
 
 def true_positive_rate(events: Iterable[Event], false_positive_rate: float) -> float:
@@ -112,28 +113,12 @@ def group_guarantee(epsilon: float, delta: float, size: int) -> tuple[float, flo
     return size * epsilon, min(1.0, delta * grown)
 
 
-def risk_words(risk: Mapping[str, float], unit: str) -> str:
-    """Returns the risk in one sentence for readers, its figures rounded up.
-
-    >>> print(risk_words({"tpr_at_fpr_0.01": 0.0925, "tpr_at_fpr_0.001": 0.0183}, "patient")[:90])
-    An attacker who may accuse 1 in 100 innocent patients finds at most 10 in 100 members; one
-    """
-    of_hundred = math.ceil(round(100 * risk["tpr_at_fpr_0.01"], 9))
-    of_thousand = math.ceil(round(1000 * risk["tpr_at_fpr_0.001"], 9))
-    return (
-        f"An attacker who may accuse 1 in 100 innocent {unit}s finds at most {of_hundred} in 100 "
-        f"members; one who may accuse 1 in 1,000 finds at most {of_thousand:,} in 1,000."
-    )
-
-
 @functools.lru_cache(maxsize=64)
-def _risk(events: tuple[Event, ...], delta: float) -> tuple[tuple[str, float], ...]:
-    found = [("gaussian_mu", _up(gaussian_mu(events, delta)))]
-    found += [
-        (f"tpr_at_fpr_{rate:g}", min(1.0, _up(true_positive_rate(events, rate))))
-        for rate in sorted(FALSE_POSITIVES)
-    ]
-    return tuple(found)
+def _risk(events: tuple[Event, ...], delta: float) -> tuple[float, dict[str, float]]:
+    found = {
+        f"{rate:g}": min(1.0, _up(true_positive_rate(events, rate))) for rate in FALSE_POSITIVES
+    }
+    return _up(gaussian_mu(events, delta)), found
 
 
 def _profile(events: Sequence[Event]) -> tuple[Array, Array]:
@@ -145,7 +130,7 @@ def _profile(events: Sequence[Event]) -> tuple[Array, Array]:
 
 def _found(rate: float, epsilons: Array, deltas: Array) -> float:
     """1 - f(rate)."""
-    growth = np.exp(epsilons)
+    growth = np.exp(np.minimum(epsilons, 700.0))
     missed = np.maximum(1 - deltas - growth * rate, (1 - deltas - rate) / growth)
     return float(1 - max(0.0, missed.max()))
 
