@@ -24,7 +24,6 @@ import math
 import pathlib
 import sys
 from collections.abc import Iterable, Sequence
-from decimal import ROUND_CEILING, Context
 
 from ml_collections import ConfigDict
 
@@ -33,8 +32,9 @@ from jaxfair.config import plan_from_settings, sections, settings_from_config
 from jaxfair.errors import InputError
 from jaxfair.privacy import accounting
 from jaxfair.privacy.accounting import Event
-from jaxfair.privacy.meaning import risk_words
+from jaxfair.privacy.meaning import risk_words, rounded_up
 from jaxfair.privacy.plan import PrivacyPlan
+from jaxfair.privacy.publication import STATEMENT, check_release
 from jaxfair.privacy.risk import group_guarantee, risk
 from jaxfair.privacy.study import read_study
 from jaxfair.privacy.verify import check_run, verify_run
@@ -103,15 +103,15 @@ def of_patients(
     total, grown = group_guarantee(epsilon, delta, images)
     end = "which promises nothing" if grown >= 1 else "for the patient"
     lines = [
-        f"Each image: epsilon {_up(epsilon)}, delta {_up(delta)}; a patient has {images} at most.",
-        f"Any mechanism, by group privacy: epsilon {_up(total)}, delta {_up(grown)}, {end}.",
+        f"Each image: epsilon {rounded_up(epsilon)}, delta {rounded_up(delta)}; a patient has {images} at most.",
+        f"Any mechanism, by group privacy: epsilon {rounded_up(total)}, delta {rounded_up(grown)}, {end}.",
     ]
     if rate is not None and steps is not None:
         sigma = accounting.noise_multiplier_from_epsilon(epsilon, delta, rate, steps)
         by_pld = accounting.group_epsilon(Event(rate, sigma, steps), delta, images)
         lines.append(
             f"By the PLD of {steps:,} steps at rate {rate:g} (sigma {sigma:.4f}): epsilon "
-            f"{_up(by_pld)} at the same delta, for the patient."
+            f"{rounded_up(by_pld)} at the same delta, for the patient."
         )
     return "\n".join(lines)
 
@@ -130,13 +130,6 @@ def _check_image_level(
         raise InputError(
             f"--rate is {rate} and --steps {steps}: give a rate in (0, 1] and 1 or more."
         )
-
-
-def _up(value: float) -> str:
-    """4 digits, rounded up."""
-    return (
-        "0" if value == 0 else f"{Context(prec=4, rounding=ROUND_CEILING).create_decimal(value):g}"
-    )
 
 
 def _meaning(plan: PrivacyPlan) -> str:
@@ -186,7 +179,7 @@ COMMAND = Command(
     name="account",
     about=__doc__,
     flags=(
-        Flag("verify", str, None, "run folder to check"),
+        Flag("verify", str, None, "run folder, or folder of a release, to check"),
         Flag("joint", bool, False, "price these run folders together, as one release"),
         Flag("images", int, None, "images of one patient, for somebody's guarantee of each image"),
         Flag("epsilon", float, None, "with --images: epsilon of each image"),
@@ -233,9 +226,14 @@ def _act(line: Line) -> int:
 
 
 def _verify_command(workdir: str) -> int:
+    if pathlib.Path(workdir, STATEMENT).is_file():
+        return _told(workdir, check_release(pathlib.Path(workdir)), [])
     if not pathlib.Path(workdir, "privacy.json").is_file():
         raise InputError(f"{workdir} holds no finished run (it has no privacy.json).")
-    faults, unchecked = check_run(pathlib.Path(workdir))
+    return _told(workdir, *check_run(pathlib.Path(workdir)))
+
+
+def _told(workdir: str, faults: Sequence[str], unchecked: Sequence[str]) -> int:
     for fault in faults:
         print(f"MISMATCH {fault}", file=sys.stderr)
     for sentence in unchecked:

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Mapping
+from decimal import ROUND_CEILING, Context
 
-__all__ = ["risk_words"]
+__all__ = ["risk_words", "rounded_up"]
 
 
 def risk_words(rates: Mapping[str, float], unit: str) -> str:
@@ -21,3 +22,12 @@ def risk_words(rates: Mapping[str, float], unit: str) -> str:
         f"An attacker who may accuse 1 in 100 innocent {unit}s finds at most {of_hundred} in 100 "
         f"members; one who may accuse 1 in 1,000 finds at most {of_thousand:,} in 1,000."
     )
+
+
+def rounded_up(value: float, digits: int = 4) -> str:
+    """Returns a number of a claim with so many digits, rounded up.
+
+    >>> rounded_up(7.99991), rounded_up(8.00001), rounded_up(1.00001e-6)
+    ('8', '8.001', '1.001e-06')
+    """
+    return f"{Context(prec=digits, rounding=ROUND_CEILING).create_decimal(value):.{digits}g}"

@@ -87,7 +87,7 @@ def check_release(folder: pathlib.Path) -> list[str]:
     """Returns what does not hold in a folder of a release, one sentence each.
 
     Every number is computed again, every file compared with its digest, and a file that the
-    statement does not name is a fault. Where the run's ledger lies beside the folder it is compared.
+    statement does not name is a fault. The ledger of the run is compared where it lies beside.
     """
     try:
         statement = read_json(folder / STATEMENT)
