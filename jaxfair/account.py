@@ -103,8 +103,10 @@ def of_patients(
     total, grown = group_guarantee(epsilon, delta, images)
     end = "which promises nothing" if grown >= 1 else "for the patient"
     lines = [
-        f"Each image: epsilon {rounded_up(epsilon)}, delta {rounded_up(delta)}; a patient has {images} at most.",
-        f"Any mechanism, by group privacy: epsilon {rounded_up(total)}, delta {rounded_up(grown)}, {end}.",
+        f"Each image: epsilon {rounded_up(epsilon)}, delta {rounded_up(delta)}; a patient has"
+        f" {images} at most.",
+        f"Any mechanism, by group privacy: epsilon {rounded_up(total)}, delta {rounded_up(grown)},"
+        f" {end}.",
     ]
     if rate is not None and steps is not None:
         sigma = accounting.noise_multiplier_from_epsilon(epsilon, delta, rate, steps)

@@ -30,8 +30,8 @@ _METRICS = {
 _READ = (
     "Each cell: the value and its 95 % interval, which holds the chance of drawing these patients "
     "and the noise. Each patient counts once, however many images there are. Rates are at one "
-    "threshold, taken from noisy counts of validation patients. Counts are noisy, and groups with too few are "
-    "left out by the noisy count alone. Differences are of a group minus the other groups shown."
+    "threshold, taken from noisy counts of validation patients. Counts are noisy, and groups with "
+    "too few are left out by the noisy count alone. Differences are of a group minus the other groups shown."
 )
 
 
@@ -67,7 +67,8 @@ def _lines(told: Mapping[str, Any]) -> list[str]:
     """Who is protected and how well, and who is not."""
     lines = [
         f"Protected: {told['covered']}. Epsilon {rounded_up(told['epsilon'])}, delta"
-        f" {rounded_up(told['delta'])} (budget {rounded_up(told['budget'])}, all releases under one ledger together).",
+        f" {rounded_up(told['delta'])} (budget {rounded_up(told['budget'])}, all"
+        " releases under one ledger together).",
         risk_words(told["true_positive_rates"], told["unit"]),
     ]
     training = told["training"]

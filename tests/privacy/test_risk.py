@@ -51,7 +51,7 @@ def sampled_power(rate: float, q: float, sigma: float, *, removed: bool) -> floa
     if removed:  # accuse high outcomes, which the mixture has more often
         border = sigma * N.isf(rate)
         return float((1 - q) * N.sf(border / sigma) + q * N.sf((border - 1) / sigma))
-    outcomes = np.linspace(-12 * sigma, 12 * sigma + 1, 2_000_001)
+    outcomes = np.linspace(-12 * sigma, 12 * sigma + 1, 200_001)
     mixed = (1 - q) * N.cdf(outcomes / sigma) + q * N.cdf((outcomes - 1) / sigma)
     return float(N.cdf(outcomes[np.searchsorted(mixed, rate)] / sigma))
 
@@ -71,9 +71,9 @@ def test_what_is_said_is_the_truth_of_the_direction_that_leaks_more():
 
 def test_no_delta_between_two_epsilons_is_above_that_of_the_mu():
     mu = gaussian_mu(SAMPLED, 1e-5)
-    for point in np.linspace(0, epsilon(SAMPLED, 1e-5), 137):
-        truth = N.cdf(-point / mu + mu / 2) - math.exp(point) * N.cdf(-point / mu - mu / 2)
-        assert privacy_profile(SAMPLED, [point])[0] <= truth + 1e-12
+    points = np.linspace(0, epsilon(SAMPLED, 1e-5), 137)
+    truth = N.cdf(-points / mu + mu / 2) - np.exp(points) * N.cdf(-points / mu - mu / 2)
+    assert (np.array(privacy_profile(SAMPLED, list(points))) <= truth + 1e-12).all()
 
 
 def test_figures_round_up_only():
