@@ -31,7 +31,8 @@ _READ = (
     "Each cell: the value and its 95 % interval, which holds the chance of drawing these patients "
     "and the noise. Each patient counts once, however many images there are. Rates are at one "
     "threshold, taken from noisy counts of validation patients. Counts are noisy, and groups with "
-    "too few are left out by the noisy count alone. Differences are of a group minus the other groups shown."
+    "too few are left out by the noisy count alone. Differences are of a group minus the other "
+    "groups that are shown."
 )
 
 
