@@ -28,7 +28,7 @@ import numpy.typing as npt
 from jaxfair.errors import InputError
 from jaxfair.privacy import accounting
 from jaxfair.privacy.accounting import Event
-from jaxfair.privacy.ledger import Entry, Ledger
+from jaxfair.privacy.ledger import BudgetExceeded, Entry, Ledger
 from jaxfair.privacy.noise import gaussian_like, noise_key_data
 from jaxfair.privacy.queries import Query, joint
 from jaxfair.privacy.secret import Secret
@@ -178,7 +178,15 @@ def open_answers(price: Price, ledger: Ledger, secret: Secret, people: People) -
     if any(entry.draws == draws for entry in ledger.entries):
         raise InputError("This secret has answered a release before; each one needs its own.")
     event = price.event
-    ledger.charge(Entry(STAGE, EVALUATED, draws, 0, 1, event.sampling_prob, event.noise_multiplier))
+    entry = Entry(STAGE, EVALUATED, draws, 0, 1, event.sampling_prob, event.noise_multiplier)
+    try:
+        ledger.charge(entry)
+    except BudgetExceeded as error:
+        spent = accounting.epsilon([*(e.event for e in ledger.entries), event], ledger.delta)
+        raise BudgetExceeded(
+            f"All releases about these people would cost epsilon {spent:.4f} together, above the "
+            f"budget of {ledger.budget}: raise --release.budget if so much may be told of them."
+        ) from error
     return Answers(price, secret, people)
 
 

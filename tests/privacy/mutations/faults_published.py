@@ -25,7 +25,7 @@ def fault_191_a_patient_counts_in_both_parts():
 
 def fault_192_each_question_has_the_whole_budget():
     def whole(original, epsilon, delta, questions):
-        found = original(epsilon, delta, {part: ("one",) for part in questions})
+        found = original(epsilon, delta, dict.fromkeys(questions, ("one",)))
         each = {part: found.queries[part][0].noise_multiplier for part in questions}
         queries = {
             part: tuple(histogram.Query(name, 1.0, each[part]) for name in names)
