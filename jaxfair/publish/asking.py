@@ -48,7 +48,7 @@ class Asked:
     """
 
     epsilon: float
-    bins: int = 8
+    bins: int = 6
     attributes: tuple[str, ...] = ("sex", "age_group")
     values: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     low: float = 0.0
