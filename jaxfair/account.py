@@ -3,6 +3,8 @@
     jaxfair account --config rsna_fae
     jaxfair account --verify RUN
     jaxfair account --joint RUN RUN ...
+    jaxfair account --epsilon 8 --delta 1e-6 --images 5
+    jaxfair account --epsilon 8 --delta 1e-6 --images 5 --rate .01 --steps 2000
 
 The verifier finds mistakes, not forgery: it recomputes every number that follows from others,
 compares the rest with config, ledger and earlier stages, and parameters and metrics by digest.
@@ -12,8 +14,13 @@ Runs that appear together are one release (protocol P17): --joint gives their ep
 composition, beside each run's own. All populations count as the same people, since nothing shows
 that they are disjoint; folds of one rule (data.split=folds with one salt) leave each person out
 once, and earlier stages count once.
+
+--images K says what a guarantee for each image is worth to a patient with K images: K epsilon, and
+a delta that grows with it, or, where rate and steps of a DP-SGD that drew images one by one are
+known, what its PLD says. Figures are rounded up.
 """
 
+import math
 import pathlib
 import sys
 from collections.abc import Iterable, Sequence
@@ -24,11 +31,15 @@ from jaxfair.cli import Command, Flag, Line, execute
 from jaxfair.config import plan_from_settings, sections, settings_from_config
 from jaxfair.errors import InputError
 from jaxfair.privacy import accounting
+from jaxfair.privacy.accounting import Event
+from jaxfair.privacy.meaning import risk_words, rounded_up
 from jaxfair.privacy.plan import PrivacyPlan
+from jaxfair.privacy.publication import STATEMENT, check_release
+from jaxfair.privacy.risk import group_guarantee, risk
 from jaxfair.privacy.study import read_study
 from jaxfair.privacy.verify import check_run, verify_run
 
-__all__ = ["COMMAND", "joint", "main", "price", "verify"]
+__all__ = ["COMMAND", "joint", "main", "of_patients", "price", "verify"]
 
 _EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0)
 _GROUPS = (1, 2, 3, 5)
@@ -43,7 +54,7 @@ def price(config: ConfigDict) -> str:
         f"{config.name}: q = {plan.sampling_prob:.5g}, {plan.steps:,} steps, sigma "
         f"{plan.noise_multiplier:.4f}, delta {plan.delta:.3g}"
     )
-    parts = [head, _over_steps(plan), _by_epsilon(plan), _by_group_size(plan)]
+    parts = [head, _meaning(plan), _over_steps(plan), _by_epsilon(plan), _by_group_size(plan)]
     return "\n\n".join(parts)
 
 
@@ -69,6 +80,64 @@ def joint(folders: Sequence[str]) -> str:
     if study.tuning_epsilon is not None:
         lines.append(f"With the runs that were compared for them: {study.tuning_epsilon:.4f}.")
     return "\n\n".join(lines)
+
+
+def of_patients(
+    epsilon: float,
+    delta: float,
+    images: int,
+    *,
+    rate: float | None = None,
+    steps: int | None = None,
+) -> str:
+    """Returns what an image's (epsilon, delta) is worth to a patient with so many images.
+
+    Args:
+      images: of one patient, at most.
+      rate, steps: sampling probability of an image and number of steps, of a DP-SGD that draws
+        images one by one with that epsilon; None where the mechanism is not known.
+
+    Raises InputError for numbers that are out of range, and for a rate without steps.
+    """
+    _check_image_level(epsilon, delta, images, rate, steps)
+    total, grown = group_guarantee(epsilon, delta, images)
+    end = "which promises nothing" if grown >= 1 else "for the patient"
+    lines = [
+        f"Each image: epsilon {rounded_up(epsilon)}, delta {rounded_up(delta)}; a patient has"
+        f" {images} at most.",
+        f"Any mechanism, by group privacy: epsilon {rounded_up(total)}, delta {rounded_up(grown)},"
+        f" {end}.",
+    ]
+    if rate is not None and steps is not None:
+        sigma = accounting.noise_multiplier_from_epsilon(epsilon, delta, rate, steps)
+        by_pld = accounting.group_epsilon(Event(rate, sigma, steps), delta, images)
+        lines.append(
+            f"By the PLD of {steps:,} steps at rate {rate:g} (sigma {sigma:.4f}): epsilon "
+            f"{rounded_up(by_pld)} at the same delta, for the patient."
+        )
+    return "\n".join(lines)
+
+
+def _check_image_level(
+    epsilon: float, delta: float, images: int, rate: float | None, steps: int | None
+) -> None:
+    if not (0 < epsilon < math.inf and 0 < delta < 1 and images >= 1):
+        raise InputError(
+            f"--epsilon is {epsilon}, --delta {delta} and --images {images}: epsilon is positive, "
+            "delta lies in (0, 1), and a patient has 1 image or more."
+        )
+    if (rate is None) != (steps is None):
+        raise InputError("--rate and --steps go together: give both, or neither.")
+    if rate is not None and steps is not None and not (0 < rate <= 1 and steps >= 1):
+        raise InputError(
+            f"--rate is {rate} and --steps {steps}: give a rate in (0, 1] and 1 or more."
+        )
+
+
+def _meaning(plan: PrivacyPlan) -> str:
+    found = risk([plan.event(plan.steps)], plan.delta)
+    words = risk_words(found["true_positive_rates"], "unit")
+    return f"{words} Gaussian-DP mu {found['gaussian_mu']:.4f}."
 
 
 def _over_steps(plan: PrivacyPlan) -> str:
@@ -112,8 +181,13 @@ COMMAND = Command(
     name="account",
     about=__doc__,
     flags=(
-        Flag("verify", str, None, "run folder to check"),
+        Flag("verify", str, None, "run folder, or folder of a release, to check"),
         Flag("joint", bool, False, "price these run folders together, as one release"),
+        Flag("images", int, None, "images of one patient, for somebody's guarantee of each image"),
+        Flag("epsilon", float, None, "with --images: epsilon of each image"),
+        Flag("delta", float, None, "with --images: delta of each image"),
+        Flag("rate", float, None, "with --images: sampling probability of an image, if known"),
+        Flag("steps", int, None, "with --images: number of steps, if known"),
     ),
     words="RUN",
     sections=sections,
@@ -128,17 +202,23 @@ def main(argv: Sequence[str]) -> int:
 
 def _act(line: Line) -> int:
     workdir, together = line.flags["verify"], line.flags["joint"]
-    if (line.config is not None) + (workdir is not None) + together != 1:
+    asked = {"images", "epsilon", "delta", "rate", "steps"} & line.given
+    if (line.config is not None) + (workdir is not None) + together + bool(asked) != 1:
         raise InputError(
-            "Give --config FILE to price a config, --verify RUN to check a run, or --joint RUN RUN "
-            "to price runs together."
+            "Give --config FILE to price a config, --verify RUN to check a run, --joint RUN RUN "
+            "to price runs together, or --epsilon, --delta and --images for a patient's guarantee."
         )
+    if asked and not {"images", "epsilon", "delta"} <= asked:
+        raise InputError("A patient's guarantee needs --epsilon, --delta and --images.")
     if bool(line.words) != together:
         raise InputError(
             "--joint prices run folders together: give --joint RUN RUN ..., and folders with no "
             "other flag."
         )
-    if together:
+    if asked:
+        named = {name: line.flags[name] for name in ("epsilon", "delta", "images", "rate", "steps")}
+        print(of_patients(**named))
+    elif together:
         print(joint(line.words))
     elif workdir is not None:
         return _verify_command(workdir)
@@ -148,9 +228,14 @@ def _act(line: Line) -> int:
 
 
 def _verify_command(workdir: str) -> int:
+    if pathlib.Path(workdir, STATEMENT).is_file():
+        return _told(workdir, check_release(pathlib.Path(workdir)), [])
     if not pathlib.Path(workdir, "privacy.json").is_file():
         raise InputError(f"{workdir} holds no finished run (it has no privacy.json).")
-    faults, unchecked = check_run(pathlib.Path(workdir))
+    return _told(workdir, *check_run(pathlib.Path(workdir)))
+
+
+def _told(workdir: str, faults: Sequence[str], unchecked: Sequence[str]) -> int:
     for fault in faults:
         print(f"MISMATCH {fault}", file=sys.stderr)
     for sentence in unchecked:

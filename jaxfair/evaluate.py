@@ -3,6 +3,7 @@
     jaxfair evaluate --workdir RUN
     jaxfair evaluate --workdir RUN --config.data.source=mimic_cxr --config.data.root=DIR --out DIR
     jaxfair evaluate --workdir RUN --config table_resnet --config.data.table.file=... --out DIR
+    jaxfair evaluate --workdir RUN --release.epsilon=1
 
 A second site is another source, or the run's with other fields of `data`; with --config its
 section `data` is that config's. Labels are matched by name, images prepared as the run's, and
@@ -11,6 +12,9 @@ run; --config.data.split=RULE takes that rule's test set alone. Nothing in RUN c
 
 --calibrate-by ATTRIBUTE also brings the scores of its groups to one scale, by validation images
 without the finding (calibrated.parquet). Whoever uses them must know the group at test time.
+
+--release.epsilon writes RUN/release instead: tables by subgroup that may be published, from noisy
+histograms of the predictions that are there (jaxfair/publish).
 
 Validation and test images become `predictions.parquet`, one row per image and task; what
 is right of that table (thresholds, groups, intervals) needs neither jax nor this file.
@@ -38,6 +42,7 @@ from jaxfair.fairness.normal_scores import fit_scales, write_scales
 from jaxfair.fairness.predictions import checked
 from jaxfair.fairness.table import fairness_table, fit_thresholds
 from jaxfair.privacy.seals import digests
+from jaxfair.publish.flags import FLAGS, asks_release, release_command
 from jaxfair.run.folder import RunFolder
 from jaxfair.run.log import Board
 from jaxfair.schema import CROSSED, PHANTOM
@@ -249,6 +254,7 @@ COMMAND = Command(
         Flag("labels", list, [], "labels that a second site calls otherwise, as OURS=THEIRS"),
         Flag("calibrate-by", str, "", "also write scores on one scale for the groups of this"),
         Flag("with-images", bool, False, "write maps of real images"),
+        *FLAGS,
     ),
     sections=lambda config: [s for s in sections(config) if s.name.partition(".")[0] == "data"],
     needs_config=False,
@@ -262,6 +268,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _act(line: Line) -> int:
+    if asks_release(line):
+        return release_command(line)
     folder, images = RunFolder(pathlib.Path(line.flags["workdir"])), line.flags["with-images"]
     if line.config is None:
         if {"out", "labels"} & line.given:

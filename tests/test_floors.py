@@ -33,7 +33,17 @@ ROOMS = {  # room -> what it may import of jaxfair, besides itself and the bedro
     "site": {"cli", "config", "data", "experiment", "phantom", "run", "start"},
     "dryrun": {"config", "engine", "methods", "privacy", "start"},
 }
-COMMANDS = {"train", "prepare", "evaluate", "leakage", "report", "benchmark", "audit", "account"}
+COMMANDS = {
+    "train",
+    "prepare",
+    "evaluate",
+    "leakage",
+    "report",
+    "benchmark",
+    "audit",
+    "account",
+    "publish",
+}
 NEVER = {  # module -> rooms where it must not be imported
     "flax": {"privacy", "fairness", "data"},
     "jax": {

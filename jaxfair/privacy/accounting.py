@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import dp_accounting
 import scipy.optimize
@@ -28,6 +29,7 @@ __all__ = [
     "merged_events",
     "noise_multiplier_from_epsilon",
     "one_step_delta",
+    "privacy_profile",
 ]
 
 GRID = 1e-4
@@ -78,6 +80,22 @@ def epsilon(events: Iterable[Event], delta: float, relation: str = _ADD_OR_REMOV
 def epsilon_rdp(events: Iterable[Event], delta: float, relation: str = _ADD_OR_REMOVE) -> float:
     """Returns epsilon at `delta` by RDP: looser, and computed in an independent way."""
     return _epsilon(merged_events(events), _checked_delta(delta), relation, "rdp")
+
+
+def privacy_profile(
+    events: Iterable[Event], epsilons: Sequence[float], relation: str = _ADD_OR_REMOVE
+) -> list[float]:
+    """Returns delta at each epsilon, of all events together, by PLD: upper bounds, at most 1.
+
+    The larger of both directions of the relation. Without events every delta is 0.
+
+    >>> round(privacy_profile([Event(1.0, 1.0, 1)], [0.0])[0], 4)
+    0.3829
+    """
+    merged = merged_events(events)
+    if not merged:
+        return [0.0] * len(epsilons)
+    return [min(1.0, float(d)) for d in _by_pld(merged, relation).get_delta(list(epsilons))]
 
 
 def joint_noise_multiplier(queries: Sequence[tuple[float, float]]) -> float:
@@ -156,17 +174,24 @@ def group_epsilon(event: Event, delta: float, group_size: int) -> float:
 def _epsilon(events: tuple[Event, ...], delta: float, relation: str, accountant: str) -> float:
     if not events:
         return 0.0
-    neighbours = RELATIONS[relation]
-    book = (
-        PLDAccountant(neighbours, GRID)
-        if accountant == "pld"
-        else RdpAccountant(_RDP_ORDERS, neighbours)
+    if accountant == "pld":
+        return float(_by_pld(events, relation).get_epsilon(delta))
+    return float(
+        _composed(RdpAccountant(_RDP_ORDERS, RELATIONS[relation]), events).get_epsilon(delta)
     )
+
+
+@functools.lru_cache(maxsize=8)
+def _by_pld(events: tuple[Event, ...], relation: str) -> PLDAccountant:
+    return _composed(PLDAccountant(RELATIONS[relation], GRID), events)
+
+
+def _composed(book: Any, events: tuple[Event, ...]) -> Any:
     for event in events:
         gaussian = dp_accounting.GaussianDpEvent(event.noise_multiplier)
         sampled = dp_accounting.PoissonSampledDpEvent(event.sampling_prob, gaussian)
         book.compose(dp_accounting.SelfComposedDpEvent(sampled, event.steps))
-    return float(book.get_epsilon(delta))
+    return book
 
 
 def merged_events(events: Iterable[Event]) -> tuple[Event, ...]:

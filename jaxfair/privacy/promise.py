@@ -19,6 +19,7 @@ from jaxfair.privacy.cliprules.base import ClipRule
 from jaxfair.privacy.descent import Earlier, uncovered
 from jaxfair.privacy.ledger import Entry, Ledger
 from jaxfair.privacy.queries import GRADIENT_SUM, Query, check_names, joint, listed
+from jaxfair.privacy.risk import risk
 from jaxfair.privacy.secret import Secret, create_secret, insecure_secret, load_secret
 from jaxfair.privacy.sums import clipping, fast
 
@@ -275,6 +276,7 @@ class PrivacyPlan:
             ),
             "queries": [],
             "group_sampling": [],
+            "true_positive_rates": {},
             **dict.fromkeys(release.CLAIMS),
         }
         return release.allowed("privacy.json", statement | self._claims(ledger, steps))
@@ -287,10 +289,16 @@ class PrivacyPlan:
         rates = sampling.rate_by_group(self.group_probs, self.sampling_prob)
         costs = words.group_costs(ledger.entries, len(self.prior), rates, self.delta)
         chain = self.earlier.told()["chain"] if self.earlier else ()
-        return {name: getattr(self, name) for name in release.CLAIMS} | {
-            "epsilon": ledger.epsilon(),
-            "epsilon_rdp": ledger.epsilon(accountant="rdp"),
-            "queries": listed(self.all_queries),
-            "group_sampling": costs if self.group_probs else [],
-            "tuning": words.tuning_of(ledger.entries, chain, self.tuning_runs, self.delta),
-        }
+        told = risk([entry.event for entry in ledger.entries], self.delta)
+        own = [name for name in release.CLAIMS if name not in told]
+        return (
+            {name: getattr(self, name) for name in own}
+            | told
+            | {
+                "epsilon": ledger.epsilon(),
+                "epsilon_rdp": ledger.epsilon(accountant="rdp"),
+                "queries": listed(self.all_queries),
+                "group_sampling": costs if self.group_probs else [],
+                "tuning": words.tuning_of(ledger.entries, chain, self.tuning_runs, self.delta),
+            }
+        )

@@ -62,6 +62,7 @@ SCHEMA: dict[str, Any] = {
     "epsilon_rdp": _NUMBER,
     "events": list,
     "expected_batch_size": _COUNT,
+    "gaussian_mu": _NUMBER,
     "grade": ("private", "research", "none"),
     "group_sampling": list,
     "inherited": _COUNT,
@@ -85,6 +86,7 @@ SCHEMA: dict[str, Any] = {
     "selection": (INDEPENDENT, COUPLED),
     "stages": dict,
     "steps": _COUNT,
+    "true_positive_rates": dict,
     "tuning": dict,
     "unit": UNITS,
 }
@@ -92,6 +94,7 @@ SCHEMA: dict[str, Any] = {
 The digests are of what is released anyway: parameters with their optimiser, and metrics.jsonl."""
 
 ADDED = (
+    ("gaussian_mu", "true_positive_rates"),
     ("earlier", "metrics_digest", "padded_to", "parameters_digest"),
     ("group_sampling", "joint_noise_multiplier", "queries"),
 )
@@ -102,6 +105,7 @@ CLAIMS = (
     "delta",
     "epsilon",
     "epsilon_rdp",
+    "gaussian_mu",
     "joint_noise_multiplier",
     "l2_clip_norm",
     "noise_multiplier",

@@ -14,12 +14,14 @@ from typing import Any, NamedTuple
 from jaxfair.errors import InputError
 from jaxfair.files import json_digest, read_json
 from jaxfair.privacy import accounting
+from jaxfair.privacy.accounting import Event
 from jaxfair.privacy.config import PrivacyConfig
 from jaxfair.privacy.descent import is_told, uncovered, units_of, worst
 from jaxfair.privacy.ledger import Entry, LedgerError, read_entries
 from jaxfair.privacy.public import delta_from_public_size
 from jaxfair.privacy.queries import GRADIENT_SUM, Query, listed
 from jaxfair.privacy.release import ADDED, CLAIMS, SCHEMA, fits_schema, is_about_people
+from jaxfair.privacy.risk import risk
 from jaxfair.privacy.sampling import draw_bound
 from jaxfair.privacy.statement import RELEASED, covered, not_covered, tuning_of
 from jaxfair.privacy.verify_asked import asked_faults, rate_faults
@@ -84,7 +86,8 @@ def _checked(workdir: pathlib.Path) -> Findings:
         read_json(workdir / "env.json"),
         read_json(people) if people.is_file() else {},
     )
-    older = not set(ADDED[0]) & files.statement.keys()
+    files = _with_risk(files)
+    older = not set(ADDED[1]) & files.statement.keys()
     statement, unchecked = _brought_up_to_date(files) if older else (files.statement, [])
     faults = _schema_faults(statement)
     if faults:
@@ -126,7 +129,7 @@ def _brought_up_to_date(files: Files) -> tuple[dict[str, Any], list[str]]:
         "earlier stages: that the checkpoints and metrics.jsonl here are the ones that it is "
         "about cannot be checked."
     ]
-    if not set(ADDED[1]) & statement.keys():
+    if not set(ADDED[2]) & statement.keys():
         clip = statement.get("l2_clip_norm")
         queries = listed([Query(GRADIENT_SUM, clip, sigma)]) if clip and sigma else []
         found |= {"joint_noise_multiplier": sigma, "group_sampling": [], "queries": queries}
@@ -138,6 +141,17 @@ def _brought_up_to_date(files: Files) -> tuple[dict[str, Any], list[str]]:
         return found | {"earlier": {}}, notes
     earlier, hidden = earlier_of_older(found, files.config)
     return found | {"earlier": earlier}, notes + hidden
+
+
+def _with_risk(files: Files) -> Files:
+    """The files with the risk that older statements did not say, as it follows from the events."""
+    statement = files.statement
+    if set(ADDED[0]) & statement.keys() or "grade" not in statement:
+        return files
+    told: dict[str, Any] = {"gaussian_mu": None, "true_positive_rates": {}}
+    if statement["grade"] != "none":
+        told = risk([Event(**event) for event in statement["events"]], statement["delta"])
+    return files._replace(statement=statement | told)
 
 
 def _schema_faults(statement: Mapping[str, Any]) -> list[str]:
@@ -238,6 +252,8 @@ def _tuning_faults(files: Files, entries: list[Entry], older: bool) -> list[str]
 def _plain_faults(statement: Mapping[str, Any], workdir: pathlib.Path) -> list[str]:
     claimed = [n for n in CLAIMS if statement[n] is not None]
     faults = [f"{name} is claimed by a run without privacy" for name in claimed]
+    if statement["true_positive_rates"]:
+        faults.append("true_positive_rates is claimed by a run without privacy")
     if statement["queries"] or statement["group_sampling"]:
         faults.append("a run without privacy lists noisy queries or what groups paid")
     if statement["events"] or (workdir / "ledger.jsonl").exists():

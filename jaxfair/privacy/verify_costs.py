@@ -8,6 +8,7 @@ from jaxfair.privacy import accounting
 from jaxfair.privacy.accounting import Event
 from jaxfair.privacy.ledger import Entry
 from jaxfair.privacy.queries import GRADIENT_SUM, Query, check_names, joint, listed
+from jaxfair.privacy.risk import risk
 from jaxfair.privacy.sampling import UNKNOWN
 from jaxfair.privacy.statement import events_of, group_costs, stages_of
 
@@ -119,6 +120,13 @@ def cost_faults(statement: Mapping[str, Any]) -> list[str]:
         for name, cost in costs.items()
         if not math.isclose(statement[name], cost, rel_tol=TOLERANCE)
     ]
+    told, found = risk(events, delta), statement["true_positive_rates"]
+    if not _close([found], [told["true_positive_rates"]]):
+        faults.append(f"true_positive_rates are {found}, recomputed {told['true_positive_rates']}")
+    if not math.isclose(statement["gaussian_mu"], told["gaussian_mu"], rel_tol=TOLERANCE):
+        faults.append(
+            f"gaussian_mu is {statement['gaussian_mu']}, recomputed {told['gaussian_mu']}"
+        )
     if statement["epsilon"] > statement["budget"]:
         faults.append(f"epsilon {statement['epsilon']} is above the budget {statement['budget']}")
     if [event.steps for event in events] == [1]:

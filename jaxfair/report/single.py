@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from jaxfair.fairness.frame import GroupFrame, MetricFn
 from jaxfair.fairness.groups import OVERALL
 from jaxfair.files import slug
+from jaxfair.privacy.meaning import risk_words
 from jaxfair.report import plots
 from jaxfair.report.mitigated import cost_lines
 from jaxfair.schema import NOT_COVERED_IN_SHORT, PHANTOM
@@ -208,7 +209,13 @@ def _caveats(privacy: dict[str, Any]) -> list[str]:
         lines.append("The unit is the image: a patient with several images is protected less.")
     if private and len(set(privacy.get("earlier", {}).get("units", ())) | {privacy["unit"]}) > 1:
         lines.append(f"Stages protect different units, so the claim is about {privacy['covered']}.")
-    return [*lines, *_stages(privacy), *_queries(privacy), *_tuning(privacy)]
+    return [*_risk(privacy), *lines, *_stages(privacy), *_queries(privacy), *_tuning(privacy)]
+
+
+def _risk(privacy: dict[str, Any]) -> list[str]:
+    """What epsilon means; runs of older versions did not say."""
+    rates = privacy.get("true_positive_rates")
+    return [risk_words(rates, privacy["unit"])] if rates else []
 
 
 def _queries(privacy: dict[str, Any]) -> list[str]:

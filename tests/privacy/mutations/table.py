@@ -20,6 +20,7 @@ from tests.privacy import (
     test_edges_moments,
     test_edges_noise,
     test_edges_plan,
+    test_edges_published,
     test_edges_release,
     test_edges_rules,
     test_edges_run,
@@ -37,6 +38,7 @@ from tests.privacy.mutations import (
     faults_moments,
     faults_plan,
     faults_price,
+    faults_published,
     faults_rounding,
     faults_rules,
     faults_run,
@@ -63,6 +65,7 @@ _TESTS = (
     test_precision,
     test_rounding,
     test_edges_run,
+    test_edges_published,
 )
 _FAULTS = (
     faults_sum,
@@ -78,6 +81,7 @@ _FAULTS = (
     faults_rules,
     faults_moments,
     faults_run,
+    faults_published,
 )
 
 

@@ -1,0 +1,5 @@
+"""Tables by subgroup that may be published: `evaluate --release.epsilon=1`."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

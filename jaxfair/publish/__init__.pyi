@@ -1,0 +1,2 @@
+from .asking import Asked as Asked
+from .release import run as run

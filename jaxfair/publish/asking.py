@@ -1,0 +1,178 @@
+"""From predictions to noisy histograms: which questions a release asks, in public words.
+
+Names, shapes and groups follow from the flags and the labels of the run; bins and the threshold
+from answers about validation patients. No question, and no shape of one, follows from the rows.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from jaxfair.errors import InputError
+from jaxfair.fairness.edges import fine_edges, quantile_edges, youden_edge, zoomed
+from jaxfair.fairness.groups import group_labels
+from jaxfair.fairness.histogram import binned
+from jaxfair.fairness.predictions import patient_codes
+from jaxfair.privacy.histogram import Answers, People
+from jaxfair.schema import AGE_GROUPS, SEXES, VIEWS
+
+__all__ = ["Asked", "Histogram", "asked_of", "groups_of", "people_of", "questions"]
+
+OTHER = "other or unknown"
+VALUES: dict[str, tuple[str, ...]] = {"sex": SEXES, "age_group": AGE_GROUPS, "view": VIEWS}
+_CROSS = " x "
+_ROUNDS, _CELLS, _FINE = 2, 32, 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What a release is asked for; all of it is public.
+
+    Attributes:
+      epsilon: of this release.
+      bins: of the score in every table.
+      attributes: whose groups are told, each in a histogram of its own.
+      values: attribute -> the values that are groups, for those beyond sex, age_group and view; a
+        value that is not named counts as 'other or unknown'.
+      low, high: where scores may lie; those outside count at the ends.
+      minimum: noisy patients that a group needs to be shown.
+      budget: epsilon of all releases under the ledger; `epsilon` where it is left out.
+      public_size: declared size from which delta follows; the run's where it is left out.
+
+    Raises InputError for numbers that are out of range, and attributes whose values nobody named.
+    """
+
+    epsilon: float
+    bins: int = 6
+    attributes: tuple[str, ...] = ("sex", "age_group")
+    values: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    low: float = 0.0
+    high: float = 1.0
+    minimum: float = 50.0
+    budget: float | None = None
+    public_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 3 <= self.bins <= _FINE:
+            raise InputError(f"release.bins is {self.bins}; give 3 to {_FINE}.")
+        if not -np.inf < self.low < self.high < np.inf:
+            raise InputError(
+                f"release.range is {self.low} to {self.high}; give two ascending numbers that you "
+                "know without looking at these scores."
+            )
+        if not self.attributes or len(set(self.attributes)) < len(self.attributes):
+            raise InputError(f"release.attributes is {self.attributes}; name each attribute once.")
+        for name in self.attributes:
+            groups_of(self, name)
+
+
+class Histogram(NamedTuple):
+    """A noisy histogram of one label and attribute.
+
+    Attributes:
+      counts: (k, 2, b).
+      noise_sd: of each count.
+      groups: k names.
+      edges: b - 1 inner edges of the bins.
+      at: first bin that the threshold calls positive.
+    """
+
+    counts: npt.NDArray[np.float64]
+    noise_sd: float
+    groups: tuple[str, ...]
+    edges: npt.NDArray[np.float64]
+    at: int
+
+
+def groups_of(asked: Asked, attribute: str) -> tuple[str, ...]:
+    """Returns the groups of an attribute, or of several joined by ' x '; the last is all others.
+
+    Raises InputError for an attribute whose values are no constants and were not named.
+
+    >>> groups_of(Asked(1.0), "sex")
+    ('F', 'M', 'other or unknown')
+    """
+    known = VALUES | dict(asked.values)
+    parts = attribute.split(_CROSS)
+    for name in parts:
+        if name not in known:
+            raise InputError(
+                f"Which values of {name!r} are groups? They may not be read from the patients: "
+                f"name them as --release.values={name}=VALUE|VALUE."
+            )
+    return (*map(_CROSS.join, itertools.product(*(known[name] for name in parts))), OTHER)
+
+
+def people_of(predictions: pd.DataFrame) -> People:
+    """Returns whose rows they are; all are validation or test rows."""
+    return People(patient_codes(predictions)[0], (predictions["split"] == "test").to_numpy())
+
+
+def questions(asked: Asked, tasks: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Returns the names of all questions, by the part of the patients that is asked.
+
+    >>> questions(Asked(1.0, attributes=("sex",)), ("a",))["tests"]
+    ('a: sex',)
+    """
+    rounds = [f"range {number}" for number in range(1, _ROUNDS + 1)]
+    return {
+        "validation": tuple(f"{t}: {name}" for t in tasks for name in (*rounds, "scores")),
+        "tests": tuple(f"{t}: {attribute}" for t in tasks for attribute in asked.attributes),
+    }
+
+
+def asked_of(
+    answers: Answers, asked: Asked, predictions: pd.DataFrame, task: str
+) -> dict[str, Histogram]:
+    """Returns attribute -> noisy histogram of the test patients, for one label.
+
+    Args:
+      predictions: validation and test rows, checked.
+    """
+    about = (predictions["task"] == task).to_numpy()
+    scores, label = (predictions[n].to_numpy(float) for n in ("y_score", "y_true"))
+    edges, at = _edges(answers, asked, task, about, scores, label.astype(np.int64))
+    found, bins = {}, len(edges) + 1
+    for attribute in asked.attributes:
+        groups = groups_of(asked, attribute)
+        group = _codes(predictions, attribute, groups)
+        cell = (2 * group + label.astype(np.int64)) * bins + binned(scores, edges)
+        size = 2 * len(groups) * bins
+        counts = answers.ask("tests", f"{task}: {attribute}", about, cell, size)
+        shaped = counts.reshape(len(groups), 2, bins)
+        found[attribute] = Histogram(shaped, answers.noise_sd("tests"), groups, edges, at)
+    return found
+
+
+def _edges(
+    answers: Answers,
+    asked: Asked,
+    task: str,
+    about: npt.NDArray[np.bool_],
+    scores: npt.NDArray[np.float64],
+    label: npt.NDArray[np.int64],
+) -> tuple[npt.NDArray[np.float64], int]:
+    """Bins and the threshold among their edges, from noisy counts of validation patients alone."""
+    low, high, sd = asked.low, asked.high, answers.noise_sd("validation")
+    for number in range(1, _ROUNDS + 1):
+        cell = binned(scores, fine_edges(low, high, _CELLS))
+        counts = answers.ask("validation", f"{task}: range {number}", about, cell, _CELLS)
+        low, high = zoomed(counts, sd, low, high)
+    fine = fine_edges(low, high, _FINE)
+    cell = label * _FINE + binned(scores, fine)
+    counts = answers.ask("validation", f"{task}: scores", about, cell, 2 * _FINE).reshape(2, _FINE)
+    edges = quantile_edges(counts, sd, low, high, asked.bins)
+    return edges, youden_edge(counts, edges, fine)
+
+
+def _codes(
+    predictions: pd.DataFrame, attribute: str, groups: tuple[str, ...]
+) -> npt.NDArray[np.int64]:
+    place = {name: number for number, name in enumerate(groups)}
+    labels = group_labels(predictions, attribute)
+    return np.array([place.get(name, len(groups) - 1) for name in labels], np.int64)

@@ -1,0 +1,140 @@
+"""Writes `release/`: tables by subgroup under a guarantee for each evaluated patient.
+
+Predictions of a run become noisy histograms (jaxfair/privacy/histogram.py, which is the proof), and
+those become everything else. The folder holds tables.csv, histograms.csv, index.html and
+statement.json, and nothing else; it appears whole, after the ledger beside it was paid.
+"""
+
+import os
+import pathlib
+import shutil
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxfair import files
+from jaxfair.errors import InputError
+from jaxfair.fairness.groups import ALL, OVERALL
+from jaxfair.fairness.noisy import noisy_table
+from jaxfair.fairness.predictions import checked
+from jaxfair.privacy.histogram import open_answers, price
+from jaxfair.privacy.ledger import Ledger
+from jaxfair.privacy.public import delta_from_public_size
+from jaxfair.privacy.publication import LEDGER, STATEMENT, statement_of_release
+from jaxfair.privacy.secret import Secret, os_secret
+from jaxfair.publish.asking import Asked, Histogram, asked_of, people_of, questions
+from jaxfair.publish.page import page
+from jaxfair.run.folder import RunFolder
+
+__all__ = ["run", "tables"]
+
+_SEED = 0  # of draws that are functions of noisy counts, and public
+_DIGITS = 10_000
+
+
+def run(
+    folder: RunFolder,
+    asked: Asked,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    ledger: str | os.PathLike[str] | None = None,
+    secret: Secret | None = None,
+) -> pathlib.Path:
+    """Releases the evaluation of a run once, and returns the folder that may be published.
+
+    Args:
+      folder: of the run, which has been evaluated.
+      out: the folder to write; `release` in the run where it is left out.
+      ledger: of all releases about these people; in the run where it is left out. Releases of
+        several runs about the same people add up where they share it.
+      secret: for tests and research; from the operating system, and kept nowhere, where left out.
+
+    Raises InputError where the run has no predictions or the folder is there, and BudgetExceeded
+    where this release and those before exceed the budget.
+    """
+    target = pathlib.Path(out) if out else folder.path / "release"
+    if target.exists():
+        raise InputError(f"{target} is there: a release is made once; name another with --out.")
+    for path in (folder.privacy, folder.predictions):
+        if not path.is_file():
+            raise InputError(
+                f"{folder.path} has no {path.name}: train and evaluate the run before its tables "
+                "are released."
+            )
+    about, secret = files.read_json(folder.privacy), secret or os_secret()
+    with folder.locked():
+        rows = _evaluated(folder)
+        tasks = tuple(sorted(rows["task"].unique()))
+        delta = delta_from_public_size(asked.public_size or about["public_size"])
+        cost = price(asked.epsilon, delta, questions(asked, tasks))
+        budget = asked.epsilon if asked.budget is None else asked.budget
+        books = Ledger(ledger or folder.path / LEDGER, budget=budget, delta=delta)
+        answers = open_answers(cost, books, secret, people_of(rows))
+        found = {task: asked_of(answers, asked, rows, task) for task in tasks}
+        draft = target.with_name(f".{target.name}.part")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        files.write_table(draft / "histograms.csv", _histograms(found))
+        shown = tables(found, minimum=asked.minimum)
+        files.write_table(draft / "tables.csv", shown)
+        told = statement_of_release(cost, books, secret.source, about, draft)
+        files.write_text(draft / "index.html", page(shown, found, told))
+        told = statement_of_release(cost, books, secret.source, about, draft)
+        files.write_json(draft / STATEMENT, told)
+        os.replace(draft, target)
+    return target
+
+
+def tables(found: dict[str, dict[str, Histogram]], *, minimum: float) -> pd.DataFrame:
+    """Returns the rows of tables.csv: values rounded, intervals rounded outwards.
+
+    Everybody (`overall`, `all`) is the sum of the groups of the attribute with the fewest.
+    """
+    parts = []
+    for task, histograms in found.items():
+        fewest = min(histograms.values(), key=lambda h: len(h.groups))
+        everybody = fewest._replace(
+            counts=fewest.counts.sum(0, keepdims=True),
+            noise_sd=fewest.noise_sd * len(fewest.groups) ** 0.5,
+            groups=(ALL,),
+        )
+        for attribute, h in {OVERALL: everybody, **histograms}.items():
+            table = noisy_table(
+                h.counts, h.noise_sd, h.groups, at=h.at, seed=_SEED, minimum=minimum
+            )
+            table.insert(0, "attribute", attribute)
+            table.insert(0, "task", task)
+            parts.append(table)
+    return _rounded(pd.concat(parts, ignore_index=True))
+
+
+def _rounded(table: pd.DataFrame) -> pd.DataFrame:
+    table = table.copy()
+    table["ci_low"] = np.floor(table["ci_low"] * _DIGITS) / _DIGITS
+    for name in ("ci_high", "noise_sd"):
+        table[name] = np.ceil(table[name] * _DIGITS) / _DIGITS
+    table["value"] = table["value"].round(4)
+    for name in ("patients", "noise_sd_patients"):
+        table[name] = table[name].round(1)
+    return table
+
+
+def _evaluated(folder: RunFolder) -> pd.DataFrame:
+    rows = checked(pd.read_parquet(folder.predictions), where=folder.predictions.name)
+    return rows[rows["split"].isin(["validation", "test"])].reset_index(drop=True)
+
+
+def _histograms(found: dict[str, dict[str, Histogram]]) -> pd.DataFrame:
+    """A row for each noisy count; a bin holds scores from `low` up to and without `high`."""
+    rows: list[dict[str, Any]] = []
+    for task, histograms in found.items():
+        for attribute, h in histograms.items():
+            low, high = [np.nan, *h.edges], [*h.edges, np.nan]
+            for (group, label, place), mass in np.ndenumerate(h.counts):
+                rows.append({
+                    "task": task, "attribute": attribute, "group": h.groups[group],
+                    "label": label, "bin": place, "low": low[place], "high": high[place],
+                    "positive": place >= h.at, "patients": mass,
+                })  # fmt: skip
+    return pd.DataFrame(rows)

@@ -1,0 +1,80 @@
+"""Sharp edges of a released evaluation; `mutations/faults_published.py` puts each one back."""
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from jaxfair.fairness.noisy import noisy_table
+from jaxfair.privacy.accounting import Event, epsilon
+from jaxfair.privacy.histogram import People, open_answers, price
+from jaxfair.privacy.ledger import BudgetExceeded, Ledger
+from jaxfair.privacy.queries import joint
+from jaxfair.privacy.risk import true_positive_rate
+from jaxfair.privacy.secret import os_secret
+
+QUESTIONS = {"validation": ("range", "scores"), "tests": ("sex", "age")}
+ONE, CELL = np.ones(1, bool), np.zeros(1, int)
+
+
+def opened(folder, people, *, budget=1.0, number=0):
+    folder = folder / str(number)
+    folder.mkdir(exist_ok=True)
+    books = Ledger(folder / "ledger.jsonl", budget=budget, delta=1e-5)
+    return open_answers(price(1.0, 1e-5, QUESTIONS), books, os_secret(), people), books
+
+
+def total(answers, part, name, about):
+    """Of 200 cells, so that noise of deviation 5 moves the sum by about 75; rows are 10,000."""
+    cells = np.arange(len(about)) % 200
+    return answers.ask(part, name, about, cells, 200).sum()
+
+
+def test_edge_190_the_images_of_a_patient_share_one_unit(tmp_path):
+    people = People(np.zeros(10_000, int), np.ones(10_000, bool))
+    answers, _ = opened(tmp_path, people)
+    assert abs(total(answers, "tests", "sex", np.ones(10_000, bool))) < 1000
+
+
+def test_edge_191_a_patient_of_both_splits_counts_in_one(tmp_path):
+    patient = np.tile(np.arange(5000), 2)
+    people = People(patient, np.arange(10_000) < 5000)
+    answers, _ = opened(tmp_path, people)
+    assert abs(total(answers, "validation", "range", np.ones(10_000, bool))) < 1000
+
+
+def test_edge_192_the_questions_of_a_part_are_one_event():
+    found = price(1.0, 1e-5, QUESTIONS)
+    together = [joint(asked) for asked in found.queries.values()]
+    assert epsilon([Event(1.0, min(together), 1)], 1e-5) <= 1.0 + 1e-9
+
+
+def test_edge_193_a_second_release_adds_up(tmp_path):
+    people = People(CELL, ONE)
+    _, books = opened(tmp_path, people)
+    with pytest.raises(BudgetExceeded):
+        open_answers(price(1.0, 1e-5, QUESTIONS), books, os_secret(), people)
+
+
+def test_edge_194_every_question_has_noise_of_its_own(tmp_path):
+    answers, _ = opened(tmp_path, People(CELL, ~ONE))  # nobody is in the tests: noise alone
+    one, two = (answers.ask("tests", name, ONE, CELL, 500) for name in QUESTIONS["tests"])
+    assert abs(np.corrcoef(one, two)[0, 1]) < 0.3
+    assert one.std() == pytest.approx(answers.noise_sd("tests"), rel=0.2)
+
+
+def test_edge_195_a_question_is_answered_once(tmp_path):
+    answers, _ = opened(tmp_path, People(CELL, ONE))
+    answers.ask("tests", "sex", ONE, CELL, 6)
+    with pytest.raises(ValueError, match="has had its answer"):
+        answers.ask("tests", "sex", ONE, CELL, 6)
+
+
+def test_edge_196_small_groups_are_hidden():
+    table = noisy_table(np.full((1, 2, 4), 3.0), 1.0, ["few"], at=2, seed=0, n=20)
+    assert table["value"].isna().all()
+
+
+def test_edge_197_an_attacker_finds_no_more_than_is_said():
+    """Of one sampled step, by the exact test of its likelihood ratio."""
+    exact = 0.9 * 0.01 + 0.1 * norm.sf(norm.isf(0.01) - 1)
+    assert true_positive_rate([Event(0.1, 1.0, 1)], 0.01) >= exact - 1e-9

@@ -1,0 +1,168 @@
+"""`evaluate --release.epsilon`: what the folder holds, that it verifies, and what it refuses."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jaxfair import account, evaluate
+from jaxfair.errors import InputError
+from jaxfair.privacy.histogram import EVALUATED
+from jaxfair.privacy.ledger import read_entries
+from jaxfair.privacy.publication import LEDGER, check_release
+from jaxfair.privacy.secret import insecure_secret
+from jaxfair.publish import Asked, run
+from jaxfair.publish.asking import groups_of
+from jaxfair.run.folder import RunFolder
+from tests.privacy.published import evaluated, predictions
+
+FILES = {"histograms.csv", "index.html", "statement.json", "tables.csv"}
+
+
+def release(folder, *flags):
+    return evaluate.main(["evaluate", f"--workdir={folder}", "--release.epsilon=1", *flags])
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    folder = evaluated(tmp_path_factory.mktemp("runs") / "run", predictions(3000))
+    assert release(folder) == 0
+    return folder
+
+
+def test_the_folder_holds_tables_a_page_and_a_statement_that_verifies(run_folder, capsys):
+    made = run_folder / "release"
+    assert {path.name for path in made.iterdir()} == FILES
+    assert account.main(["account", f"--verify={made}"]) == 0
+    assert "agrees" in capsys.readouterr().out
+    told = json.loads((made / "statement.json").read_text())
+    assert told["noise_source"] == "os" and told["population"] == EVALUATED
+    assert 0.98 < told["epsilon"] <= 1.0 and told["true_positive_rates"]["0.01"] < 0.05
+
+
+def test_the_tables_are_close_to_those_of_the_scores_and_hide_small_groups(run_folder):
+    table = pd.read_csv(run_folder / "release" / "tables.csv")
+    rows = table.set_index(["attribute", "group", "metric"])
+    exact = predictions(3000).query("split == 'test'")
+    share = exact.groupby("sex")["y_true"].mean()
+    for sex in ("F", "M"):
+        row = rows.loc["sex", sex, "auroc"]
+        assert row["ci_low"] < row["value"] < row["ci_high"] and abs(row["value"] - 0.8) < 0.12
+        assert abs(rows.loc["sex", sex, "prevalence"]["value"] - share[sex]) < 0.06
+    assert np.isnan(rows.loc["sex", "other or unknown", "auroc"]["value"])
+    assert (table["metric"] == "gap_auroc").sum() >= 1
+
+
+def test_no_number_of_the_page_and_no_file_names_a_patient(run_folder):
+    text = "".join(path.read_text() for path in (run_folder / "release").iterdir())
+    assert "p17" not in text and "i17" not in text and "PHANTOM" in text
+    assert "finds at most" in text and "not protected" not in text
+
+
+def test_a_second_release_is_refused_until_its_budget_is_raised(tmp_path, capsys):
+    folder = evaluated(tmp_path / "run", predictions(600))
+    assert release(folder) == 0
+    assert release(folder) == 2 and "is there" in capsys.readouterr().err
+    other = f"--out={tmp_path / 'other'}"
+    assert release(folder, other) == 2
+    assert "above the budget of 1.0" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists() and len(read_entries(folder / LEDGER)[0]) == 1
+    assert release(folder, other, "--release.budget=2") == 0
+    told = json.loads((tmp_path / "other" / "statement.json").read_text())
+    assert told["epsilon_alone"] <= 1.0 < told["epsilon"] <= 2.0
+
+
+def test_runs_on_the_same_patients_add_up_in_one_ledger(tmp_path, capsys):
+    shared = f"--release.ledger={tmp_path / 'ledger.jsonl'}"
+    assert release(evaluated(tmp_path / "one", predictions(600)), shared) == 0
+    assert release(evaluated(tmp_path / "two", predictions(600)), shared) == 2
+    assert "above the budget" in capsys.readouterr().err
+
+
+def changed(folder, tmp_path, name, text):
+    copy = shutil.copytree(folder / "release", tmp_path / "copy")
+    (copy / name).write_text(text)
+    return check_release(copy)
+
+
+def test_a_changed_table_an_added_file_and_a_missing_one_are_found(run_folder, tmp_path):
+    table = (run_folder / "release" / "tables.csv").read_text()
+    assert changed(run_folder, tmp_path, "tables.csv", table.replace("0", "1", 1))
+    copy = tmp_path / "copy"
+    (copy / "tables.csv").write_text(table)
+    assert check_release(copy) == []
+    (copy / "predictions.csv").write_text("p17")
+    assert check_release(copy) == ["predictions.csv is not named by statement.json"]
+    (copy / "predictions.csv").unlink()
+    (copy / "index.html").unlink()
+    assert check_release(copy) == ["index.html is missing"]
+
+
+def test_every_changed_key_of_the_statement_is_found(run_folder, tmp_path):
+    copy = shutil.copytree(run_folder / "release", tmp_path / "release")
+    shutil.copy(run_folder / LEDGER, tmp_path / LEDGER)
+    told = json.loads((copy / "statement.json").read_text())
+    assert check_release(copy) == []
+    for name in told:
+        bad = "other" if isinstance(told[name], str | list | dict) else told[name] * 1.001
+        for statement in (told | {name: bad}, {k: v for k, v in told.items() if k != name}):
+            (copy / "statement.json").write_text(json.dumps(statement))
+            assert check_release(copy) or name in ("budget", "delta"), name
+
+
+def test_a_plain_run_and_a_seed_and_a_counted_selection_are_said_on_the_page(tmp_path):
+    folder = evaluated(
+        tmp_path, predictions(300), epsilon=None, delta=None, grade="none", selection="coupled"
+    )
+    made = run(RunFolder(folder), Asked(1.0), secret=insecure_secret(0))
+    page = (made / "index.html").read_text()
+    for words in ("Training patients are not protected", "Research grade", "selected table only"):
+        assert words in page
+
+
+def test_groups_are_public_and_values_that_nobody_named_are_refused():
+    with pytest.raises(InputError, match="may not be read from the patients"):
+        Asked(1.0, attributes=("race",))
+    asked = Asked(1.0, attributes=("race", "sex x race"), values={"race": ("a", "b")})
+    assert groups_of(asked, "race") == ("a", "b", "other or unknown")
+    assert groups_of(asked, "sex x race")[:2] == ("F x a", "F x b")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--release.bins=2",), "release.bins is 2"),
+        (("--release.range=1,0",), "two ascending numbers"),
+        (("--release.range=1",), "takes LOW,HIGH"),
+        (("--release.values=race",), "NAME=VALUE|VALUE"),
+        (("--release.attributes=sex,sex",), "each attribute once"),
+        (("--release.epsilon=-1",), "must be positive"),
+        (("--labels=a=b",), "own predictions"),
+    ],
+)
+def test_odd_flags_end_in_one_sentence_before_anything_is_paid(tmp_path, capsys, flags, words):
+    folder = evaluated(tmp_path, predictions(60))
+    assert release(folder, *flags) == 2
+    assert words in capsys.readouterr().err and not (folder / LEDGER).exists()
+
+
+def test_a_run_that_was_not_evaluated_and_flags_without_an_epsilon_are_refused(tmp_path, capsys):
+    assert release(tmp_path) == 2
+    assert "train and evaluate the run" in capsys.readouterr().err
+    assert evaluate.main(["evaluate", "--release.bins=9"]) == 2
+    assert "give --release.epsilon too" in capsys.readouterr().err
+
+
+def test_what_is_asked_does_not_follow_from_the_rows(tmp_path):
+    """Half of the patients, none of one sex, other scores: the same rows of every file."""
+    one = predictions(300)
+    other = predictions(150, seed=3).assign(sex="F", y_score=0.5)
+    shapes = []
+    for number, rows in enumerate((one, other)):
+        made = run(RunFolder(evaluated(tmp_path / str(number), rows)), Asked(1.0, bins=8))
+        told = json.loads((made / "statement.json").read_text())
+        table = pd.read_csv(made / "histograms.csv")
+        shapes.append((told["queries"], set(table["group"]), told["epsilon"]))
+    assert shapes[0] == shapes[1]
