@@ -46,7 +46,8 @@ def trained_network(settings: Settings, folder: RunFolder) -> Trained:
     """Returns what the last stage of a run ended with. Raises InputError as `trained_assembly`."""
     stage, state = trained_assembly(settings, folder)
     params = averaged_params(state.params, state.opt_state)
-    return Trained(stage.method, *jax.device_get((params, stage.frozen)), dict(stage.spec))
+    params, frozen = jax.device_get((params, stage.frozen))
+    return Trained(stage.method, params, frozen, dict(stage.spec))
 
 
 def holds_evaluation(privacy: dict[str, Any], in_house: bool) -> bool:

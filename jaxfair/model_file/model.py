@@ -60,8 +60,8 @@ class Model:
     card: str
     evaluation: dict[str, Any]
     digest: str
-    leaves: Leaves
-    program: Callable[[Leaves, dict[str, Any]], dict[str, Any]]
+    leaves: Leaves = dataclasses.field(repr=False)
+    program: Callable[[Leaves, dict[str, Any]], dict[str, Any]] = dataclasses.field(repr=False)
 
     @property
     def tasks(self) -> tuple[str, ...]:
