@@ -51,6 +51,9 @@ __all__ = ["COMMAND", "INTENDED", "main", "run"]
 
 INTENDED = "Research on images like those of its training."
 
+RANGED = 2000
+"""Validation images of which ranges are told, at most."""
+
 
 def run(
     workdir: str | os.PathLike[str],
@@ -121,7 +124,7 @@ def _evaluation(settings: Settings, folder: RunFolder, dataset: Dataset | None) 
             f"{folder.path} was not evaluated: run jaxfair evaluate --workdir={folder.path} first."
         )
     read = load_run(folder.path)
-    pixels = [] if dataset is None else dataset.pixels[dataset.rows("validation")]
+    pixels = [] if dataset is None else dataset.pixels[dataset.rows("validation")[:RANGED]]
     return {
         "thresholds": evaluation.thresholds(read.thresholds),
         "performance": evaluation.performance(read.fairness, read.predictions),

@@ -92,7 +92,9 @@ def opened(
 def json_part(
     path: str | os.PathLike[str], parts: Mapping[str, bytes], name: str
 ) -> dict[str, Any]:
-    """Returns a part that is a JSON object. Raises InputError where it is none."""
+    """Returns a part that is a JSON object. Raises InputError where it is none, or not there."""
+    if name not in parts:
+        raise InputError(f"{path} lacks {name!r}; export it again.")
     try:
         found = json.loads(parts[name])
     except (ValueError, RecursionError) as error:

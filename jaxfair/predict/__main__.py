@@ -229,6 +229,7 @@ def _act(line: Line) -> int:
         )
     model, out = load_model(line.words[0], sha256=flags["sha256"]), pathlib.Path(flags["out"])
     columns, inputs = _pairs(flags["columns"], model), line.words[1:]
+    _check_apart(inputs, out)
     choices = {"rule": flags["rule"], "by": flags["by"], "maps": flags["maps"]}
     print(CAUTION, file=sys.stderr)
     if flags["watch"]:
@@ -241,6 +242,13 @@ def _act(line: Line) -> int:
         f"{len(cases) - aside} cases scored, {aside} set aside; see {out / 'index.html'}. {CAUTION}"
     )
     return 0
+
+
+def _check_apart(inputs: Sequence[str], out: pathlib.Path) -> None:
+    """Refuses to write where it reads: maps would be taken for films."""
+    for given in inputs:
+        if pathlib.Path(given).resolve() in (out.resolve(), *out.resolve().parents):
+            raise InputError(f"--out is {out}, in the input {given}: name a folder outside of it.")
 
 
 def _pairs(words: Sequence[str], model: Model) -> dict[str, str]:

@@ -212,9 +212,13 @@ def test_a_model_without_thresholds_scores_and_decides_nothing(model, inbox, tmp
         (["MODEL", "INBOX", "--out=x", "--columns=sex"], "it takes WHAT=COLUMN"),
         (["MODEL", "INBOX", "--out=x", "--sha256=00"], "was asked for"),
         (["INBOX", "INBOX", "--out=x"], "There is no model file"),
+        (["MODEL", "INBOX", "--out=INBOX"], "name a folder outside of it"),
     ],
 )
 def test_a_wrong_line_is_one_sentence(words, said, path, inbox, capsys):
     places = {"MODEL": str(path), "INBOX": str(inbox)}
-    assert command.main(["predict", *(places.get(word, word) for word in words)]) == 2
+    line = [
+        word.replace("INBOX", places["INBOX"]).replace("MODEL", places["MODEL"]) for word in words
+    ]
+    assert command.main(["predict", *line]) == 2
     assert said in capsys.readouterr().err
