@@ -161,7 +161,7 @@ def load_model(path: str | os.PathLike[str], *, sha256: str | None = None) -> Mo
       InputError: in one sentence, where the file was changed, is of another version, or holds
         anything but the parts of a model; nothing of it has been run by then.
 
-    >>> load_model("nowhere.jaxfair")
+    >>> load_model("nowhere.jaxfair")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     jaxfair.errors.InputError: There is no model file nowhere.jaxfair; ...
     """

@@ -39,7 +39,7 @@ def exported(scored, tmp_path, monkeypatch):
 
     Nothing is trained, and its data have gone.
     """
-    config = small_config(tmp_path, data__phantom=None)
+    config = small_config(tmp_path)
     network = Trained(tiny(), PARAMS, {"offset": np.zeros((), np.float32)}, SPEC)
     monkeypatch.setattr(command, "config_of_run", lambda folder: config)
     monkeypatch.setattr(command, "verify_run", lambda folder: [])

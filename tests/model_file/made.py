@@ -38,7 +38,7 @@ EVALUATION = {
     },
     "performance": [],
     "people": [],
-    "ranges": {"mean": [0.2, 0.8], "spread": [0.05, 0.5]},
+    "ranges": {"mean": [0.2, 0.6], "spread": [0.05, 0.5]},
 }
 
 

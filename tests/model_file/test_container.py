@@ -104,8 +104,12 @@ def test_parts_that_are_missing_too_many_or_there_twice_are_refused(hostile):
     for name in set(parts) - {"evaluation.json"}:
         refused(hostile(rezipped([p for p in parts.items() if p[0] != name])), name)
     refused(hostile(rezipped([*parts.items(), ("more.txt", b"x")])), "more.txt")
-    rename = lambda m: zipfile.ZipInfo("other.json") if m.filename == "manifest.json" else m
-    refused(hostile(rezipped(list(parts.items()), rename)))
+
+    def renamed(member):
+        member.filename = member.filename.replace("manifest", "other")
+        return member
+
+    refused(hostile(rezipped(list(parts.items()), renamed)), "manifest.json")
     with pytest.warns(UserWarning, match="Duplicate"):
         twice = rezipped([*parts.items(), ("card.md", b"# Another\n")])
     refused(hostile(twice), "card.md", "twice")

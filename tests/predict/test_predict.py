@@ -2,6 +2,7 @@
 
 import json
 import os
+import types
 
 import numpy as np
 import pandas as pd
@@ -187,7 +188,8 @@ def test_a_watched_folder_takes_each_file_once_and_only_when_it_stands_still(
             lambda: os.utime(folder / "a.png"),
         ]
     )
-    monkeypatch.setattr(command.time, "sleep", lambda seconds: next(arriving)())
+    clock = types.SimpleNamespace(sleep=lambda seconds: next(arriving)())
+    monkeypatch.setattr(command, "time", clock)
     session = command.watch(
         model, [str(folder)], out, columns={}, every=1.0, polls=8, progress=False
     )
