@@ -10,7 +10,8 @@ from jaxfair.errors import nearest
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS = ("train", "prepare", "evaluate", "leakage", "report", "account", "audit", "benchmark")
+COMMANDS = ("train", "prepare", "evaluate", "leakage", "report", "account", "audit", "benchmark",
+            "export", "predict")  # fmt: skip
 """Each is jaxfair/NAME.py, or jaxfair/NAME/__main__.py, with `main(argv)`."""
 
 

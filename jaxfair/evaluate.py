@@ -11,10 +11,8 @@ thresholds are the run's. Everybody there is tested, but for those who trained o
 run; --config.data.split=RULE takes that rule's test set alone. Nothing in RUN changes.
 
 --calibrate-by ATTRIBUTE also brings the scores of its groups to one scale, by validation images
-without the finding (calibrated.parquet). Whoever uses them must know the group at test time.
-
---release.epsilon writes RUN/release instead: tables by subgroup that may be published, from noisy
-histograms of the predictions that are there (jaxfair/publish).
+without the finding (calibrated.parquet). --release.epsilon writes RUN/release instead: tables that
+may be published, from noisy histograms of the predictions (jaxfair/publish).
 
 Validation and test images become `predictions.parquet`, one row per image and task; what
 is right of that table (thresholds, groups, intervals) needs neither jax nor this file.

@@ -13,6 +13,7 @@ __all__ = [
     "AGE_EDGES",
     "AGE_GROUPS",
     "ATTRIBUTES",
+    "CAUTION",
     "COLUMNS",
     "COUPLED",
     "COUPLING",
@@ -105,6 +106,9 @@ def age_groups(ages: npt.ArrayLike, edges: Sequence[int] = AGE_EDGES) -> npt.NDA
     known = np.isfinite(years) & (bins >= 0) & (bins < len(edges) - 1)
     return names[np.where(known, bins, len(edges) - 1)]
 
+
+CAUTION = "A research tool, not for diagnosis."
+"""One line on whatever a trained model says of a patient."""
 
 NOT_COVERED = [
     "validation and test patients: predictions, thresholds, tables, maps and the report",

@@ -30,20 +30,12 @@ ROOMS = {  # room -> what it may import of jaxfair, besides itself and the bedro
     "experiment": {"config", "data", "engine", "methods", "privacy"},
     "start": {"config", "data", "engine", "methods", "phantom", "privacy", "run"},
     "scores": {"data", "methods", "run"},
+    "model_file": {"data", "fairness", "methods"},
     "site": {"cli", "config", "data", "experiment", "phantom", "run", "start"},
     "dryrun": {"config", "engine", "methods", "privacy", "start"},
 }
-COMMANDS = {
-    "train",
-    "prepare",
-    "evaluate",
-    "leakage",
-    "report",
-    "benchmark",
-    "audit",
-    "account",
-    "publish",
-}
+COMMANDS = {"train", "prepare", "evaluate", "leakage", "report", "benchmark", "audit", "account",
+            "export", "predict", "publish"}  # fmt: skip
 NEVER = {  # module -> rooms where it must not be imported
     "flax": {"privacy", "fairness", "data"},
     "jax": {

@@ -16,7 +16,7 @@ from jaxfair.data import build, manifest, splits, store
 from jaxfair.data.arranging import arrange, moved_rates
 from jaxfair.data.card import card_of
 from jaxfair.data.config import DataConfig
-from jaxfair.data.examples import agreed, example_spec, group_codes
+from jaxfair.data.examples import agreed, example_spec, group_codes, scaled
 from jaxfair.data.sources.base import MissingData
 from jaxfair.data.sources.catalog import SOURCES
 from jaxfair.errors import InputError
@@ -97,7 +97,7 @@ class Dataset:
         rows = np.asarray(rows, np.int64)
         if rows.size and not 0 <= rows.min() <= rows.max() < len(self):
             raise IndexError(f"Rows are 0 to {len(self) - 1}, got {rows.min()} to {rows.max()}.")
-        return self.pixels[rows].astype(np.float32) / np.float32(255)
+        return scaled(self.pixels[rows])
 
     def labels(self, rows: Any) -> np.ndarray:
         """Labels by row: (b,) int -> (b, l) float32, zero where a label was not asked."""

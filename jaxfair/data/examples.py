@@ -9,7 +9,7 @@ import pandas as pd
 from jaxfair.errors import InputError
 from jaxfair.schema import AGE_GROUPS, SEXES, UNKNOWN, VIEWS
 
-__all__ = ["VALUES", "agreed", "example_spec", "group_codes"]
+__all__ = ["VALUES", "agreed", "example_spec", "group_codes", "scaled"]
 
 VALUES = {"sex": SEXES, "age_group": AGE_GROUPS, "view": VIEWS}
 """Attribute -> its public values, of every source. A group's code is its place here: it is fixed
@@ -78,6 +78,15 @@ def group_codes(
             )
         codes[:, place] = manifest[name].map(code).fillna(-1)
     return codes
+
+
+def scaled(pixels: np.ndarray) -> np.ndarray:
+    """Returns stored pixels, uint8 of any shape, as an example has them: float32 in [0, 1].
+
+    >>> scaled(np.array([0, 255], np.uint8)).tolist()
+    [0.0, 1.0]
+    """
+    return pixels.astype(np.float32) / np.float32(255)
 
 
 def agreed(codes: np.ndarray) -> int:

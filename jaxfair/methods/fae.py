@@ -7,6 +7,7 @@ Meissen et al. 2022 (arXiv 2208.10992).
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -179,6 +180,7 @@ def _score(
     region = jnp.ones(maps.shape, bool)
     if config.score_region == "foreground":
         region = jnp.mean(image, axis=-1) > (0.5 if config.center == "twice" else 0.0)
-    flat = (maps.reshape(len(maps), -1), region.reshape(len(maps), -1))
+    n, pixels = maps.shape[0], math.prod(image.shape[1:3])
+    flat = (maps.reshape(n, pixels), region.reshape(n, pixels))
     score = jax.vmap(lambda m, r: mean_above_quantile(m, 1 - TOP_SHARE, r))(*flat)
     return {"anomaly": score, "maps": maps}

@@ -225,7 +225,7 @@ def fusion_stage(config: FairreadConfig, told: Embedder, asked: Embedder) -> Sta
 
     def score(params: PyTree, frozen: PyTree, batch: Example) -> dict[str, jax.Array]:
         x = see(params, frozen, batch)
-        known = jnp.full((len(x), len(sizes)), -1)
+        known = jnp.full((x.shape[0], len(sizes)), -1)
         if config.at_test == "given":
             known = batch.get("group", known)
         inputs = jax.vmap(lambda group: attribute_inputs(group, sizes))(known)

@@ -93,7 +93,8 @@ class Source(Protocol):
         ndim (2 or 3), channels (those it can give), patient_hint (how patients become known
         where they are not), config (the experiment that shows it) and, where an attribute is
         not one of every source, values (its public values by name); carve_validation, True
-        where the published split has no validation set.
+        where the published split has no validation set; modalities, where all files have known
+        ones (DICOM's words).
       HOW_TO_GET: a sentence for whoever has not got the files.
       OPTIONS: the class of its own options, or `Options` itself.
     """

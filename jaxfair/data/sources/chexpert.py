@@ -39,6 +39,7 @@ SPEC: dict[str, Any] = {
     "needs": (TRAIN,),
     "optional": (VALID, *RACES),
     "ndim": 2,
+    "modalities": ("CR", "DX"),
     "channels": (1,),
     "carve_validation": True,
     "patient_hint": "its paths name them",

@@ -72,6 +72,7 @@ SPEC: dict[str, Any] = {
     "needs": (ENTRIES,),
     "optional": (TRAIN_LIST, TEST_LIST),
     "ndim": 2,
+    "modalities": ("CR", "DX"),
     "channels": (1,),
     "carve_validation": True,
     "patient_hint": "its table names them",

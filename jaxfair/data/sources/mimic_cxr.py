@@ -42,6 +42,7 @@ SPEC: dict[str, Any] = {
     "needs": (META, LABELS, FILES),
     "optional": (SPLIT, PATIENTS[0], ADMISSIONS[0]),
     "ndim": 2,
+    "modalities": ("CR", "DX"),
     "channels": (1,),
     "patient_hint": "its tables name them",
     "config": "configs/mimic_resnet.py",

@@ -44,6 +44,7 @@ SPEC: dict[str, Any] = {
     "needs": (IMAGES, LABELS, CLASSES),
     "optional": (MAPPING,),
     "ndim": 2,
+    "modalities": ("CR", "DX"),
     "channels": (1,),
     "patient_hint": f"put {MAPPING} into the data folder and prepare again",
     "config": "configs/rsna_fae.py",

@@ -1,0 +1,5 @@
+"""From a trained run to one file that scores images."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

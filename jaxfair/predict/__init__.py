@@ -1,0 +1,5 @@
+"""From files of patients to scores, decisions and notes, by a model file."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,226 @@
+"""What predict says of files, and what it leaves."""
+
+import json
+import os
+import types
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from jaxfair.data import pixels
+from jaxfair.data.pixels import Job
+from jaxfair.errors import InputError
+from jaxfair.model_file.model import load_model
+from jaxfair.predict import __main__ as command
+from jaxfair.predict import output
+from jaxfair.predict.cases import Case, cases_of
+from jaxfair.predict.judged import AUTO, POOLED, check_rule, decided, facts_of, notes_of
+from jaxfair.schema import CAUTION
+from tests.model_file.made import made_file
+
+FACTS = {"sex": "F", "age": 40.0, "age_group": "31-45", "view": "PA"}
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return made_file(tmp_path_factory.mktemp("model") / "m.jaxfair")
+
+
+@pytest.fixture(scope="module")
+def model(path):
+    return load_model(path)
+
+
+@pytest.fixture(scope="module")
+def inbox(tmp_path_factory):
+    """Thirty-five films, a table of some of them, and files that are none."""
+    folder, rng = tmp_path_factory.mktemp("inbox"), np.random.default_rng(0)
+    for i in range(35):
+        levels = rng.integers(0, 256, (16, 12 if i else 64), dtype=np.uint8)
+        Image.fromarray(levels).save(folder / f"film {i:02}.png")
+    (folder / "<b>.png").write_bytes(b"\x89PNG\r\n\x1a\n and nothing")
+    (folder / "letter.txt").write_text("Dear colleague")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def left(path, inbox, tmp_path_factory):
+    """What the command leaves of the folder."""
+    out = tmp_path_factory.mktemp("out")
+    assert command.main(["predict", str(path), str(inbox), f"--out={out}"]) == 0
+    return out
+
+
+def test_every_film_has_a_score_and_what_is_none_is_set_aside_with_the_reason(left):
+    table = pd.read_parquet(left / "predictions.parquet")
+    assert len(table) == 35 and table["image_id"].is_unique and table["score"].notna().all()
+    aside = pd.read_csv(left / "rejected.csv").set_index("image_id")["reason"]
+    assert sorted(aside.index) == ["<b>.png", "letter.txt"]
+    assert "no image" in aside["letter.txt"] and aside.str.len().min() > 20
+
+
+def test_csv_json_and_parquet_say_the_same(left):
+    table = pd.read_parquet(left / "predictions.parquet")
+    read = pd.read_csv(left / "predictions.csv", keep_default_na=False)
+    told = json.loads((left / "predictions.json").read_text())
+    assert read["image_id"].tolist() == table["image_id"].tolist()
+    assert np.allclose(read["score"], table["score"])
+    assert [row["image_id"] for row in told["predictions"]] == table["image_id"].tolist()
+    assert np.allclose([row["score"] for row in told["predictions"]], table["score"])
+    assert len(told["rejected"]) == 2 and told["rule"] == "youden"
+
+
+def test_every_output_says_that_it_is_not_for_diagnosis(left, capsys, path, inbox):
+    assert command.main(["predict", str(path), str(inbox), f"--out={left}"]) == 0
+    assert CAUTION in capsys.readouterr().out
+    files = [p for p in left.rglob("*") if p.is_file()]
+    assert {p.suffix for p in files} == {".parquet", ".csv", ".json", ".png", ".html"}
+    for file in files:
+        if file.suffix == ".png":
+            with Image.open(file) as picture:
+                assert picture.info["Comment"] == CAUTION
+        elif file.suffix == ".parquet":
+            assert (pd.read_parquet(file)["notice"] == CAUTION).all()
+        else:
+            assert CAUTION in file.read_text()
+
+
+def test_a_prediction_reads_a_file_as_the_training_did(model, inbox, left):
+    """By the function of the source, to the byte, and scaled by that of the data set."""
+    table = pd.read_parquet(left / "predictions.parquet").set_index("image_id")["score"]
+    for name in ("film 00.png", "film 07.png", "film 34.png"):
+        stored, _ = pixels.read_square(Job(str(inbox / name), model.stored))
+        assert model.score(stored[None])["mass"][0] == pytest.approx(table[name], abs=1e-6)
+
+
+def test_a_map_of_each_film_lies_beside_its_image(left):
+    table = pd.read_parquet(left / "predictions.parquet")
+    for name in table["map"]:
+        with Image.open(left / name) as picture:
+            assert picture.size == (16, 8)
+    assert table["map"].is_unique
+
+
+def test_the_page_escapes_what_files_are_called_and_asks_nobody(left):
+    text = (left / "index.html").read_text()
+    assert "&lt;b&gt;.png" in text and "<b>.png" not in text
+    assert "<script" not in text and "http:" not in text and "https:" not in text
+    assert text.count("<figure>") == 24
+
+
+def test_a_map_of_a_volume_is_nifti_whose_axes_run_to_head_back_and_left(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    maps = np.arange(24.0).reshape(2, 3, 4)
+    name = output.map_file("a", maps)
+    output.write_map(tmp_path / name, np.zeros((2, 3, 4, 1), np.uint8), maps, 1.0)
+    read = nibabel.load(tmp_path / name)
+    assert nibabel.aff2axcodes(read.affine) == ("L", "P", "S")
+    assert np.array_equal(np.asarray(read.dataobj).T, maps)
+    assert read.header["descrip"].item().decode() == CAUTION
+    assert [p.name for p in (tmp_path / "maps").iterdir()] == [name.removeprefix("maps/")]
+
+
+def test_the_threshold_of_the_case_s_own_group_decides_and_says_so(model):
+    own = decided(model, "mass", 0.0, FACTS, rule="youden")
+    assert own == (-0.5, "sex: F", True)
+    for facts in (FACTS | {"sex": "M"}, FACTS | {"sex": "unknown"}):
+        assert decided(model, "mass", 0.0, facts, rule="youden") == (0.1, POOLED, False)
+    assert decided(model, "mass", 0.1, FACTS, rule="youden", by=POOLED) == (0.1, POOLED, True)
+    assert decided(model, "mass", 0.1, FACTS, rule="min_gap") == (0.2, POOLED, False)
+    assert decided(model, "other", 0.1, FACTS, rule="youden") == (None, "", None)
+
+
+def test_rules_and_groups_that_the_model_lacks_are_refused(model):
+    check_rule(model, "youden", AUTO)
+    with pytest.raises(InputError, match="by min_gap, youden"):
+        check_rule(model, "best", AUTO)
+    with pytest.raises(InputError, match="auto, pooled, sex"):
+        check_rule(model, "youden", "age_group")
+
+
+def test_a_table_goes_before_the_header_and_both_are_read_as_prepare_reads_them(model):
+    header = {"sex_text": "M", "age_text": "043Y", "view_text": "p.a.", "patient_text": "7"}
+    found = facts_of(Case("a", "a", {"sex": "weiblich"}), header, model.groups)
+    assert found == {"sex": "F", "age": 43.0, "age_group": "31-45", "view": "PA", "patient_id": "7"}
+
+
+def test_a_case_like_those_of_the_training_has_no_note(model):
+    header = {"rows": 20, "columns": 16, "modality": "DX", "remarks": []}
+    even = np.tile(np.array([60, 180], np.uint8), 32).reshape(8, 8, 1)
+    assert notes_of(model, FACTS, header, even) == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "header", "level", "said"),
+    [
+        ({}, {"rows": 6, "columns": 20}, 0, "smaller than the 8 px"),
+        ({}, {"rows": 9, "columns": 20}, 0, "middle square"),
+        ({}, {"modality": "MR"}, 0, "Modality MR: the model is for CR, DX"),
+        ({"view": "lateral"}, {}, 0, "View lateral: the model is for PA"),
+        ({"view": "unknown"}, {}, 0, "View unknown"),
+        ({"sex": "unknown"}, {}, 0, "sex is unknown: scored as unknown"),
+        ({}, {}, 60, "Intensities: mean"),
+        ({}, {"remarks": ["odd"]}, 0, "Decoder: odd"),
+    ],
+)
+def test_what_is_outside_of_the_training_is_noted(model, facts, header, level, said):
+    even = np.tile(np.array([60, 180], np.uint8), 32).reshape(8, 8, 1)
+    usual = {"rows": 20, "columns": 16, "modality": "CR", "remarks": []}
+    found = notes_of(model, FACTS | facts, usual | header, even + np.uint8(level))
+    assert len(found) == 1 and said in found[0]
+
+
+def test_a_watched_folder_takes_each_file_once_and_only_when_it_stands_still(
+    model, tmp_path, inbox, monkeypatch
+):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    arriving = iter(
+        [
+            lambda: None,
+            lambda: (folder / "a.png").write_bytes((inbox / "film 01.png").read_bytes()[:50]),
+            lambda: (folder / "a.png").write_bytes((inbox / "film 01.png").read_bytes()),
+            lambda: None,
+            lambda: (folder / "b.png").write_bytes((inbox / "film 02.png").read_bytes()),
+            lambda: None,
+            lambda: os.utime(folder / "a.png"),
+        ]
+    )
+    clock = types.SimpleNamespace(sleep=lambda seconds: next(arriving)())
+    monkeypatch.setattr(command, "time", clock)
+    session = command.watch(
+        model, [str(folder)], out, columns={}, every=1.0, polls=8, progress=False
+    )
+    assert [row["image_id"] for row in session.rows] == ["a.png", "b.png"] and not session.aside
+    assert len(pd.read_parquet(out / "predictions.parquet")) == 2
+
+
+def test_a_model_without_thresholds_scores_and_decides_nothing(model, inbox, tmp_path):
+    import dataclasses
+
+    bare = dataclasses.replace(model, evaluation={})
+    cases = cases_of([str(inbox / "film 03.png")], "picture", model.groups)
+    session = command.run(bare, cases, tmp_path, progress=False)
+    assert session.rows[0]["threshold"] is None and session.rows[0]["threshold_of"] == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "Give a model, inputs and a folder"),
+        (["MODEL", "INBOX"], "Give a model, inputs and a folder"),
+        (["MODEL", "INBOX", "--out=x", "--columns=sex"], "it takes WHAT=COLUMN"),
+        (["MODEL", "INBOX", "--out=x", "--sha256=00"], "was asked for"),
+        (["INBOX", "INBOX", "--out=x"], "There is no model file"),
+        (["MODEL", "INBOX", "--out=INBOX"], "name a folder outside of it"),
+    ],
+)
+def test_a_wrong_line_is_one_sentence(words, said, path, inbox, capsys):
+    places = {"MODEL": str(path), "INBOX": str(inbox)}
+    line = [
+        word.replace("INBOX", places["INBOX"]).replace("MODEL", places["MODEL"]) for word in words
+    ]
+    assert command.main(["predict", *line]) == 2
+    assert said in capsys.readouterr().err
