@@ -9,10 +9,8 @@ A second site is another source, or the run's with other fields of `data`; with 
 section `data` is that config's. Labels are matched by name, images prepared as the run's, and
 thresholds are the run's. Everybody there is tested, but for those who trained or validated in the
 run; --config.data.split=RULE takes that rule's test set alone. Nothing in RUN changes.
-
---calibrate-by ATTRIBUTE also brings the scores of its groups to one scale, by validation images
-without the finding (calibrated.parquet). --release.epsilon writes RUN/release instead: tables that
-may be published, from noisy histograms of the predictions (jaxfair/publish).
+--calibrate-by ATTRIBUTE also brings scores of its groups to one scale, by validation images without
+the finding. --release.epsilon writes RUN/release instead: tables that may be published.
 
 Validation and test images become `predictions.parquet`, one row per image and task; what
 is right of that table (thresholds, groups, intervals) needs neither jax nor this file.

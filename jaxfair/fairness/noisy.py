@@ -180,7 +180,7 @@ def _logit(share: npt.ArrayLike) -> Array:
     return np.asarray(np.log(inside / (1 - inside)))
 
 
-def _share(logit: float) -> float:
+def _share(logit: float | Array) -> float:
     return float(1 / (1 + np.exp(-logit)))
 
 

@@ -290,15 +290,11 @@ class PrivacyPlan:
         costs = words.group_costs(ledger.entries, len(self.prior), rates, self.delta)
         chain = self.earlier.told()["chain"] if self.earlier else ()
         told = risk([entry.event for entry in ledger.entries], self.delta)
-        own = [name for name in release.CLAIMS if name not in told]
-        return (
-            {name: getattr(self, name) for name in own}
-            | told
-            | {
-                "epsilon": ledger.epsilon(),
-                "epsilon_rdp": ledger.epsilon(accountant="rdp"),
-                "queries": listed(self.all_queries),
-                "group_sampling": costs if self.group_probs else [],
-                "tuning": words.tuning_of(ledger.entries, chain, self.tuning_runs, self.delta),
-            }
-        )
+        own = {n: getattr(self, n) for n in release.CLAIMS if n not in told}
+        return own | told | {
+            "epsilon": ledger.epsilon(),
+            "epsilon_rdp": ledger.epsilon(accountant="rdp"),
+            "queries": listed(self.all_queries),
+            "group_sampling": costs if self.group_probs else [],
+            "tuning": words.tuning_of(ledger.entries, chain, self.tuning_runs, self.delta),
+        }  # fmt: skip

@@ -120,9 +120,12 @@ def _cells(rows: pd.DataFrame, metrics: Sequence[str]) -> str:
 
 
 def _cell(rows: pd.DataFrame, metric: str) -> str:
-    if metric not in rows.index or pd.isna(rows.loc[metric, "value"]):
+    if metric not in rows.index:
         return "not shown"
-    value, low, high = (rows.loc[metric, name] for name in ("value", "ci_low", "ci_high"))
+    line: Any = rows.loc[metric]
+    value, low, high = (float(line[name]) for name in ("value", "ci_low", "ci_high"))
+    if math.isnan(value):
+        return "not shown"
     low, high = math.floor(low * 1000) / 1000, math.ceil(high * 1000) / 1000
     return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
