@@ -8,6 +8,8 @@ counts of each label, so that independent noise of mean zero leaves it unbiased.
 import numpy as np
 import numpy.typing as npt
 
+from jaxfair.fairness.values import checked_scores
+
 __all__ = ["area", "binned", "prevalence", "sensitivity", "specificity"]
 
 Array = npt.NDArray[np.float64]
@@ -20,10 +22,12 @@ def binned(y_score: npt.ArrayLike, edges: npt.ArrayLike) -> npt.NDArray[np.int64
       y_score: (n,) finite scores.
       edges: ascending inner edges; the first and the last bin are open to the outside.
 
+    Raises InputError for scores that are not finite.
+
     >>> binned([0.1, 0.5, 0.9], [0.5]).tolist()
     [0, 1, 1]
     """
-    return np.searchsorted(np.asarray(edges, float), np.asarray(y_score, float), side="right")
+    return np.searchsorted(np.asarray(edges, float), checked_scores(y_score), side="right")
 
 
 def area(counts: npt.ArrayLike) -> Array:

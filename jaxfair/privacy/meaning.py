@@ -30,4 +30,5 @@ def rounded_up(value: float, digits: int = 4) -> str:
     >>> rounded_up(7.99991), rounded_up(8.00001), rounded_up(1.00001e-6)
     ('8', '8.001', '1.001e-06')
     """
-    return f"{Context(prec=digits, rounding=ROUND_CEILING).create_decimal(value):.{digits}g}"
+    up = Context(prec=digits, rounding=ROUND_CEILING).create_decimal(value)
+    return f"{float(up):.{digits}g}"

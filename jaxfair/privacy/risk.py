@@ -50,7 +50,7 @@ def risk(events: Iterable[Event], delta: float) -> dict[str, Any]:
 
     >>> found = risk([Event(1.0, 1.0, 1)], 1e-5)
     >>> found["gaussian_mu"], found["true_positive_rates"]
-    (1.002, {'0.01': 0.0924, '0.001': 0.0183})
+    (1.0039, {'0.01': 0.0924, '0.001': 0.0183})
     """
     mu, rates = _risk(accounting.merged_events(events), delta)
     return {"gaussian_mu": mu, "true_positive_rates": dict(rates)}

@@ -64,8 +64,9 @@ ROWS_AND_NOT = {
 """Arguments with the name of a table that are none, of an array by task (which Task checks), or of
 the rows of a Resamples (tests/fairness/test_miscalibration.py spoils those)."""
 
-NOT_ROWS = {"loss_correlations", "two_source"}
-"""Functions whose `plain` and `private` are no tables, but values or estimates."""
+NOT_ROWS = {"loss_correlations", "two_source", "write_scales"}
+"""Functions whose `plain` and `private` are no tables, but values or estimates, or which hand a
+table to one that is held here."""
 
 
 def public():

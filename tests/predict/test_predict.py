@@ -155,7 +155,7 @@ def test_a_case_like_those_of_the_training_has_no_note(model):
 @pytest.mark.parametrize(
     ("facts", "header", "level", "said"),
     [
-        ({}, {"rows": 6, "columns": 20}, 0, "smaller than the 8 px"),
+        ({}, {"rows": 6, "columns": 6}, 0, "smaller than the 8 px"),
         ({}, {"rows": 9, "columns": 20}, 0, "middle square"),
         ({}, {"modality": "MR"}, 0, "Modality MR: the model is for CR, DX"),
         ({"view": "lateral"}, {}, 0, "View lateral: the model is for PA"),

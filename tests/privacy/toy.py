@@ -145,6 +145,7 @@ class Bench:
         state, seen = state or self.start(), []
         for chunk, randomness, is_last in source.chunks(first, steps):
             state, released = self.assembly.update(state, chunk, randomness, is_last=is_last)
+            int(state.step)
             if is_last:
                 seen.append({name: np.asarray(v) for name, v in released.items()})
         return state, seen
@@ -154,6 +155,7 @@ class Bench:
         state = self.start()
         for chunk, randomness, _ in self.feed(examples, **feeding).chunks(0, 1):
             state, _ = self.assembly.update(state, chunk, randomness, is_last=False)
+            int(state.step)  # as a run does: hundreds of collectives at once abort on few cores
         return flat64(state.clipped_sum)
 
     def noisy_sum(self, examples, **feeding):
