@@ -34,14 +34,19 @@ def fault_41_a_batchnorm_becomes_a_norm_of_one_example():
     return _no_refusal()
 
 
+def _forget_prices():
+    for price in (accounting._epsilon, accounting._by_pld):
+        price.cache_clear()
+
+
 @contextlib.contextmanager
 def fault_23_every_relation_has_the_price_of_add_or_remove():
     """Replace-one quoted at the price of add-or-remove."""
     cheap = accounting.RELATIONS["add_or_remove_one"]
-    accounting._epsilon.cache_clear()
+    _forget_prices()
     with replaced(accounting, "RELATIONS", dict.fromkeys(accounting.RELATIONS, cheap)):
         yield
-    accounting._epsilon.cache_clear()
+    _forget_prices()
 
 
 def fault_25_class_weights_come_from_private_labels():
