@@ -10,6 +10,7 @@ import pytest
 from jaxfair.errors import InputError
 from jaxfair.methods.attributes import attribute_loss
 from jaxfair.methods.fairread import FairreadConfig, describe, make_fairread
+from jaxfair.methods.labels import label_inputs
 from jaxfair.models.refusion import Refusion
 from jaxfair.privacy.verify import verify_run
 from tests.methods.staged import SMALL, N, drawn, example_of, fairread, opened, stages_of
@@ -60,14 +61,22 @@ def test_the_stages_before_have_as_many_parameters_as_fcros():
     assert count(frozen["attributes"]["params"]) == 7_085_443
 
 
+def example_row(example):
+    return jax.tree.map(lambda value: jnp.asarray(value)[None], example)
+
+
 def loss_and_gradient(method, params, frozen, example):
     fun = lambda p: method.loss(p, frozen, example, KEY)[0]
     return jax.device_get(jax.jit(jax.value_and_grad(fun))(params))
 
 
-def test_the_adversary_learns_to_tell_and_what_it_reads_is_led_the_other_way():
-    """alpha = 0.5 against none: the adversary gets its own gradient, the trunk -alpha times it."""
-    method, params, frozen = stages_of(fairread(alpha=0.5))[-1]
+@pytest.mark.parametrize("conditional", [False, True])
+def test_the_adversary_learns_to_tell_and_what_it_reads_is_led_the_other_way(conditional):
+    """alpha = 0.5 against none: the adversary gets its own gradient, the trunk -alpha times it.
+
+    Where it is told the label it has the numbers of that beside what it reads.
+    """
+    method, params, frozen = stages_of(fairread(alpha=0.5, conditional=conditional))[-1]
     other, example = fairread(alpha=0.0).stages[-1].method, example_of()
     fusion = {name: part for name, part in params["fusion"].items() if name != "adversary"}
     alone = loss_and_gradient(other, params | {"fusion": fusion}, frozen, example)
@@ -77,7 +86,8 @@ def test_the_adversary_learns_to_tell_and_what_it_reads_is_led_the_other_way():
         z = method.embed({**params, "trunk": trunk}, frozen, batch())["disease"][5:6]
         net = Refusion(1, 4, 8, vectors=True, width=8)
         variables = {"params": {"adversary": adversary}}
-        guess = net.apply(variables, z, method="guess")[0]
+        told = (label_inputs(example_row(example)),) if conditional else ()
+        guess = net.apply(variables, z, *told, method="guess")[0]
         logits = jnp.concatenate([jnp.zeros(1), guess])  # the sex has one output, the age three
         return attribute_loss(logits, example["group"], (2, 3))
 

@@ -268,5 +268,8 @@ def _lengths(x: Array) -> Array:
 
 
 def _joint(norms: list[Array]) -> Array:
-    """sqrt of the sum of squares, scaled so that norms up to 1e38 do not overflow."""
+    """sqrt of the sum of squares, scaled so that norms up to 1e38 do not overflow.
+
+    Stacked, since XLA on CPU made a sum over many arrays anew for every entry that it scales.
+    """
     return clipping.per_example_norms([jnp.stack(norms, axis=1)])
