@@ -41,7 +41,7 @@ def grid_of(field: str, *values: float) -> tuple[dict[str, float], ...]:
 
 
 FCRO = {"name": "fcro", "embedding": 8, "column_weight": 1.0, "row_weight": 5.0}
-"""Lighter than published: at 80 and 500, and at 50 too, little is learned of the label here."""
+"""Lighter than published, by which little is learned of the label in so few steps (README)."""
 
 STAGES = {"name": "fairread", "moment_share": 0.03, "target_share": 0.2, "fusion_share": 0.6}
 FAIRREAD = {**FCRO, **STAGES, "arm": "disentangled", "column_weight": 0.3, "conditional": True,
