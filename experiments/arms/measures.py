@@ -19,7 +19,7 @@ from jaxfair.fairness.groups import group_labels
 from jaxfair.fairness.levels import Levels, Spread, spreads, with_null
 from jaxfair.fairness.miscalibration import calibration_levels
 from jaxfair.fairness.odds import decisions
-from jaxfair.fairness.resamples import Resamples, compared_groups
+from jaxfair.fairness.resamples import Resamples
 
 __all__ = ["NAMES", "NO_RULE", "RULES", "measured", "measures_of"]
 
@@ -88,7 +88,7 @@ def measured(predictions: pd.DataFrame, attribute: str) -> pd.DataFrame:
 def _ranked(resamples: Resamples, attribute: str) -> Iterator[dict]:
     """AUROC and its gap, with the null of exchanged patients."""
     table = resamples.test.table
-    groups = compared_groups(table, attribute)
+    groups = resamples.compared(attribute)
     levels = auroc_levels(resamples, attribute, groups)
     yield _plain("AUROC", levels.overall) | {"smallest": levels.smallest}
     labels = group_labels(table, attribute)

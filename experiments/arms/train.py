@@ -51,6 +51,8 @@ __all__ = [
     "scored",
 ]
 
+_OPEN: dict[str, Dataset] = {}
+
 CORRELATED, INDEPENDENT = "correlated", "independent"
 """The test set of the run's own data, and that in which attribute and label are independent."""
 
@@ -98,7 +100,7 @@ def run_cell(
     if last.is_file():
         return
     if not run.trained():
-        dataset = open_data(settings)
+        dataset = _opened(settings)
         _train(config, settings, dataset, run, train)
         files.write_json(run.data_card, dataset.card)
     for which in (CORRELATED, INDEPENDENT) if independent else (CORRELATED,):
@@ -115,11 +117,7 @@ def scored(folder: pathlib.Path, which: str, independent: Mapping[str, Any]) -> 
     run = RunFolder(folder)
     settings = settings_from_config(config_of_run(run))
     stage, state = trained_assembly(settings, run)
-    if which == CORRELATED:
-        dataset = open_data(settings, progress=False)
-    else:
-        asked = Asked(*_changed(run, independent))
-        dataset = open_site(settings, run, asked, progress=False).dataset
+    dataset = _opened(settings) if which == CORRELATED else _opened_site(settings, run, independent)
     dataset, method = _with_inputs(dataset, settings, stage.method, stage.frozen)
     params = jax.device_get(averaged_params(state.params, state.opt_state))
     rows = evaluated_rows(dataset, method)
@@ -185,6 +183,23 @@ def _with_inputs(
     if not isinstance(found, WithFeatures):
         return found, method
     return found, reading_features(method, tuple(found.prepared))
+
+
+def _opened(settings: Settings) -> Dataset:
+    """The data of a config; runs of one design share what was opened for the first of them."""
+    key = repr((settings.data, settings.phantom))
+    if key not in _OPEN:
+        _OPEN[key] = open_data(settings)
+    return _OPEN[key]
+
+
+def _opened_site(settings: Settings, run: RunFolder, independent: Mapping[str, Any]) -> Dataset:
+    """The data of the second test set, which depends on who trained, and so on the run's data."""
+    key = repr((settings.data, settings.phantom, dict(independent)))
+    if key not in _OPEN:
+        asked = Asked(*_changed(run, independent))
+        _OPEN[key] = open_site(settings, run, asked, progress=False).dataset
+    return _OPEN[key]
 
 
 def _distinct(values: np.ndarray, rows: pd.DataFrame) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from jaxfair.fairness.delong import auroc_estimate, logit_interval
 from jaxfair.fairness.influence import Estimate
 from jaxfair.fairness.levels import Levels
-from jaxfair.fairness.resamples import Resamples, compared_groups
+from jaxfair.fairness.resamples import Resamples
 
 __all__ = ["auroc_levels"]
 
@@ -28,7 +28,7 @@ def auroc_levels(
       attribute: a column or an intersection.
       groups: to be compared; None takes those with enough patients.
     """
-    names = compared_groups(resamples.test.table, attribute, groups)
+    names = resamples.compared(attribute, groups)
     test, codes = resamples.test, resamples.test.codes(attribute, names)
     everyone = _estimate(resamples, np.ones(len(test), dtype=bool))
     found = [_estimate(resamples, codes == g) for g in range(len(names))]

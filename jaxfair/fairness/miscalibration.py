@@ -13,7 +13,7 @@ import numpy.typing as npt
 from jaxfair.fairness.calibration import N_BINS, equal_mass_edges
 from jaxfair.fairness.levels import Levels, by_bootstrap
 from jaxfair.fairness.permutation import own_groups, permuted_groups
-from jaxfair.fairness.resamples import Resamples, compared_groups
+from jaxfair.fairness.resamples import Resamples
 from jaxfair.fairness.values import checked_probabilities
 
 __all__ = ["EQUAL_WIDTH", "calibration_levels"]
@@ -48,7 +48,7 @@ def calibration_levels(
       groups: to be compared; None takes those with enough patients.
       n_permutations: for the null.
     """
-    names = compared_groups(resamples.test.table, attribute, groups)
+    names = resamples.compared(attribute, groups)
     test, k = resamples.test, len(names)
     p = checked_probabilities(np.asarray(probabilities, dtype=float)[test.order])
     cells = _Cells(test.y, p)

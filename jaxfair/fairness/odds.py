@@ -16,7 +16,7 @@ from jaxfair.fairness.counted import clustered_rates, rate_floor
 from jaxfair.fairness.groups import group_labels
 from jaxfair.fairness.levels import Levels, by_bootstrap, studentised
 from jaxfair.fairness.permutation import Switches
-from jaxfair.fairness.resamples import Resamples, Rows, compared_groups
+from jaxfair.fairness.resamples import Resamples, Rows
 from jaxfair.fairness.rules import MIN_CASES
 from jaxfair.fairness.thresholds import row_thresholds
 
@@ -122,7 +122,7 @@ class _Problem:
         self._resamples, self._attribute, self._rule = resamples, attribute, rule
         self._per_group, self._min_cases = per_group, min_cases
         self.test, self.validation = resamples.test, resamples.validation
-        compared = compared_groups(self.test.table, attribute, groups)
+        compared = resamples.compared(attribute, groups)
         every = sorted(set(group_labels(self.test.table, attribute)))
         self.groups = [*compared, *(g for g in every if g not in compared)]
         self.n_compared, self.k = len(compared), len(self.groups)

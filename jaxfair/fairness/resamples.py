@@ -19,7 +19,7 @@ from jaxfair.fairness.groups import group_labels
 from jaxfair.fairness.predictions import checked
 from jaxfair.fairness.rules import Sorted
 
-__all__ = ["Resamples", "Rows", "compared_groups"]
+__all__ = ["Resamples", "Rows"]
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -83,6 +83,7 @@ class Resamples:
             raise InputError("There are no test rows, so there is no gap; give rows of split test.")
         self.seed, self.n_draws = seed, n_draws
         self._pooled: dict[str, Array] = {}
+        self._compared: dict[str, list[str]] = {}
 
     @property
     def fits(self) -> bool:
@@ -108,17 +109,16 @@ class Resamples:
             self._pooled[rule] = np.array(fitted)
         return self._pooled[rule]
 
+    def compared(self, attribute: str, groups: Sequence[str] | None = None) -> list[str]:
+        """Returns `groups`, or those of an attribute with enough test patients (protocol S3)."""
+        if groups is not None:
+            return list(groups)
+        if attribute not in self._compared:
+            frame = GroupFrame(self.test.table, attribute)
+            self._compared[attribute] = [g for g in frame.groups if g not in frame.too_few]
+        return list(self._compared[attribute])
+
     def _drawn(self, n_people: int, split: int) -> Counts:
         rng = np.random.default_rng([self.seed, split])
         draws = [patient_weights(n_people, rng) for _ in range(self.n_draws)]
         return np.array(draws, dtype=np.uint16).reshape(self.n_draws, n_people)
-
-
-def compared_groups(
-    table: pd.DataFrame, attribute: str, groups: Sequence[str] | None = None
-) -> list[str]:
-    """Returns `groups`, or those of an attribute that have enough patients (protocol S3)."""
-    if groups is not None:
-        return list(groups)
-    frame = GroupFrame(table, attribute)
-    return [group for group in frame.groups if group not in frame.too_few]
