@@ -30,7 +30,7 @@ class Arm(NamedTuple):
       method: the section `method`, with its name.
       mitigation: the section `mitigation`, with its name; {} for none.
       optim: what differs in the section `optim`.
-      when_private: fields of `method` that differ in a private run.
+      when_private: fields of `method` that differ in a private run, whatever setting is tried.
       private: "" where it trains at an epsilon, else why it does not.
       skip: part of a study -> why it does not train there.
       needs: what the model asks of a patient beside the image when it is used; "" for nothing.
@@ -142,5 +142,6 @@ def config_of(
         mitigation=arm.mitigation or None,
     )
     config.seed = cell.seed
-    config.update_from_flattened_dict(dict(chosen))
+    fixed = {f"method.{name}" for name in arm.when_private} if private else set()
+    config.update_from_flattened_dict({k: v for k, v in chosen.items() if k not in fixed})
     return config
