@@ -222,6 +222,7 @@ def main(argv: Sequence[str], make: Callable[[bool], Study], default: str) -> in
     parser.add_argument("--quick", action="store_true", help="the same code, less of everything")
     parser.add_argument("--tables", action="store_true", help="train nothing, write the tables")
     parser.add_argument("--data", help="this data set alone, as beside another process")
+    parser.add_argument("--part", help="this network alone; one that searches nothing comes last")
     chosen = parser.parse_args(list(argv))
     out = chosen.out or pathlib.Path(f"{default}-quick" if chosen.quick else default)
     study = make(chosen.quick)
@@ -229,6 +230,10 @@ def main(argv: Sequence[str], make: Callable[[bool], Study], default: str) -> in
         study = study._replace(data=tuple(d for d in study.data if d.name == chosen.data))
         if not study.data:
             parser.error(f"there is no data set {chosen.data!r}")
+    if chosen.part:
+        study = study._replace(parts=tuple(p for p in study.parts if p.name == chosen.part))
+        if not study.parts:
+            parser.error(f"there is no part {chosen.part!r}")
     keep_compilations()
     try:
         if not chosen.tables:
