@@ -14,6 +14,7 @@ from experiments.e01_dp_gap.tables import METRICS, Tables, made, thesis_table
 from experiments.gaps.levels import MIN_SEEDS, PAIRS
 from experiments.gaps.report import begin, save, worded
 from experiments.gaps.runs import Run
+from experiments.gaps.trainings import same_for_all_seeds
 from jaxfair.report.plots import as_png
 
 __all__ = ["write"]
@@ -39,7 +40,13 @@ def _part(told: Told, tables: Tables, method: str, attribute: str) -> None:
     for split in sorted(set(own["split"])):
         where = {"method": method, "attribute": attribute, "split": split}
         a, b = PAIRS[attribute]
-        told.say(f"## {method}, {attribute} ({a} are A, {b} are B), split {split}")
+        told.say(
+            f"## {method}, {attribute} ({a} are A, {b} are B), split {split}",
+            "Without privacy this detector adds up all patients without noise: every seed gives "
+            "the same, so that one training stands for all."
+            if same_for_all_seeds(method, PLAIN)
+            else "",
+        )
         for epsilon in sorted(set(own["epsilon"]) - {PLAIN}, reverse=True):
             for metric in METRICS:
                 told.say(

@@ -18,13 +18,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from experiments.e01_dp_gap import page
+from experiments.gaps.command import Command, main, some
 from experiments.gaps.levels import PAIRS
-from experiments.gaps.runs import Command, Run, main, train_runs
+from experiments.gaps.runs import Run, train_runs
 from experiments.gaps.sets import FILMS, rsna
-from experiments.gaps.trainings import config_of, detectors
+from experiments.gaps.trainings import config_of, detectors, same_for_all_seeds
 from jaxfair.data.examples import VALUES
 
-__all__ = ["GRIDS", "Grid", "keep_of", "make"]
+__all__ = ["COMMAND", "GRIDS", "Grid", "keep_of", "make", "only"]
 
 PLAIN = math.inf
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -50,7 +51,8 @@ class Grid(NamedTuple):
     attributes: Sequence[str] = tuple(PAIRS)
 
 
-WHOLE = Grid((PLAIN, 8.0, 4.0, 2.0, 1.0, 0.5), SHARES, (1, 2, 3), range(1, 6))
+EPSILONS = (PLAIN, 8.0, 4.0, 2.0, 1.0, 0.5)
+WHOLE = Grid(EPSILONS, SHARES, (1, 2, 3), range(1, 6))
 THREE = (0.0, 0.5, 1.0)
 GRIDS = {
     "quick": {
@@ -60,7 +62,7 @@ GRIDS = {
     },
     "default": {
         "": Grid((PLAIN, 8.0), THREE, (1,), range(1, 6), ("sex",)),
-        "gaussian": Grid((PLAIN, 8.0, 1.0), THREE, (1, 2), range(1, 6)),
+        "gaussian": Grid(EPSILONS, SHARES, (1, 2), range(1, 6)),
         "fae": Grid((PLAIN, 8.0, 1.0), THREE, (1,), range(1, 6)),
     },
     "full": {"": WHOLE},
@@ -94,6 +96,8 @@ def make(size: str, root: str | None = None) -> list[Run]:
             grid.seeds, grid.splits, grid.attributes, grid.shares, grid.epsilons
         )
         for seed, split, attribute, share, epsilon in cells:
+            if seed != grid.seeds[0] and same_for_all_seeds(method, epsilon):
+                continue
             data = rsna(size, root) | keep_of(attribute, share)
             data |= {"split_salt": f"gaps-{split}", "groups": ()}
             data["public_size"] = int(round(min(PEOPLE[attribute]) * films, -1))
@@ -101,6 +105,17 @@ def make(size: str, root: str | None = None) -> list[Run]:
             config = config_of("e01_dp_gap", method, data, epsilon=epsilon, seed=seed, size=size)
             runs.append(Run(name, method, "plain", 0, epsilon, split, seed, config))
     return sorted(runs, key=lambda run: (run.seed, run.split))
+
+
+def only(runs: Sequence[Run], data: str, method: str) -> list[Run]:
+    """Returns the runs of one attribute and one detector; "" is every one.
+
+    Raises InputError where there is none.
+    """
+    kept = [
+        run for run in runs if data in ("", run.data.split("-")[0]) and method in ("", run.method)
+    ]
+    return some(kept, data, method)
 
 
 def train(runs: Sequence[Run], out: pathlib.Path) -> None:
@@ -113,6 +128,7 @@ COMMAND = Command(
     default="runs/e01_dp_gap",
     results=pathlib.Path(__file__).parent / "results",
     make=make,
+    only=only,
     run=train,
     write=page.write,
 )

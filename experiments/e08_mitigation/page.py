@@ -14,6 +14,7 @@ from experiments.arms.tables import markdown
 from experiments.e08_mitigation.arms import BASE, CONTROL
 from experiments.e08_mitigation.plan import Part, Plan, chosen, runs_of
 from experiments.e08_mitigation.tables import ALPHA, control, rows_of
+from experiments.gaps.levels import MIN_SEEDS
 from experiments.gaps.report import TOLERANCE, begin, save, worded
 from experiments.gaps.runs import Run
 from experiments.gaps.trainings import DETECTORS
@@ -122,13 +123,16 @@ def _control(part: Part, epsilon: float, out: pathlib.Path) -> str:
         return "No positive control is possible here, or it was not run." * bool(
             part.source.planted
         )
-    enough = "" if not told.power < 0.8 else " That is too little: what is not found may be there."
-    power = "undefined" if np.isnan(told.power) else f"{told.power:.2f}"
+    enough, power = ". At least .8 is there, as it should be.", f"{told.power:.2f}"
+    if told.power < 0.8:
+        enough = ". That is below .8, too little: what is not found may be there all the same."
+    if np.isnan(told.power):
+        power, enough = "undefined", f", as there is no interval below {MIN_SEEDS} seeds."
     return (
         "Positive control, half of the planted gap gone at the source: the gap changes by "
         f"{worded(told.found)}; on the "
         f"validation patients, who are others, by {told.benefit:+.3f}. Power to find that much "
-        f"on the test patients: {power}.{enough}"
+        f"on the test patients, by this interval: {power}{enough}"
     )
 
 

@@ -20,7 +20,10 @@ from jaxfair.fairness.metrics import auroc
 __all__ = ["Part", "Plan", "chosen", "make", "runs_of"]
 
 SEEDS = {"quick": (1,), "default": (1, 2, 3, 4, 5), "full": (1, 2, 3, 4, 5)}
-EPSILONS = {"quick": (8.0,), "default": (8.0,), "full": (math.inf, 8.0, 1.0)}
+EPSILONS = {"quick": (8.0,), "default": (math.inf, 8.0, 1.0), "full": (math.inf, 8.0, 1.0)}
+FEW = 3
+"""Seeds of the autoencoder in the default size at other epsilons than 8: its runs are the longest.
+Below five there is no interval (protocol S5), and the page says so."""
 
 
 class Part(NamedTuple):
@@ -31,7 +34,7 @@ class Part(NamedTuple):
       method: key of METHODS.
       arms: what is compared; without a mitigation where the Method is beside the first detector.
       left_out: mitigations that have no private config here, with the reason.
-      epsilons, seeds: every pair of them.
+      epsilons, seeds: every pair of them, but for `seeds_at`.
       size: of the study.
     """
 
@@ -42,6 +45,11 @@ class Part(NamedTuple):
     epsilons: Sequence[float]
     seeds: Sequence[int]
     size: str
+
+    def seeds_at(self, epsilon: float) -> Sequence[int]:
+        """Returns the seeds at an epsilon."""
+        few = self.method == "fae" and self.size == "default" and epsilon != 8.0
+        return self.seeds[:FEW] if few else self.seeds
 
 
 class Plan(NamedTuple):
@@ -65,7 +73,7 @@ def make(size: str, root: str | None = None) -> Plan:
 
 def runs_of(part: Part, arm: Arm, epsilon: float, settings: Sequence[int]) -> Iterator[Run]:
     """Yields the runs of some settings of an arm: of the first seed, or of all where it is one."""
-    seeds = part.seeds if len(settings) == 1 else part.seeds[:1]
+    seeds = part.seeds_at(epsilon)[: None if len(settings) == 1 else 1]
     for seed, setting in itertools.product(seeds, settings):
         config = config_of(
             "e08_mitigation", part.method, part.source.section, epsilon=epsilon, seed=seed,

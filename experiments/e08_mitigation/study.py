@@ -15,9 +15,10 @@ import sys
 
 from experiments.e08_mitigation import page
 from experiments.e08_mitigation.plan import Plan, chosen, make, runs_of
-from experiments.gaps.runs import Command, main, train_runs
+from experiments.gaps.command import Command, main, some
+from experiments.gaps.runs import train_runs
 
-__all__ = ["COMMAND", "train"]
+__all__ = ["COMMAND", "only", "train"]
 
 
 def train(plan: Plan, out: pathlib.Path) -> None:
@@ -31,11 +32,21 @@ def train(plan: Plan, out: pathlib.Path) -> None:
     train_runs(sorted(kept, key=lambda run: run.seed), out, what="mitigations")
 
 
+def only(plan: Plan, data: str, method: str) -> Plan:
+    """Returns the parts of one source and one Method; "" is every one.
+
+    Raises InputError where there is none.
+    """
+    kept = [p for p in plan.parts if data in ("", p.source.name) and method in ("", p.method)]
+    return plan._replace(parts=tuple(some(kept, data, method)))
+
+
 COMMAND = Command(
     about=str(__doc__).splitlines()[0],
     default="runs/e08_mitigation",
     results=pathlib.Path(__file__).parent / "results",
     make=make,
+    only=only,
     run=train,
     write=page.write,
 )

@@ -13,6 +13,7 @@ from experiments.arms.page import Told
 from experiments.arms.study import paid
 from experiments.arms.tables import markdown
 from experiments.gaps.runs import Kept, Run, folder_of, kept_of
+from experiments.gaps.trainings import SETTLED
 from jaxfair import files
 
 __all__ = ["TOLERANCE", "begin", "check_equal", "save", "worded"]
@@ -31,6 +32,7 @@ def begin(runs: Sequence[Run], out: pathlib.Path) -> tuple[Told, list[Run]]:
         return told, there
     told.say(
         _whose(there),
+        SETTLED,
         f"{len(there)} of {len(runs)} runs are done.",
         check_equal([(run, kept) for run, kept in known if kept.done]),
         _paid(out, there),
