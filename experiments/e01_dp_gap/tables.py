@@ -26,6 +26,7 @@ from experiments.gaps.runs import Run, kept_nulls, kept_of, predictions
 from experiments.gaps.trainings import same_for_all_seeds
 from jaxfair.fairness.compare import fairness_law
 from jaxfair.fairness.influence import Estimate
+from jaxfair.fairness.multiplicity import holm
 
 __all__ = ["METRICS", "Tables", "made", "thesis_table"]
 
@@ -42,7 +43,8 @@ class Tables(NamedTuple):
       gaps: share, metric, and A - B as a Level; of the AUROC gap beside it null_mean, null_95,
         excess (|gap| less null_mean) and null_p.
       widening: share, metric, and the gap at this epsilon minus that without privacy as a Level;
-        `widened` is how much larger it is in absolute value.
+        `widened` is how much larger it is in absolute value, and `p_holm` the p for as many
+        changes as this table has (protocol S13).
       laws: metric, group, and a regression over the share of A: slope with its interval and p,
         regression_p (over seeds alone), mae and r (`fairness_law`).
     """
@@ -78,7 +80,10 @@ def made(runs: Sequence[Run], out: pathlib.Path) -> Tables:
         block = _read(key, list(part), out)
         for kept, make in zip(rows, (_levels, _gaps, _widening, _laws), strict=True):
             kept += [block.mark | row for row in make(block)]
-    return Tables(*(pd.DataFrame(found) for found in rows))
+    tables = Tables(*(pd.DataFrame(found) for found in rows))
+    if not tables.widening.empty:
+        tables.widening["p_holm"] = holm(tables.widening["p_value"])
+    return tables
 
 
 def thesis_table(tables: Tables, epsilon: float, metric: str, **where: Any) -> pd.DataFrame:

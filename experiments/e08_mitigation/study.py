@@ -14,7 +14,7 @@ import pathlib
 import sys
 
 from experiments.e08_mitigation import page
-from experiments.e08_mitigation.plan import Plan, chosen, make, runs_of
+from experiments.e08_mitigation.plan import Plan, chosen, make, tried
 from experiments.gaps.command import Command, main, some
 from experiments.gaps.runs import train_runs
 
@@ -26,8 +26,8 @@ def train(plan: Plan, out: pathlib.Path) -> None:
     for line in plan.missing:
         print(f"not run: {line}", file=sys.stderr)
     cells = [(p, arm, e) for p in plan.parts for arm in p.arms for e in p.epsilons]
-    tried = [run for cell in cells for run in runs_of(*cell, range(len(cell[1].changes)))]
-    train_runs(tried, out, what="settings")
+    searched = [run for cell in cells for run in tried(*cell)]
+    train_runs(searched, out, what="settings")
     kept = [run for cell in cells for run in chosen(out, *cell)]
     train_runs(sorted(kept, key=lambda run: run.seed), out, what="mitigations")
 
