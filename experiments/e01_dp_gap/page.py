@@ -39,8 +39,10 @@ def write(runs: Sequence[Run], out: pathlib.Path) -> None:
 def found(tables: Tables) -> list[str]:
     """Returns a line for each detector, attribute and split: where privacy changes AUROC gaps."""
     lines = [
+        "AUROC is that of a group's own images, sAUROC of its negatives against all positives; a "
+        "point is a hundredth.",
         f"{len(tables.widening)} changes of gaps by privacy were tested here, AUROC and sAUROC; "
-        "beyond noise is p below .05 by Holm over all of them."
+        "beyond noise is p below .05 by Holm over all of them.",
     ]
     rows = tables.widening[tables.widening["metric"] == "AUROC"]
     for (method, attribute, split), part in rows.groupby(["method", "attribute", "split"]):

@@ -42,7 +42,8 @@ def write(plan: Plan, out: pathlib.Path) -> None:
         for parts in _tables_of(plan.parts):
             for epsilon in parts[0].epsilons:
                 lines += _table(told, parts, epsilon, out)
-        found_first(told, place, lines)
+        if lines:
+            found_first(told, place, lines)
     save(out, TITLE, told)
 
 
@@ -101,13 +102,13 @@ def _table(told: Told, parts: Sequence[Part], epsilon: float, out: pathlib.Path)
     if rows.empty:
         told.say("**Not run.**")
         return []
-    least, tried = source.groups.values[source.groups.least], len(parts[0].arms[0].changes)
+    least, budget = source.groups.values[source.groups.least], len(parts[0].arms[0].changes)
     name = f"{source.name}_{parts[0].method}_{epsilon:g}"
     told.numbers[name] = rows
     told.say(
         source.describes,
         f"Task {source.task}; the gap is the AUROC of all others minus that of {source.attribute} "
-        f"{least}, named beforehand. Settings that each arm tried: {tried}; "
+        f"{least}, named beforehand. Settings that each arm tried: {budget}; "
         "the one that validation chose has the seeds of the last column.",
         markdown(_shown(rows)),
         _equal(rows) if epsilon != math.inf else "",
