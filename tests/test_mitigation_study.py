@@ -154,6 +154,18 @@ def test_e08_says_when_nothing_helps_and_when_epsilons_differ(tmp_path):
     assert "FAULTS in 1 runs" in report.check_equal([(run, faulty)])
 
 
+def test_a_gap_that_is_turned_round_is_not_closed():
+    made = lambda arm, gap, p: {
+        "arm": arm, "gap": gap, "gap_low": gap - 0.1, "gap_high": gap + 0.1, "gap_holm": p,
+        "gap_change": gap - 0.2, "gap_change_low": gap - 0.3, "gap_change_high": gap - 0.1,
+        "whole_change": 0.0,
+    }  # fmt: skip
+    rows = [made(arms.BASE, 0.2, math.nan), made("turning", -0.4, 0.01)]
+    assert "None closes the gap" in page.verdict(pd.DataFrame(rows))
+    rows.append(made("closing", 0.05, 0.01))
+    assert "closed by closing: -0.150" in page.verdict(pd.DataFrame(rows))
+
+
 def test_one_scale_evens_out_false_alarms_and_leaves_every_groups_own_auroc(tmp_path):
     part = small_part(seeds=(1,))
     (run,) = plan.runs_of(part, part.arms[0], 8.0, [0])

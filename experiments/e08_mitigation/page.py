@@ -64,11 +64,12 @@ def _to_close(rows: pd.DataFrame) -> str:
 
 
 def _closing(rows: pd.DataFrame, arms: pd.DataFrame) -> str:
-    closing = arms[(arms["gap_holm"] < ALPHA) & (arms["gap_change"] * np.sign(_base(rows)) < 0)]
+    smaller = arms["gap"].abs() < abs(_base(rows))  # a gap that is turned round is not closed
+    closing = arms[(arms["gap_holm"] < ALPHA) & smaller]
     asked = f"{len(arms)} arms compared, Holm-corrected"
     if closing.empty:
         return f"None closes the gap beyond noise ({asked})."
-    best = closing.loc[closing["gap_change"].abs().idxmax()]
+    best = closing.loc[closing["gap"].abs().idxmin()]
     others = sorted(set(closing["arm"]) - {best["arm"]})
     more = f" So do {', '.join(others)}." if others else ""
     return (
