@@ -22,14 +22,19 @@ __all__ = ["COMMAND", "only", "train"]
 
 
 def train(plan: Plan, out: pathlib.Path) -> None:
-    """Trains what is missing: all settings with the first seed, then the chosen ones."""
+    """Trains what is missing: all settings with the first seed, then the chosen ones.
+
+    Part by part, whole seeds first within each: runs of one part share data, features and prices.
+    """
     for line in plan.missing:
         print(f"not run: {line}", file=sys.stderr)
-    cells = [(p, arm, e) for p in plan.parts for arm in p.arms for e in p.epsilons]
+    cells = [(p, arm, e) for p in plan.parts for e in p.epsilons for arm in p.arms]
     searched = [run for cell in cells for run in tried(*cell)]
     train_runs(searched, out, what="settings")
     kept = [run for cell in cells for run in chosen(out, *cell)]
-    train_runs(sorted(kept, key=lambda run: run.seed), out, what="mitigations")
+    parts = [(part.source.name, part.method) for part in plan.parts]
+    order = lambda run: (parts.index((run.data, run.method)), -run.epsilon, run.seed)
+    train_runs(sorted(kept, key=order), out, what="mitigations")
 
 
 def only(plan: Plan, data: str, method: str) -> Plan:
