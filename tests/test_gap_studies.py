@@ -1,5 +1,6 @@
 """e01_dp_gap and e08_mitigation: grids, arms, statistics and pages, on made numbers."""
 
+import contextlib
 import functools
 import math
 import pathlib
@@ -13,7 +14,7 @@ import pytest
 from experiments.arms import features
 from experiments.e01_dp_gap import study as e01
 from experiments.e01_dp_gap import tables as e01_tables
-from experiments.gaps import levels, runs, sets, trainings
+from experiments.gaps import command, levels, runs, sets, trainings
 from experiments.gaps.runs import Kept
 from jaxfair.config import settings_from_config
 from jaxfair.data.composing import composed
@@ -114,7 +115,9 @@ def test_whole_seeds_come_first_and_every_run_has_a_config_that_holds():
     assert [run.seed for run in found] == sorted(run.seed for run in found)
     assert len({run.place for run in found}) == len(found)
     count = {name: sum(run.method == name for run in found) for name in trainings.DETECTORS}
-    assert count["fae"] == 3 * 3 * 3 * 5 and count["gaussian"] == 2 * count["fae"]
+    assert count["fae"] == 3 * 5 * (3 + 2 + 2)
+    alike = "without noise all seeds are the same"
+    assert count["gaussian"] == 5 * 2 * ((1 + 5 * 5) + 2 * (1 + 2 * 5)), alike
     assert count["ssim_autoencoder"] == 3 * 2 * 5
     for run in found[:40]:
         settings = settings_from_config(run.config)
@@ -127,6 +130,18 @@ def test_whole_seeds_come_first_and_every_run_has_a_config_that_holds():
 def sex_runs():
     kept = [run for run in e01.make("quick") if run.data.startswith("sex") and run.method == "fae"]
     return [run._replace(seed=seed) for run in kept if run.seed == 1 for seed in range(1, 6)]
+
+
+def test_a_training_without_anything_random_stands_for_all_seeds(tmp_path):
+    kept = [r for r in e01.make("quick") if r.method == "gaussian" and r.data.startswith("sex")]
+    assert [r.seed for r in kept if r.epsilon == PLAIN] == [1, 1, 1]
+    table = people()
+    for run in (r for r in kept if r.epsilon == PLAIN):
+        placed(tmp_path, run, scored(table, 0.5 * float(run.data.split("-")[1])))
+    made = e01_tables.made(kept, tmp_path)
+    assert (made.levels["sd_seed"] < 1e-9).all() and made.levels["ci_low"].notna().all()
+    law = made.laws.set_index(["metric", "group"]).loc[("AUROC", "women")]
+    assert law["regression_p"] > 0.01, "three shares of one training are three points"
 
 
 def test_e01_finds_a_gap_that_privacy_widens_and_a_slope_over_the_composition(tmp_path):
@@ -173,6 +188,38 @@ def test_what_is_refused_is_kept_with_its_sentence_and_the_study_goes_on(tmp_pat
     assert runs.kept_of(tmp_path, run) == Kept(
         False, "It has no head.", pytest.approx(math.nan, nan_ok=True), None, ()
     )
+
+
+def test_a_run_that_another_process_is_at_is_left_to_it_and_waited_for(tmp_path, monkeypatch):
+    asked, trained = sex_runs()[:4], []
+    elsewhere = contextlib.ExitStack()
+    assert elsewhere.enter_context(runs.claimed(tmp_path, asked[0].place))
+    with runs.claimed(tmp_path, asked[0].place) as mine:
+        assert not mine
+
+    def trains(config, folder, independent, train):
+        trained.append(folder)
+        if len(trained) == 3:
+            elsewhere.close()
+
+    monkeypatch.setattr(runs, "run_cell", trains)
+    runs.train_runs(asked, tmp_path, what="toy", progress=False)
+    assert trained == [runs.folder_of(tmp_path, run) for run in (*asked[1:], asked[0])]
+
+
+def test_a_part_is_trained_alone_and_writes_no_page(tmp_path):
+    seen = []
+    toy = e01.COMMAND._replace(
+        make=lambda size, root: sex_runs(),
+        run=lambda runs, out: seen.append({run.data.split("-")[0] for run in runs}),
+        write=lambda runs, out: seen.append(len(runs)),
+    )
+    out = ["--out", str(tmp_path), "--quick"]
+    assert command.main(toy, [*out, "--data", "sex", "--method", "fae"]) == 0
+    assert seen == [{"sex"}]
+    assert command.main(toy, [*out, "--data", "sex", "--tables"]) == 0
+    assert seen == [{"sex"}, len(sex_runs())], "the page is of all"
+    assert command.main(toy, [*out, "--data", "height"]) == 2
 
 
 def test_seconds_of_a_step_leave_out_the_stretch_that_compiles():

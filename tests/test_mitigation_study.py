@@ -147,11 +147,23 @@ def test_e08_names_what_closes_a_gap_and_its_control_has_power(tmp_path):
 def test_e08_says_when_nothing_helps_and_when_epsilons_differ(tmp_path):
     part = laid(tmp_path, helps=0.0, epsilons={"group_weights": 7.99})
     rows = e08_tables.rows_of([part], 8.0, tmp_path)
-    assert page.verdict(rows).startswith("None closes the gap beyond noise")
+    assert "None closes the gap beyond noise" in page.verdict(rows)
     assert "NOT EQUAL" in page._equal(rows)
     run = next(plan.runs_of(part, part.arms[0], 8.0, [0]))
     faulty = Kept(True, "", 0.1, 8.0, ("the ledger is short",))
     assert "FAULTS in 1 runs" in report.check_equal([(run, faulty)])
+
+
+def test_a_gap_that_is_turned_round_is_not_closed():
+    made = lambda arm, gap, p: {
+        "arm": arm, "gap": gap, "gap_low": gap - 0.1, "gap_high": gap + 0.1, "gap_holm": p,
+        "gap_change": gap - 0.2, "gap_change_low": gap - 0.3, "gap_change_high": gap - 0.1,
+        "whole_change": 0.0,
+    }  # fmt: skip
+    rows = [made(arms.BASE, 0.2, math.nan), made("turning", -0.4, 0.01)]
+    assert "None closes the gap" in page.verdict(pd.DataFrame(rows))
+    rows.append(made("closing", 0.05, 0.01))
+    assert "closed by closing: -0.150" in page.verdict(pd.DataFrame(rows))
 
 
 def test_one_scale_evens_out_false_alarms_and_leaves_every_groups_own_auroc(tmp_path):
@@ -175,6 +187,17 @@ def test_a_setting_is_chosen_by_validation_alone(tmp_path):
     table.loc[held, "y_score"] = table.loc[held, "y_true"]  # perfect, on validation only
     table.to_parquet(folder / "predictions.parquet")
     assert plan.chosen(tmp_path, part, base, 8.0)[0].setting == 1
+
+
+def test_the_autoencoder_takes_over_at_other_epsilons_what_was_chosen_at_8(tmp_path):
+    part = laid(tmp_path, helps=0.5)
+    base = part.arms[0]
+    assert len(plan.tried(part, base, 8.0)) == 2 and not plan.tried(part, base, 1.0)
+    there = plan.chosen(tmp_path, part, base, 1.0)
+    assert [run.seed for run in there] == [1, 2, 3] and {run.epsilon for run in there} == {1.0}
+    assert {run.setting for run in there} == {plan.chosen(tmp_path, part, base, 8.0)[0].setting}
+    other = part._replace(method="gaussian")
+    assert len(plan.tried(other, base, 1.0)) == 2
 
 
 def test_a_page_of_nothing_says_what_is_not_at_hand(tmp_path):

@@ -16,16 +16,18 @@ PLAIN = math.inf
 _DASHES = ("-", "--", "-.", ":")
 
 
-def levels_figure(rows: pd.DataFrame, pair: Sequence[str], metric: str) -> Figure:
+def levels_figure(rows: pd.DataFrame, pair: Sequence[str], metric: str, title: str) -> Figure:
     """Returns each group over the share of A, with regression lines; a panel per epsilon.
 
     Args:
       rows: of `Tables.levels`, of one detector, attribute, split and metric.
       pair: groups A and B.
       metric: of the axis.
+      title: whose data it is.
     """
     epsilons = sorted(set(rows["epsilon"]), reverse=True)
-    figure = Figure(figsize=(2.6 * len(epsilons) + 0.6, 2.8), layout="constrained")
+    figure = Figure(figsize=(2.6 * len(epsilons) + 0.6, 3.0), layout="constrained")
+    figure.suptitle(title, fontsize=9)
     panels = np.atleast_1d(figure.subplots(1, len(epsilons), sharey=True))
     for axes, epsilon in zip(panels, epsilons, strict=True):
         for place, group in enumerate(pair):
@@ -39,18 +41,22 @@ def levels_figure(rows: pd.DataFrame, pair: Sequence[str], metric: str) -> Figur
     return figure
 
 
-def gaps_figure(rows: pd.DataFrame, pair: Sequence[str], metric: str) -> Figure:
+def gaps_figure(rows: pd.DataFrame, pair: Sequence[str], metric: str, title: str) -> Figure:
     """Returns A - B over the share of A, a line per epsilon, and what chance gives in 95 %.
+
+    Points of one share stand side by side, so that their intervals can be told apart.
 
     Args:
       rows: of `Tables.gaps`, of one detector, attribute, split and metric.
-      pair, metric: as of `levels_figure`.
+      pair, metric, title: as of `levels_figure`.
     """
-    figure = Figure(figsize=(4.4, 3.0), layout="constrained")
+    figure = Figure(figsize=(6.0, 3.2), layout="constrained")
     axes = figure.subplots()
+    axes.set_title(title, fontsize=9)
     epsilons = sorted(set(rows["epsilon"]), reverse=True)
     for place, epsilon in enumerate(epsilons):
         part = rows[rows["epsilon"] == epsilon].sort_values("share")
+        part = part.assign(share=part["share"] + 0.012 * (place - (len(epsilons) - 1) / 2))
         dash = _DASHES[place % len(_DASHES)]
         _with_bars(axes, part, COLOURS[place % len(COLOURS)], dash, named(epsilon))
     axes.axhline(0, color="black", linewidth=0.6)
@@ -59,7 +65,7 @@ def gaps_figure(rows: pd.DataFrame, pair: Sequence[str], metric: str) -> Figure:
         axes.axhspan(-edge, edge, color="0.9", zorder=0, label="within chance (95 %)")
     axes.set_xlabel(f"share of {pair[0]} in training")
     axes.set_ylabel(f"{metric}: {pair[0]} - {pair[1]}")
-    axes.legend(fontsize=7, frameon=False)
+    axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 

@@ -14,17 +14,18 @@ import itertools
 import math
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from experiments.e01_dp_gap import page
+from experiments.gaps.command import Command, main, some
 from experiments.gaps.levels import PAIRS
-from experiments.gaps.runs import Command, Run, main, train_runs
+from experiments.gaps.runs import Run, train_runs
 from experiments.gaps.sets import FILMS, rsna
-from experiments.gaps.trainings import config_of, detectors
+from experiments.gaps.trainings import config_of, detectors, same_for_all_seeds
 from jaxfair.data.examples import VALUES
 
-__all__ = ["GRIDS", "Grid", "keep_of", "make"]
+__all__ = ["COMMAND", "GRIDS", "Grid", "keep_of", "make", "only"]
 
 PLAIN = math.inf
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -50,22 +51,31 @@ class Grid(NamedTuple):
     attributes: Sequence[str] = tuple(PAIRS)
 
 
-WHOLE = Grid((PLAIN, 8.0, 4.0, 2.0, 1.0, 0.5), SHARES, (1, 2, 3), range(1, 6))
+EPSILONS = (PLAIN, 8.0, 4.0, 2.0, 1.0, 0.5)
+WHOLE = Grid(EPSILONS, SHARES, (1, 2, 3), range(1, 6))
 THREE = (0.0, 0.5, 1.0)
-GRIDS = {
+SEEDS = range(1, 6)
+REST = ("age", "view")
+GRIDS: dict[str, dict[str, tuple[Grid, ...]]] = {
     "quick": {
-        "": Grid((PLAIN, 8.0), (0.5,), (1,), (1,), ("sex",)),
-        "gaussian": Grid((PLAIN, 8.0), THREE, (1,), (1, 2)),
-        "fae": Grid((PLAIN, 8.0), THREE, (1,), (1, 2), ("sex",)),
+        "": (Grid((PLAIN, 8.0), (0.5,), (1,), (1,), ("sex",)),),
+        "gaussian": (Grid((PLAIN, 8.0), THREE, (1,), (1, 2)),),
+        "fae": (Grid((PLAIN, 8.0), THREE, (1,), (1, 2), ("sex",)),),
     },
     "default": {
-        "": Grid((PLAIN, 8.0), THREE, (1,), range(1, 6), ("sex",)),
-        "gaussian": Grid((PLAIN, 8.0, 1.0), THREE, (1, 2), range(1, 6)),
-        "fae": Grid((PLAIN, 8.0, 1.0), THREE, (1,), range(1, 6)),
+        "": (Grid((PLAIN, 8.0), THREE, (1,), SEEDS, ("sex",)),),
+        "gaussian": (
+            Grid(EPSILONS, SHARES, (1, 2), SEEDS, ("sex",)),
+            Grid((PLAIN, 8.0, 1.0), SHARES, (1, 2), SEEDS, REST),
+        ),
+        "fae": (
+            Grid((PLAIN, 8.0, 1.0), THREE, (1,), SEEDS, ("sex",)),
+            Grid((PLAIN, 8.0), THREE, (1,), SEEDS, REST),
+        ),
     },
-    "full": {"": WHOLE},
+    "full": {"": (WHOLE,)},
 }
-"""Size -> detector -> its grid; "" is that of all that are not named."""
+"""Size -> detector -> its grids; "" is of all that are not named."""
 
 
 def keep_of(attribute: str, share: float) -> dict[str, Any]:
@@ -89,18 +99,35 @@ def make(size: str, root: str | None = None) -> list[Run]:
     films = FILMS["full"] if root else FILMS[size]
     runs = []
     for method in detectors():
-        grid = GRIDS[size].get(method, GRIDS[size][""])
-        cells = itertools.product(
-            grid.seeds, grid.splits, grid.attributes, grid.shares, grid.epsilons
-        )
-        for seed, split, attribute, share, epsilon in cells:
-            data = rsna(size, root) | keep_of(attribute, share)
-            data |= {"split_salt": f"gaps-{split}", "groups": ()}
-            data["public_size"] = int(round(min(PEOPLE[attribute]) * films, -1))
-            name = f"{attribute}-{share:g}"
-            config = config_of("e01_dp_gap", method, data, epsilon=epsilon, seed=seed, size=size)
-            runs.append(Run(name, method, "plain", 0, epsilon, split, seed, config))
+        for grid in GRIDS[size].get(method, GRIDS[size][""]):
+            runs += _runs_of(method, grid, size, rsna(size, root), films)
     return sorted(runs, key=lambda run: (run.seed, run.split))
+
+
+def _runs_of(
+    method: str, grid: Grid, size: str, films: dict[str, Any], count: int
+) -> Iterator[Run]:
+    """Yields every combination of a grid; films are the section `data`, `count` of them."""
+    cells = itertools.product(grid.seeds, grid.splits, grid.attributes, grid.shares, grid.epsilons)
+    for seed, split, attribute, share, epsilon in cells:
+        if seed != grid.seeds[0] and same_for_all_seeds(method, epsilon):
+            continue
+        data = films | keep_of(attribute, share)
+        data |= {"split_salt": f"gaps-{split}", "groups": ()}
+        data["public_size"] = int(round(min(PEOPLE[attribute]) * count, -1))
+        config = config_of("e01_dp_gap", method, data, epsilon=epsilon, seed=seed, size=size)
+        yield Run(f"{attribute}-{share:g}", method, "plain", 0, epsilon, split, seed, config)
+
+
+def only(runs: Sequence[Run], data: str, method: str) -> list[Run]:
+    """Returns the runs of one attribute and one detector; "" is every one.
+
+    Raises InputError where there is none.
+    """
+    kept = [
+        run for run in runs if data in ("", run.data.split("-")[0]) and method in ("", run.method)
+    ]
+    return some(kept, data, method)
 
 
 def train(runs: Sequence[Run], out: pathlib.Path) -> None:
@@ -113,6 +140,7 @@ COMMAND = Command(
     default="runs/e01_dp_gap",
     results=pathlib.Path(__file__).parent / "results",
     make=make,
+    only=only,
     run=train,
     write=page.write,
 )

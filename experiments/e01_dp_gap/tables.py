@@ -1,7 +1,7 @@
 """From the runs to numbers: levels of groups, gaps beside chance, what privacy adds, and laws."""
 
+import functools
 import itertools
-import json
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.gaps.levels import (
+    MIN_SEEDS,
     PAIRS,
     Nulls,
     change,
@@ -21,10 +22,11 @@ from experiments.gaps.levels import (
     nulls,
     pair_labels,
 )
-from experiments.gaps.runs import Run, kept_of, predictions
-from jaxfair import files
+from experiments.gaps.runs import Run, kept_nulls, kept_of, predictions
+from experiments.gaps.trainings import same_for_all_seeds
 from jaxfair.fairness.compare import fairness_law
 from jaxfair.fairness.influence import Estimate
+from jaxfair.fairness.multiplicity import holm
 
 __all__ = ["METRICS", "Tables", "made", "thesis_table"]
 
@@ -41,7 +43,8 @@ class Tables(NamedTuple):
       gaps: share, metric, and A - B as a Level; of the AUROC gap beside it null_mean, null_95,
         excess (|gap| less null_mean) and null_p.
       widening: share, metric, and the gap at this epsilon minus that without privacy as a Level;
-        `widened` is how much larger it is in absolute value.
+        `widened` is how much larger it is in absolute value, and `p_holm` the p for as many
+        changes as this table has (protocol S13).
       laws: metric, group, and a regression over the share of A: slope with its interval and p,
         regression_p (over seeds alone), mae and r (`fairness_law`).
     """
@@ -58,7 +61,10 @@ class _Cell(NamedTuple):
 
 
 class _Block(NamedTuple):
-    """One detector, attribute and split; every cell's estimates by metric, one of each seed."""
+    """One detector, attribute and split; every cell's estimates by metric, one of each seed.
+
+    A training that is the same for all seeds was made once, and stands for MIN_SEEDS.
+    """
 
     mark: dict[str, Any]
     pair: tuple[str, str]
@@ -74,7 +80,10 @@ def made(runs: Sequence[Run], out: pathlib.Path) -> Tables:
         block = _read(key, list(part), out)
         for kept, make in zip(rows, (_levels, _gaps, _widening, _laws), strict=True):
             kept += [block.mark | row for row in make(block)]
-    return Tables(*(pd.DataFrame(found) for found in rows))
+    tables = Tables(*(pd.DataFrame(found) for found in rows))
+    if not tables.widening.empty:
+        tables.widening["p_holm"] = holm(tables.widening["p_value"])
+    return tables
 
 
 def thesis_table(tables: Tables, epsilon: float, metric: str, **where: Any) -> pd.DataFrame:
@@ -122,29 +131,19 @@ def _read(key: tuple[str, str, int], runs: Sequence[Run], out: pathlib.Path) -> 
             continue
         tables = [predictions(out, run) for run in done]
         labels = pair_labels(tables[0], attribute)
+        numbers = [run.seed for run in done]
+        repeated = 1
+        if len(done) == 1 and same_for_all_seeds(method, cell.epsilon):
+            repeated, numbers = MIN_SEEDS, list(range(1, MIN_SEEDS + 1))
         block.seeds[cell] = {
-            metric: [estimates(table, labels, metric) for table in tables] for metric in METRICS
+            metric: [estimates(table, labels, metric) for table in tables] * repeated
+            for metric in METRICS
         }
-        block.numbers[cell] = [run.seed for run in done]
-        block.nulls[cell] = _nulls(out, done, tables, labels, attribute)
-    return block
-
-
-def _nulls(
-    out: pathlib.Path,
-    runs: Sequence[Run],
-    tables: Sequence[pd.DataFrame],
-    labels: np.ndarray,
-    attribute: str,
-) -> Nulls:
-    """Of one cell; kept, since permutations are what takes time here."""
-    seeds = "-".join(str(run.seed) for run in runs)
-    kept = out / "nulls" / pathlib.Path(runs[0].place).parent / f"seeds-{seeds}.json"
-    if not kept.is_file():
+        block.numbers[cell] = numbers
         control = "" if attribute == "view" else "view"
-        found = nulls(tables, labels, PAIRS[attribute], control=control)
-        files.write_text(kept, json.dumps(found))
-    return Nulls(*json.loads(kept.read_text(encoding="utf-8")))
+        find = functools.partial(nulls, tables, labels, PAIRS[attribute], control=control)
+        block.nulls[cell] = kept_nulls(out, done, "", find)
+    return block
 
 
 def _levels(block: _Block) -> list[dict]:
@@ -204,7 +203,8 @@ def _laws(block: _Block) -> list[dict]:
                 [block.seeds[c][metric][block.numbers[c].index(seed)][group] for c in cells]
                 for seed in common
             ]
-            law = fairness_law(shares, [[e.value for e in seed] for seed in found])
+            values = np.unique([[e.value for e in seed] for seed in found], axis=0)
+            law = fairness_law(shares, values)  # a seed that repeats another adds nothing
             slope = level([combined(seed, weights.tolist()) for seed in found])
             row = {"epsilon": epsilon, "metric": metric, "group": group} | slope._asdict()
             rows.append(row | {"regression_p": law.p_value, "mae": law.mae, "r": law.r})

@@ -12,12 +12,21 @@ from matplotlib.figure import Figure
 from experiments.arms.page import Told
 from experiments.arms.tables import markdown
 from experiments.e08_mitigation.arms import BASE, CONTROL
-from experiments.e08_mitigation.plan import Part, Plan, chosen, runs_of
+from experiments.e08_mitigation.plan import Part, Plan, chosen, tried
 from experiments.e08_mitigation.tables import ALPHA, control, rows_of
-from experiments.gaps.report import TOLERANCE, begin, save, worded
+from experiments.gaps.levels import MIN_SEEDS
+from experiments.gaps.report import (
+    TOLERANCE,
+    begin,
+    found_first,
+    p_text,
+    save,
+    show,
+    worded,
+)
 from experiments.gaps.runs import Run
 from experiments.gaps.trainings import DETECTORS
-from jaxfair.report.plots import COLOURS, as_png
+from jaxfair.report.plots import COLOURS
 
 __all__ = ["changes_figure", "verdict", "write"]
 
@@ -29,9 +38,12 @@ def write(plan: Plan, out: pathlib.Path) -> None:
     told, there = begin(_all(plan, out), out)
     told.say(*(f"Not run: {line}" for line in plan.missing))
     if there:
+        place, lines = len(told.text), []
         for parts in _tables_of(plan.parts):
             for epsilon in parts[0].epsilons:
-                _table(told, parts, epsilon, out)
+                lines += _table(told, parts, epsilon, out)
+        if lines:
+            found_first(told, place, lines)
     save(out, TITLE, told)
 
 
@@ -40,11 +52,24 @@ def verdict(rows: pd.DataFrame) -> str:
     arms = rows[(rows["arm"] != CONTROL) & rows["gap_holm"].notna()]
     if arms.empty:
         return "No change has an interval, so nothing can be said of any."
-    closing = arms[(arms["gap_holm"] < ALPHA) & (arms["gap_change"] * np.sign(_base(rows)) < 0)]
+    return f"{_to_close(rows)}{_closing(rows, arms)}"
+
+
+def _to_close(rows: pd.DataFrame) -> str:
+    """The gap that there is without a mitigation."""
+    base = rows[rows["arm"] == BASE].iloc[0]
+    said = f"Without a mitigation the gap is {_text(base, 'gap')}"
+    seen = base["gap_low"] > 0 or base["gap_high"] < 0
+    return f"{said}{'' if seen else ', no more than noise'}. "
+
+
+def _closing(rows: pd.DataFrame, arms: pd.DataFrame) -> str:
+    smaller = arms["gap"].abs() < abs(_base(rows))  # a gap that is turned round is not closed
+    closing = arms[(arms["gap_holm"] < ALPHA) & smaller]
     asked = f"{len(arms)} arms compared, Holm-corrected"
     if closing.empty:
         return f"None closes the gap beyond noise ({asked})."
-    best = closing.loc[closing["gap_change"].abs().idxmax()]
+    best = closing.loc[closing["gap"].abs().idxmin()]
     others = sorted(set(closing["arm"]) - {best["arm"]})
     more = f" So do {', '.join(others)}." if others else ""
     return (
@@ -54,11 +79,12 @@ def verdict(rows: pd.DataFrame) -> str:
     )
 
 
-def changes_figure(rows: pd.DataFrame) -> Figure:
+def changes_figure(rows: pd.DataFrame, title: str) -> Figure:
     """Returns each arm's change of the gap, with its interval, beside plain DP-SGD's 0."""
     part = rows.dropna(subset=["gap_change"]).iloc[::-1]
     figure = Figure(figsize=(6.0, 0.8 + 0.24 * max(len(part), 1)), layout="constrained")
     axes = figure.subplots()
+    axes.set_title(title, fontsize=9)
     place = np.arange(len(part))
     ends = part[["gap_change_low", "gap_change_high"]].to_numpy(float)
     bars = np.abs(np.nan_to_num(ends - part[["gap_change"]].to_numpy(float))).T
@@ -69,30 +95,35 @@ def changes_figure(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-def _table(told: Told, parts: Sequence[Part], epsilon: float, out: pathlib.Path) -> None:
+def _table(told: Told, parts: Sequence[Part], epsilon: float, out: pathlib.Path) -> list[str]:
+    """Says what is known of parts at an epsilon; returns the line in which it is summed up."""
     source, rows = parts[0].source, rows_of(parts, epsilon, out)
     at = "without privacy" if epsilon == math.inf else f"at epsilon {epsilon:g}"
     told.say(f"## {source.title}: {parts[0].method}, {at}")
     if rows.empty:
         told.say("**Not run.**")
-        return
-    least, tried = source.groups.values[source.groups.least], len(parts[0].arms[0].changes)
+        return []
+    least, budget = source.groups.values[source.groups.least], len(parts[0].arms[0].changes)
     name = f"{source.name}_{parts[0].method}_{epsilon:g}"
     told.numbers[name] = rows
     told.say(
         source.describes,
         f"Task {source.task}; the gap is the AUROC of all others minus that of {source.attribute} "
-        f"{least}, named beforehand. Settings that each arm tried: {tried}; "
+        f"{least}, named beforehand. Settings that each arm tried: {budget}; "
         "the one that validation chose has the seeds of the last column.",
         markdown(_shown(rows)),
         _equal(rows) if epsilon != math.inf else "",
     )
+    lines = []
     if not source.describes:
+        lines.append(f"{source.name}, {parts[0].method}, {at}: {verdict(rows)}")
         told.say(f"**{verdict(rows)}**", _control(parts[0], epsilon, out))
-        told.figures[name] = as_png(changes_figure(rows))
+        title = f"{source.title.split(':')[0]} {source.name}: {parts[0].method}, {at}"
+        show(told, name, changes_figure(rows, title))
     left_out = [line for part in parts for line in part.left_out]
     if left_out:
         told.say("Without a config here:\n\n" + "\n".join(f"- {line}" for line in left_out))
+    return lines
 
 
 def _shown(rows: pd.DataFrame) -> pd.DataFrame:
@@ -102,8 +133,8 @@ def _shown(rows: pd.DataFrame) -> pd.DataFrame:
          "worst group": f"{row.worst_group} {row.worst:.3f}" if row.worst_group else "too few",
          "gap": _text(row, "gap"), "gap, change": _text(row, "gap_change"),
          "sAUROC gap": _text(row, "alarms"), "its change": _text(row, "alarms_change"),
-         "p": row.gap_p, "p, Holm": row.gap_holm, "max-min": row.max_min,
-         "chance gives": row.null_mean, "p of max-min": row.null_p,
+         "p": p_text(row.gap_p), "p, Holm": p_text(row.gap_holm), "max-min": row.max_min,
+         "chance gives": row.null_mean, "p of max-min": p_text(row.null_p),
          "seconds a step, over plain": row.slower, "epsilon": row.epsilon,
          "verified": "yes" if row.verified else "NO", "seeds": row.seeds}
         for row in rows.itertuples()
@@ -122,13 +153,16 @@ def _control(part: Part, epsilon: float, out: pathlib.Path) -> str:
         return "No positive control is possible here, or it was not run." * bool(
             part.source.planted
         )
-    enough = "" if not told.power < 0.8 else " That is too little: what is not found may be there."
-    power = "undefined" if np.isnan(told.power) else f"{told.power:.2f}"
+    enough, power = ". At least .8 is there, as it should be.", f"{told.power:.2f}"
+    if told.power < 0.8:
+        enough = ". That is below .8, too little: what is not found may be there all the same."
+    if np.isnan(told.power):
+        power, enough = "undefined", f", as there is no interval below {MIN_SEEDS} seeds."
     return (
         "Positive control, half of the planted gap gone at the source: the gap changes by "
         f"{worded(told.found)}; on the "
         f"validation patients, who are others, by {told.benefit:+.3f}. Power to find that much "
-        f"on the test patients: {power}.{enough}"
+        f"on the test patients, by this interval: {power}{enough}"
     )
 
 
@@ -159,7 +193,6 @@ def _all(plan: Plan, out: pathlib.Path) -> list[Run]:
     found: dict[str, Run] = {}
     for part in plan.parts:
         for arm, epsilon in itertools.product(part.arms, part.epsilons):
-            tried = runs_of(part, arm, epsilon, range(len(arm.changes)))
-            for run in itertools.chain(tried, chosen(out, part, arm, epsilon)):
+            for run in (*tried(part, arm, epsilon), *chosen(out, part, arm, epsilon)):
                 found[run.place] = run
     return list(found.values())

@@ -17,10 +17,14 @@ from experiments.gaps.trainings import config_of, detectors
 from jaxfair.fairness.groups import group_labels
 from jaxfair.fairness.metrics import auroc
 
-__all__ = ["Part", "Plan", "chosen", "make", "runs_of"]
+__all__ = ["Part", "Plan", "chosen", "make", "runs_of", "tried"]
 
 SEEDS = {"quick": (1,), "default": (1, 2, 3, 4, 5), "full": (1, 2, 3, 4, 5)}
-EPSILONS = {"quick": (8.0,), "default": (8.0,), "full": (math.inf, 8.0, 1.0)}
+EPSILONS = {"quick": (8.0,), "default": (math.inf, 8.0, 1.0), "full": (math.inf, 8.0, 1.0)}
+SEARCHED, FEW = 8.0, 3
+"""The autoencoder's runs are the longest, and each of its settings is compiled for each epsilon. So
+the default size chooses its settings at SEARCHED alone, and trains FEW seeds at the others; below
+five there is no interval (protocol S5), and the page says so."""
 
 
 class Part(NamedTuple):
@@ -31,7 +35,7 @@ class Part(NamedTuple):
       method: key of METHODS.
       arms: what is compared; without a mitigation where the Method is beside the first detector.
       left_out: mitigations that have no private config here, with the reason.
-      epsilons, seeds: every pair of them.
+      epsilons, seeds: every pair of them, but for `seeds_at`.
       size: of the study.
     """
 
@@ -42,6 +46,14 @@ class Part(NamedTuple):
     epsilons: Sequence[float]
     seeds: Sequence[int]
     size: str
+
+    def takes_over(self, epsilon: float) -> bool:
+        """Returns whether settings are those that were chosen at SEARCHED, and seeds FEW."""
+        return self.method == "fae" and self.size == "default" and epsilon != SEARCHED
+
+    def seeds_at(self, epsilon: float) -> Sequence[int]:
+        """Returns the seeds at an epsilon."""
+        return self.seeds[:FEW] if self.takes_over(epsilon) else self.seeds
 
 
 class Plan(NamedTuple):
@@ -65,7 +77,7 @@ def make(size: str, root: str | None = None) -> Plan:
 
 def runs_of(part: Part, arm: Arm, epsilon: float, settings: Sequence[int]) -> Iterator[Run]:
     """Yields the runs of some settings of an arm: of the first seed, or of all where it is one."""
-    seeds = part.seeds if len(settings) == 1 else part.seeds[:1]
+    seeds = part.seeds_at(epsilon)[: None if len(settings) == 1 else 1]
     for seed, setting in itertools.product(seeds, settings):
         config = config_of(
             "e08_mitigation", part.method, part.source.section, epsilon=epsilon, seed=seed,
@@ -75,17 +87,22 @@ def runs_of(part: Part, arm: Arm, epsilon: float, settings: Sequence[int]) -> It
         yield Run(part.source.name, part.method, arm.name, setting, epsilon, 1, seed, config)
 
 
+def tried(part: Part, arm: Arm, epsilon: float) -> list[Run]:
+    """Returns every setting of an arm with the first seed; none where a choice is taken over."""
+    settings = () if part.takes_over(epsilon) else range(len(arm.changes))
+    return list(runs_of(part, arm, epsilon, settings))
+
+
 def chosen(out: pathlib.Path, part: Part, arm: Arm, epsilon: float) -> list[Run]:
     """Returns the runs of the setting that validation prefers; none where none was trained.
 
     Among the settings whose AUROC is within `arms.study.WITHIN` of the best, that with the smallest
     gap, as everywhere in these studies.
     """
-    done = [
-        run
-        for run in runs_of(part, arm, epsilon, range(len(arm.changes)))
-        if kept_of(out, run).done
-    ]
+    if part.takes_over(epsilon):
+        there = chosen(out, part, arm, SEARCHED)
+        return list(runs_of(part, arm, epsilon, [there[0].setting])) if there else []
+    done = [run for run in tried(part, arm, epsilon) if kept_of(out, run).done]
     if not done:
         return []
     place = preferred([_on_validation(out, part, run) for run in done]) if len(done) > 1 else 0
@@ -107,6 +124,10 @@ def _part(source: Source, method: str, size: str) -> Part:
         arms, left_out = [plain_arm(method, size)], []
     else:
         arms, left_out = arms_of(source, method, size)
-    epsilons = (math.inf, 8.0) if source.describes else EPSILONS[size]
+    epsilons: Sequence[float] = EPSILONS[size]
+    if source.describes:
+        epsilons = (math.inf, 8.0)
+    elif source.name == "lesions" and method == "classifier":
+        epsilons = EPSILONS[size] if size == "full" else (8.0,)  # the probe has all
     seeds = SEEDS[size][:1] if source.describes else SEEDS[size]
     return Part(source, method, tuple(arms), tuple(left_out), epsilons, seeds, size)

@@ -14,21 +14,36 @@ import pathlib
 import sys
 
 from experiments.e08_mitigation import page
-from experiments.e08_mitigation.plan import Plan, chosen, make, runs_of
-from experiments.gaps.runs import Command, main, train_runs
+from experiments.e08_mitigation.plan import Plan, chosen, make, tried
+from experiments.gaps.command import Command, main, some
+from experiments.gaps.runs import train_runs
 
-__all__ = ["COMMAND", "train"]
+__all__ = ["COMMAND", "only", "train"]
 
 
 def train(plan: Plan, out: pathlib.Path) -> None:
-    """Trains what is missing: all settings with the first seed, then the chosen ones."""
+    """Trains what is missing: all settings with the first seed, then the chosen ones.
+
+    Part by part, whole seeds first within each: runs of one part share data, features and prices.
+    """
     for line in plan.missing:
         print(f"not run: {line}", file=sys.stderr)
-    cells = [(p, arm, e) for p in plan.parts for arm in p.arms for e in p.epsilons]
-    tried = [run for cell in cells for run in runs_of(*cell, range(len(cell[1].changes)))]
-    train_runs(tried, out, what="settings")
+    cells = [(p, arm, e) for p in plan.parts for e in p.epsilons for arm in p.arms]
+    searched = [run for cell in cells for run in tried(*cell)]
+    train_runs(searched, out, what="settings")
     kept = [run for cell in cells for run in chosen(out, *cell)]
-    train_runs(sorted(kept, key=lambda run: run.seed), out, what="mitigations")
+    parts = [(part.source.name, part.method) for part in plan.parts]
+    order = lambda run: (parts.index((run.data, run.method)), -run.epsilon, run.seed)
+    train_runs(sorted(kept, key=order), out, what="mitigations")
+
+
+def only(plan: Plan, data: str, method: str) -> Plan:
+    """Returns the parts of one source and one Method; "" is every one.
+
+    Raises InputError where there is none.
+    """
+    kept = [p for p in plan.parts if data in ("", p.source.name) and method in ("", p.method)]
+    return plan._replace(parts=tuple(some(kept, data, method)))
 
 
 COMMAND = Command(
@@ -36,6 +51,7 @@ COMMAND = Command(
     default="runs/e08_mitigation",
     results=pathlib.Path(__file__).parent / "results",
     make=make,
+    only=only,
     run=train,
     write=page.write,
 )

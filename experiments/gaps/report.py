@@ -8,14 +8,27 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from experiments.arms.page import Told
 from experiments.arms.study import paid
 from experiments.arms.tables import markdown
 from experiments.gaps.runs import Kept, Run, folder_of, kept_of
+from experiments.gaps.trainings import SETTLED
 from jaxfair import files
+from jaxfair.report.plots import as_png
 
-__all__ = ["TOLERANCE", "begin", "check_equal", "save", "worded"]
+__all__ = [
+    "TOLERANCE",
+    "begin",
+    "check_equal",
+    "found_first",
+    "p_text",
+    "phantom_word",
+    "save",
+    "show",
+    "worded",
+]
 
 TOLERANCE = 1e-3
 """Arms of a table may differ by so much in epsilon."""
@@ -31,6 +44,7 @@ def begin(runs: Sequence[Run], out: pathlib.Path) -> tuple[Told, list[Run]]:
         return told, there
     told.say(
         _whose(there),
+        SETTLED,
         f"{len(there)} of {len(runs)} runs are done.",
         check_equal([(run, kept) for run, kept in known if kept.done]),
         _paid(out, there),
@@ -51,6 +65,7 @@ def check_equal(known: Sequence[tuple[Run, Kept]]) -> str:
         claims = [float(kept.epsilon or math.nan) for _, kept in part]
         apart = max(claims) - min(claims)
         equal = "equal" if apart <= TOLERANCE else "NOT EQUAL"
+        equal = f"ABOVE {epsilon:g}, {equal}" if max(claims) > epsilon else equal
         said.append(
             f"Epsilon {epsilon:g}: {len(claims)} runs claim {min(claims):.4f} to "
             f"{max(claims):.4f}, {equal} within {TOLERANCE:g}."
@@ -70,6 +85,27 @@ def worded(row: Any) -> str:
         return "undefined"
     ends = "" if np.isnan(row.ci_low) else f" [{row.ci_low:+.3f}, {row.ci_high:+.3f}]"
     return f"{row.value:+.3f}{ends}"
+
+
+def show(told: Told, name: str, figure: Figure) -> None:
+    """Adds a figure, and the line of the page that shows it."""
+    told.figures[name] = as_png(figure)
+    told.say(f"![{name}]({name}.png)")
+
+
+def found_first(told: Told, place: int, lines: Sequence[str]) -> None:
+    """Puts what was found, a line each, before paragraph `place`."""
+    told.text[place:place] = ["## What was found", "\n".join(f"- {line}" for line in lines)]
+
+
+def phantom_word(runs: Sequence[Run]) -> str:
+    """Returns "PHANTOM" where any of the images are drawn, else "REAL"."""
+    return "PHANTOM" if any(run.config.data.get("phantom") for run in runs) else "REAL"
+
+
+def p_text(value: float) -> str:
+    """Returns a p as it is shown, "" where it is undefined."""
+    return "" if np.isnan(value) else "< .001" if value < 0.001 else f"{value:.3f}"
 
 
 def save(out: pathlib.Path, title: str, told: Told) -> None:
@@ -94,12 +130,17 @@ def _whose(runs: Sequence[Run]) -> str:
 def _paid(out: pathlib.Path, runs: Sequence[Run]) -> str:
     """What all private runs on one source's people cost together (protocol P17)."""
     said = []
-    source_of = lambda run: run.config.data.source + str(run.config.data.get("phantom", ""))
-    for _, part in itertools.groupby(sorted(runs, key=source_of), key=source_of):
+    for _, part in itertools.groupby(sorted(runs, key=_people_of), key=_people_of):
         own = list(part)
         names = ", ".join(sorted({run.data.split("-")[0] for run in own}))
         said.append(f"{names}: {paid([folder_of(out, run) for run in own])}")
     return "\n\n".join(said)
+
+
+def _people_of(run: Run) -> str:
+    """Whose images they are; drawn people of one seed are the same, however they are drawn."""
+    data, drawn = run.config.data, run.config.data.get("phantom")
+    return f"{data.source} {drawn.n_images} {drawn.seed}" if drawn else f"{data.source} {data.root}"
 
 
 def _refused(known: Sequence[tuple[Run, Kept]]) -> str:

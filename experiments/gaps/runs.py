@@ -3,26 +3,27 @@
     out/runs/DATA/METHOD/ARM/...     a folder per run
     out/refused/..., out/seconds/..., out/verified/...   what was said of each
 
-A run that is done is not done again. What a mitigation or a Method refuses is no error of the
-study: the sentence is kept and stands in the tables. Seconds lie outside the run folders, which
-hold nothing that depends on how many people there are (protocol P16).
+A run that is done is not done again, and several processes of one command share the runs. What a
+mitigation or a Method refuses is no error of the study: the sentence is kept and stands in the
+tables. Seconds lie outside the run folders, which hold nothing that depends on how many people
+there are (protocol P16).
 """
 
-import argparse
+import contextlib
+import fcntl
 import itertools
+import json
 import pathlib
-import shutil
 import statistics
-import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import pandas as pd
 from ml_collections import ConfigDict
 
-from experiments.arms.study import keep_compilations
 from experiments.arms.train import CORRELATED, predictions_of, predictions_path, run_cell
+from experiments.gaps.levels import Nulls
 from jaxfair import files
 from jaxfair.engine.trainer import Trainer
 from jaxfair.errors import InputError
@@ -31,12 +32,12 @@ from jaxfair.run.folder import RunFolder
 from jaxfair.run.log import progress_bar
 
 __all__ = [
-    "Command",
     "Kept",
     "Run",
+    "claimed",
     "folder_of",
+    "kept_nulls",
     "kept_of",
-    "main",
     "predictions",
     "train_runs",
 ]
@@ -98,11 +99,42 @@ def folder_of(out: pathlib.Path, run: Run) -> pathlib.Path:
 
 
 def train_runs(runs: Sequence[Run], out: pathlib.Path, *, what: str, progress: bool = True) -> None:
-    """Trains and scores what is missing of `runs`, in their order, under one progress bar."""
+    """Trains and scores what is missing of `runs`, in their order, under one progress bar.
+
+    Of several processes that do so each run is of the first that comes to it. The others go on,
+    and wait at the end for those that somebody else is at, so that after it all are there.
+    """
     with progress_bar(len(runs), what=what, unit="run", hidden=not progress) as bar:
+        others = []
         for run in runs:
-            _train(run, out)
+            with claimed(out, run.place) as mine:
+                if mine:
+                    _train(run, out)
+            others += [] if mine else [run]
+            bar.update(int(mine))
+        for run in others:
+            with claimed(out, run.place, wait=True):
+                if not _beside(out, "refused", run).is_file():
+                    _train(run, out)
             bar.update()
+
+
+@contextlib.contextmanager
+def claimed(out: pathlib.Path, name: str, *, wait: bool = False) -> Iterator[bool]:
+    """Gives whether this process has `name` to itself; what a process held that died is free.
+
+    Args:
+      wait: until it has.
+    """
+    path = out / "claims" / f"{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
 
 
 def kept_of(out: pathlib.Path, run: Run) -> Kept:
@@ -121,6 +153,21 @@ def predictions(out: pathlib.Path, run: Run, split: str = "test") -> pd.DataFram
     rows = predictions_of(folder_of(out, run), CORRELATED)
     rows = rows[rows["split"] == split].sort_values(["task", "image_id"])
     return rows.reset_index(drop=True)
+
+
+def kept_nulls(
+    out: pathlib.Path, runs: Sequence[Run], name: str, make: Callable[[], Nulls]
+) -> Nulls:
+    """Returns what `make` finds of the seeds `runs`; once for all, as permutations take time.
+
+    Args:
+      name: of what is found, where there are several of the same runs.
+    """
+    seeds = "-".join(str(run.seed) for run in runs)
+    path = out / "nulls" / pathlib.Path(runs[0].place).parent / f"{name}seeds-{seeds}.json"
+    if not path.is_file():
+        files.write_text(path, json.dumps(make()))
+    return Nulls(*json.loads(path.read_text(encoding="utf-8")))
 
 
 def _train(run: Run, out: pathlib.Path) -> None:
@@ -164,56 +211,3 @@ def _promise(out: pathlib.Path, run: Run) -> tuple[float | None, tuple[str, ...]
 
 def _beside(out: pathlib.Path, what: str, run: Run) -> pathlib.Path:
     return out / what / f"{run.place}.json"
-
-
-class Command(NamedTuple):
-    """What a study is at the command line.
-
-    Attributes:
-      about: its first line.
-      default: where runs go if nobody says.
-      results: folder to which the default size copies its tables.
-      make: (size, root) -> what is to be run; size is "quick", "default" or "full", root a folder
-        of RSNA or None for drawn films.
-      run: (what is to be run, folder) trains what is missing.
-      write: (what is to be run, folder) writes tables, plots and the page of what is there into
-        folder/tables.
-    """
-
-    about: str
-    default: str
-    results: pathlib.Path
-    make: Callable[[str, str | None], Any]
-    run: Callable[[Any, pathlib.Path], None]
-    write: Callable[[Any, pathlib.Path], None]
-
-
-def main(command: Command, argv: Sequence[str]) -> int:
-    """Runs a study from the command line; returns 0, or 2 for refused input."""
-    chosen = _parser(command).parse_args(list(argv))
-    size = "quick" if chosen.quick else "full" if chosen.full else "default"
-    out = chosen.out or pathlib.Path(f"{command.default}{'' if size == 'default' else f'-{size}'}")
-    keep_compilations()
-    try:
-        study = command.make(size, chosen.root)
-        if not chosen.tables:
-            command.run(study, out)
-        command.write(study, out)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 2
-    if size == "default" and chosen.out is None and chosen.root is None:
-        shutil.copytree(out / "tables", command.results, dirs_exist_ok=True)
-    print(out / "tables")
-    return 0
-
-
-def _parser(command: Command) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=command.about)
-    parser.add_argument("--out", type=pathlib.Path, help=f"left out: {command.default}")
-    parser.add_argument("--root", help="folder of RSNA; left out: drawn films")
-    size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", help="the same code, less of everything")
-    size.add_argument("--full", action="store_true", help="the whole grid; the page says how long")
-    parser.add_argument("--tables", action="store_true", help="train nothing, write the tables")
-    return parser

@@ -12,6 +12,7 @@ __all__ = [
     "CONTRAST",
     "FILMS",
     "HALF",
+    "SEED",
     "Groups",
     "Source",
     "drawn_films",

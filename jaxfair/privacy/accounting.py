@@ -113,7 +113,7 @@ def joint_noise_multiplier(queries: Sequence[tuple[float, float]]) -> float:
     return math.fsum((sensitivity / stddev) ** 2 for sensitivity, stddev in queries) ** -0.5
 
 
-@functools.lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=256)
 def noise_multiplier_from_epsilon(
     target: float, delta: float, sampling_prob: float, steps: int, prior: tuple[Event, ...] = ()
 ) -> float:
@@ -170,7 +170,7 @@ def group_epsilon(event: Event, delta: float, group_size: int) -> float:
     return float(accountant.get_epsilon(_checked_delta(delta)))
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=8192)
 def _epsilon(events: tuple[Event, ...], delta: float, relation: str, accountant: str) -> float:
     if not events:
         return 0.0

@@ -26,6 +26,7 @@ __all__ = [
     "plan_with",
     "rule_of",
     "summed",
+    "taken_up",
 ]
 
 GROUPS = 3
@@ -88,10 +89,15 @@ def grouped_examples(scales, groups, seed=0):
 
 def summed(bench, examples, state=None):
     """The sums of one draw before noise: (clipped sum, answers), flat float64."""
+    return taken_up(bench, bench.feed(examples), state)
+
+
+def taken_up(bench, source, state=None):
+    """The sums of the first draw of a feed before noise, as of `summed`."""
     begun = bench.start()
     if state is not None:
         begun = begun._replace(rule_state=jax.tree.map(jnp.copy, state))  # a step takes it over
-    for chunk, randomness, _ in bench.feed(examples).chunks(0, 1):
+    for chunk, randomness, _ in source.chunks(0, 1):
         begun, _ = bench.assembly.update(begun, chunk, randomness, is_last=False)
     flat = lambda tree: np.concatenate(
         [np.zeros(0), *(np.asarray(leaf, np.float64).ravel() for leaf in jax.tree.leaves(tree))]

@@ -16,7 +16,9 @@ from jaxfair.methods.mitigations.dro import GroupDRO
 from jaxfair.methods.mitigations.upsampling import Upsampling
 from jaxfair.methods.mitigations.whom import CoreSet
 from jaxfair.privacy import verify
+from jaxfair.privacy.accounting import Event, epsilon
 from jaxfair.privacy.cliprules.quantile import quantile_clip
+from jaxfair.privacy.plan import PrivacyConfig, make_plan
 from tests.methods.mitigated import BATCH, QUICK, N, loss_of, stages
 from tests.privacy.chains import change, made, read
 
@@ -134,3 +136,11 @@ def test_edge_178_queries_and_rates_are_those_that_the_config_of_a_run_asks_for(
     rated = made(tmp_path / "rated", mitigation={"name": ""}, group_probs=(0.1, 0.2), **WHOLE)
     assert any("asks for one rate for all" in fault for fault in verify.verify_run(rated))
     assert faults_as(rated, name="upsampling", factors=(1.0, 2.0)) == []
+
+
+def test_edge_179_what_is_paid_for_a_draw_is_the_rate_of_who_is_drawn_most_often():
+    """Priced at the mean of its rates, a draw would protect nobody of the group that is raised."""
+    sizes = {"steps": 5, "expected_batch_size": 30, "public_size": 600}
+    made = make_plan(PrivacyConfig(epsilon=8.0), **sizes, group_probs=(0.2, 0.05))
+    assert made.event(5).sampling_prob == 0.2 and 7.9 < made.epsilon <= 8.0
+    assert epsilon([Event(0.2, made.joint_noise_multiplier, 5)], made.delta) <= 8.0

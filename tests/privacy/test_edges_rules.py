@@ -10,6 +10,7 @@ from jaxfair.privacy.cliprules import apply
 from jaxfair.privacy.cliprules.by_group import bounds_from_counts
 from jaxfair.privacy.cliprules.normalised import normalised_clip
 from jaxfair.privacy.plan import PrivacyConfig, make_plan
+from tests.engine import toy as toy_run
 from tests.privacy.ruled import (
     MADE,
     bench_of,
@@ -18,6 +19,7 @@ from tests.privacy.ruled import (
     noisy_answers,
     plan_with,
     summed,
+    taken_up,
 )
 from tests.privacy.test_ruled_step import check_noise, keeping
 from tests.privacy.toy import C, flat64, without
@@ -188,3 +190,27 @@ def test_edge_157_weights_of_noisy_counts_after_the_clip_are_divided_by_the_larg
     for group in (0, 1, 2, -1):
         assert kept(rule, jnp.full(len(NORMS), group), state).max() <= 1 + 1e-6
     assert float(rule.rescale(state)) == 4.0
+
+
+def test_edge_158_a_patient_of_many_images_counts_once_in_sum_and_answers():
+    """A step draws patients, and then one image of each: k images are no k counts."""
+    bench = bench_of(MADE["cell_counts"]())
+    examples = grouped_examples([1.0, 30.0, 4.0, 9.0, 7.0], [0, 1, 1, 1, 1])
+    rows = [np.array([0]), np.array([1, 2, 3, 4])]
+    whole, alone = (
+        taken_up(bench, bench.feed(examples, rows=these, names=names))
+        for these, names in ((rows, ["one", "many"]), (rows[:1], ["one"]))
+    )
+    assert np.linalg.norm(whole[0] - alone[0]) <= C * (1 + 1e-6)
+    np.testing.assert_allclose(alone[1], [1, 0, 0], atol=1e-2)  # less by the clip's margin
+    assert 0.9 < np.linalg.norm(whole[1] - alone[1]) <= bench.plan.rule.queries[0].sensitivity
+
+
+def test_edge_159_the_state_of_a_rule_is_taken_up_again_by_a_resume(tmp_path):
+    """A clip that began anew would be paid for like the old one, and be another one."""
+    rule = MADE["quantile_clip"]()
+    fields = {"plan": toy_run.plan_of({"rule": rule}, clipping="vmap"), "insecure_seed": 3}
+    toy_run.started(tmp_path / "run", **fields)
+    with toy_run.open_toy(tmp_path / "run", **fields) as trainer:
+        assert trainer.step == 2
+        assert float(trainer.state.rule_state["threshold"]) != rule.init()["threshold"]

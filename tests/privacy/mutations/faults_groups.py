@@ -8,6 +8,7 @@ from jaxfair.data import composing
 from jaxfair.methods.mitigations import catalog, finetune, upsampling, whom
 from jaxfair.privacy import verify
 from jaxfair.privacy.cliprules import group_losses
+from jaxfair.privacy.promise import PrivacyPlan
 from tests.privacy.mutations.putting import replaced, wrapped
 
 
@@ -58,3 +59,8 @@ def fault_177_a_unit_counts_twice_in_a_table_of_cells():
 
 def fault_178_the_verifier_does_not_ask_the_config_for_queries():
     return replaced(verify, "asked_faults", lambda *given: [])
+
+
+def fault_179_rates_by_group_are_priced_at_their_mean():
+    mean = lambda plan: float(np.mean((plan.sampling_prob, *plan.group_probs)))
+    return replaced(PrivacyPlan, "priced_prob", property(mean))

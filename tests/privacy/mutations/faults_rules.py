@@ -1,12 +1,14 @@
 """Faults of clip rules: of the step that holds their bounds, and of each rule by itself."""
 
+import contextlib
 import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxfair.engine import feed, step
-from jaxfair.privacy import noise
+from jaxfair.engine import feed, stages, step
+from jaxfair.privacy import noise, sampling
 from jaxfair.privacy.cliprules import (
     apply,
     bounded,
@@ -152,3 +154,26 @@ def fault_157_weights_of_noisy_counts_are_not_divided_by_the_largest():
         return lambda norms, numbers, state: factor(norms, numbers, state) * 4, rescale
 
     return wrapped(cell_counts, "scaled_after", undivided)
+
+
+@contextlib.contextmanager
+def fault_158_a_draw_holds_all_images_of_a_patient():
+    """Each is clipped and counted by itself, at the price of one."""
+    everything = lambda secret, step, draw, rows, ids: np.concatenate([rows[u] for u in draw])
+
+    def laid_out(original, rows, ids, *given):
+        return original(rows, np.resize(ids, len(rows)), *given)
+
+    with (
+        replaced(sampling, "draw_images", everything),
+        wrapped(feed, "rows_of_draw", laid_out),
+    ):
+        yield
+
+
+def fault_159_a_resume_begins_a_rule_anew():
+    def restored(original, assembly, *given):
+        state = original(assembly, *given)
+        return state and state._replace(rule_state=assembly.begin().rule_state)
+
+    return wrapped(stages, "_restored", restored)

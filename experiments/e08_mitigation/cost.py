@@ -1,0 +1,90 @@
+"""What a step costs under each clip rule, over the step of plain DP-SGD beside it.
+
+    python -m experiments.e08_mitigation.cost                 # prints a table
+    python -m experiments.e08_mitigation.cost --out cost.csv --rounds 15
+
+Each round takes one step of every rule in turn, on made-up examples of the autoencoder and of the
+classifier on features as the study trains them; a ratio is within a round, so that a neighbour's
+load falls on all alike, and the second column is of processor time. Goals: 1.15, and 1.3 for
+group_dro, which needs each loss once more.
+"""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+
+from experiments.arms.study import keep_compilations
+from experiments.arms.tables import markdown
+from experiments.e08_mitigation.arms import BASE, arms_of
+from experiments.gaps.sets import drawn_films, drawn_findings
+from experiments.gaps.trainings import config_of
+from jaxfair import files
+from jaxfair.benchmark import stopwatch
+from jaxfair.config import settings_from_config
+from jaxfair.engine.mesh import make_mesh
+from jaxfair.start import assembly_of
+
+__all__ = ["main", "measured"]
+
+WORKS = {"fae": drawn_films, "classifier": drawn_findings}
+SECONDS = 600.0
+"""For each work, after which no further round begins (but three there are)."""
+
+
+def measured(method: str, *, size: str = "default", rounds: int) -> pd.DataFrame:
+    """Returns a row for each clip rule: work, rule, seconds of a step, ratio, low, high, cpu_ratio.
+
+    Ratios to plain DP-SGD of the same round: median, quartiles, and the median of processor time.
+
+    Args:
+      method: key of WORKS.
+      size: of the study.
+      rounds: of which each has a step of every rule.
+    """
+    taken = stopwatch.interleaved(dict(_steps(method, size)), rounds=rounds, seconds=SECONDS)
+    base, rows = taken[BASE], []
+    for name, each in taken.items():
+        ratio, cpu = (stopwatch.summary(each[:, i] / base[:, i]) for i in (0, 1))
+        seconds = float(np.median(each[:, 0]))
+        rows.append({
+            "work": method, "rule": name, "seconds": seconds, "ratio": ratio["median"],
+            "low": ratio["q25"], "high": ratio["q75"], "cpu_ratio": cpu["median"],
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _steps(method: str, size: str) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Yields plain DP-SGD and every mitigation with a clip rule: a step on made-up examples."""
+    source = WORKS[method](size)
+    for arm in arms_of(source, method, size)[0]:
+        config = config_of(
+            "cost", method, source.section, epsilon=8.0, seed=1, size=size,
+            mitigation=arm.mitigation[0], changes=arm.changes[0],
+        )  # fmt: skip
+        made = assembly_of(settings_from_config(config), make_mesh(1))
+        if arm.name == BASE or made.plan.rule is not None:
+            yield arm.name, made.made_up_update()
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measures and prints; returns 0."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--out", type=pathlib.Path, help="a CSV file; left out: none is written")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--method", choices=tuple(WORKS), help="this alone; left out: all")
+    chosen = parser.parse_args(list(argv))
+    keep_compilations()
+    works = [chosen.method] if chosen.method else list(WORKS)
+    table = pd.concat([measured(name, rounds=chosen.rounds) for name in works], ignore_index=True)
+    print(markdown(table))
+    if chosen.out is not None:
+        files.write_table(chosen.out, table.round(4))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
