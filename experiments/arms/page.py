@@ -15,6 +15,7 @@ from jaxfair.report.plots import as_png
 
 __all__ = [
     "CELLS",
+    "TESTS",
     "Told",
     "begin",
     "both_tests",
@@ -26,6 +27,8 @@ __all__ = [
 
 CELLS = 400
 """Positives of a group from which a gap of decisions is more than noise (protocol S10)."""
+
+TESTS = {CORRELATED: "own test set", INDEPENDENT: "independent site"}
 
 RULE = {"rule": "min_gap", "per_group": False}
 
@@ -105,14 +108,17 @@ def gaps_and_front(told: Told, table: pd.DataFrame, arms: Sequence[Arm], data: D
             where = {"on": on, "attribute": attribute, **RULE}
             mark = f"{on}_{attribute.replace(' ', '')}"
             part = tables.chosen(table, **where)
-            told.figures[f"front_{mark}"] = as_png(plots.pareto_figure(part, arms))
+            title = f"{data.title}\n{TESTS[on]}, {attribute}"
+            told.figures[f"front_{mark}"] = as_png(plots.pareto_figure(part, arms, title=title))
             for epsilon in sorted(set(part["epsilon"]), reverse=True):
                 gaps = tables.gaps_with_nulls(table, arms, epsilon=epsilon, **where)
                 name = "plain" if epsilon == PLAIN else f"epsilon-{epsilon:g}"
-                told.figures[f"gap_{mark}_{name}"] = as_png(plots.gaps_figure(gaps))
+                told.figures[f"gap_{mark}_{name}"] = as_png(
+                    plots.gaps_figure(gaps, title=f"{title}, {name}")
+                )
                 few = gaps.loc[gaps["measure"] == "delta-EO", "smallest"].min()
                 told.say(
-                    f"### Gaps beside chance: {on}, {attribute}, {name}",
+                    f"### Gaps beside chance: {TESTS[on]}, {attribute}, {name}",
                     tables.markdown(gaps.drop(columns="arm")),
                     f"The smallest group has {few:.0f} positives, fewer than {CELLS}: its gaps of "
                     "decisions are mostly noise."
@@ -127,6 +133,7 @@ def leakage(told: Told, arms: Sequence[Arm]) -> None:
     if leaks is None:
         return
     titles = {arm.name: arm.title for arm in arms}
+    leaks = leaks.assign(on=leaks["on"].map(TESTS))
     whole = leaks[(leaks["label"] == "within") & leaks["value"].isna()]
     keys = ["epsilon", "on", "attribute", "arm", "embedding", "probe"]
     found = whole.groupby(keys)[["auroc", "chance"]].agg(["mean", "std"])

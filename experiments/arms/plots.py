@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.arms.cells import PLAIN, Arm
+from experiments.arms.cells import Arm
 from jaxfair.fairness.selection import front
 from jaxfair.report.plots import COLOURS
 
@@ -24,40 +25,58 @@ def on_front(points: pd.DataFrame, utility: str = "AUROC", gap: str = "delta-EO"
     return [str(name) for name, kept in zip(known.index, best, strict=True) if kept]
 
 
-def pareto_figure(table: pd.DataFrame, arms: Sequence[Arm], gap: str = "delta-EO") -> Figure:
-    """Returns AUROC against the gap: a point per arm and epsilon, filled on the front.
+def pareto_figure(
+    table: pd.DataFrame, arms: Sequence[Arm], gap: str = "delta-EO", *, title: str = ""
+) -> Figure:
+    """Returns AUROC against the gap: a numbered point per arm and epsilon, filled on the front.
 
     Args:
       table: of `summary`, of one test set and one rule of thresholds.
+      title: what the points are of; it says so where the images are drawn.
     """
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    figure = Figure(figsize=(7.6, 4.4), layout="constrained")
     axes = figure.subplots()
-    for epsilon, marker in ((PLAIN, "o"), (None, "s")):
-        private = epsilon is None
+    run = [arm for arm in arms if arm.name in set(table["arm"])]
+    for private, marker in ((False, "o"), (True, "s")):
         part = table[np.isfinite(table["epsilon"]) == private]
         wide = part.pivot_table(index="arm", columns="measure", values="mean")
         if not {"AUROC", gap} <= set(wide):
             continue
         best = on_front(wide, gap=gap)
-        for place, arm in enumerate(a for a in arms if a.name in wide.index):
-            x, y = wide.loc[arm.name, gap], wide.loc[arm.name, "AUROC"]
-            colour = COLOURS[place % len(COLOURS)]
-            face = colour if arm.name in best else "none"
-            axes.plot(x, y, marker, color=colour, markerfacecolor=face)
-            axes.annotate(arm.title, (x, y), xytext=(4, 3), textcoords="offset points", fontsize=7)
-    axes.set_xlabel(f"{gap} (smaller is better); circles without privacy, squares with")
+        for place, arm in enumerate(run):
+            if arm.name in wide.index:
+                at = (wide.loc[arm.name, gap], wide.loc[arm.name, "AUROC"])
+                _point(axes, at, marker, place, filled=arm.name in best)
+    for place, arm in enumerate(run):
+        axes.plot([], [], "o", color=_colour(place), label=f"{place + 1}  {arm.title}")
+    axes.plot([], [], "o", color="black", markerfacecolor="none", label="without privacy")
+    axes.plot([], [], "s", color="black", markerfacecolor="none", label="with privacy")
+    axes.set_xlabel(f"{gap} (smaller is better)")
     axes.set_ylabel("AUROC; filled: no other is better in both")
+    axes.set_title(title, fontsize=9)
+    figure.legend(loc="outside right upper", fontsize=7, frameon=False)
     return figure
 
 
-def gaps_figure(gaps: pd.DataFrame, measure: str = "delta-EO") -> Figure:
+def _point(axes: Axes, at: tuple[float, float], marker: str, place: int, *, filled: bool) -> None:
+    colour = _colour(place)
+    axes.plot(*at, marker, color=colour, markerfacecolor=colour if filled else "none")
+    axes.annotate(str(place + 1), at, xytext=(5, 3), textcoords="offset points", fontsize=7)
+
+
+def _colour(place: int) -> str:
+    return COLOURS[place % len(COLOURS)]
+
+
+def gaps_figure(gaps: pd.DataFrame, measure: str = "delta-EO", *, title: str = "") -> Figure:
     """Returns a bar per arm beside what chance alone gives (mean, and 95 %).
 
     Args:
       gaps: of `tables.gaps_with_nulls`, the arm before mitigation first.
+      title: as of `pareto_figure`.
     """
     part = gaps[gaps["measure"] == measure].reset_index(drop=True)
-    figure = Figure(figsize=(6.4, 0.6 + 0.36 * max(len(part), 1)), layout="constrained")
+    figure = Figure(figsize=(6.4, 0.9 + 0.36 * max(len(part), 1)), layout="constrained")
     axes = figure.subplots()
     place = np.arange(len(part))
     axes.barh(place, part["value"], xerr=part["sd"], color=COLOURS[0], height=0.6)
@@ -66,5 +85,6 @@ def gaps_figure(gaps: pd.DataFrame, measure: str = "delta-EO") -> Figure:
     axes.set_yticks(place, part["method"])
     axes.invert_yaxis()
     axes.set_xlabel(measure)
-    axes.legend(fontsize=7, frameon=False)
+    axes.set_title(title, fontsize=9)
+    figure.legend(loc="outside right upper", fontsize=7, frameon=False)
     return figure

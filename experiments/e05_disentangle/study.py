@@ -93,7 +93,7 @@ def thesis(told: page.Told, table: pd.DataFrame, part: Part, data: Data) -> None
                 at = "without privacy" if epsilon == PLAIN else f"at epsilon {epsilon:g}"
                 where = {"on": on, "attribute": attribute, "epsilon": epsilon, **page.RULE}
                 told.say(
-                    f"## The thesis's table: {on} test set, {attribute}, {at}",
+                    f"## The thesis's table: {page.TESTS[on]}, {attribute}, {at}",
                     tables.markdown(tables.thesis_shape(table, part.arms, part.name, **where)),
                 )
     printed = published("thesis").pivot(index="method", columns="measure", values="value")
