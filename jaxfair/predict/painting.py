@@ -36,7 +36,7 @@ def painted(film: np.ndarray, maps: np.ndarray, region: Sequence[float], text: s
     colour = np.stack([np.full_like(heat, 255), 255 * heat, np.zeros_like(heat)], -1)
     share = STRENGTH * heat[..., None]
     shown = np.round(shown * (1 - share) + colour * share).astype(np.uint8)
-    _frame(shown, down.any(1), across.any(1))
+    _frame(shown, np.asarray(down.any(1)), np.asarray(across.any(1)))
     return _with_band(shown, text)
 
 

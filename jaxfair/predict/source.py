@@ -50,7 +50,7 @@ class Source(NamedTuple):
 
     elements: pydicom.Dataset
     series: str
-    instances: list[tuple[str, str]]
+    instances: list[tuple[str, ...]]
     frame: str
     affine: np.ndarray
     film: np.ndarray | None = None

@@ -34,15 +34,20 @@ def run_of(moments: float = 0.0, **claim):
         write_json(folder / "data_card.json", {"patients": {"train": 321}})
         (folder / "secret").mkdir()
         (folder / "secret" / "key").write_bytes(b"\x01" * 32)
-        config = small_config(folder.parent / "data")
+        config = small_config(folder.parent / "data", data__groups=("sex",), data__image_size=8)
         stage = types.SimpleNamespace(method=tiny(), frozen={"offset": np.float32(0)}, spec=SPEC)
         state = types.SimpleNamespace(params=PARAMS, opt_state={"first": np.full(3, moments)})
         for owner, name, value in (
             (command, "config_of_run", lambda folder: config),
+            (command, "open_data", _gone),
             (about, "trained_assembly", lambda settings, folder: (stage, state)),
         ):
             stack.enter_context(mock.patch.object(owner, name, value))
         yield folder
+
+
+def _gone(settings, progress):
+    raise InputError("The data have gone.")
 
 
 def exported(folder, **options) -> bytes:
