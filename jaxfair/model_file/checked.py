@@ -65,7 +65,7 @@ def check_about(about: Mapping[str, Any], readers: Mapping[str, Any]) -> Stored:
     if not tasks or len(set(tasks)) < len(tasks) or "maps" in tasks:
         raise InputError(f"model.json has the tasks {tasks}; each must have a name of its own.")
     images = about["images"]
-    if images.get("kind") not in readers or not fits(images, _IMAGES):
+    if not fits(images, _IMAGES) or images["kind"] not in readers:
         raise InputError("model.json does not say how images are read; export the model again.")
     if images["greys"] != greys.RULE:
         raise InputError(

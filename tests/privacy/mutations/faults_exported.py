@@ -1,11 +1,14 @@
 """Faults of what export writes."""
 
+import contextlib
+
 import jax.numpy as jnp
 import pandas as pd
 
 from jaxfair.export import __main__ as command
 from jaxfair.export import about
 from jaxfair.files import read_json
+from jaxfair.model_file import function
 from tests.privacy.mutations.putting import replaced, wrapped
 
 
@@ -48,3 +51,7 @@ def fault_215_a_fixed_seed_is_taken_for_a_secret():
 
 def fault_216_nobody_looks_whether_the_claim_holds():
     return replaced(command, "verify_run", lambda path: [])
+
+
+def fault_217_the_program_says_which_lines_it_came_from():
+    return replaced(function, "_placeless", contextlib.nullcontext)
