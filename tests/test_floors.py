@@ -52,7 +52,8 @@ NEVER = {  # module -> rooms where it must not be imported
     "pandas": {"privacy"},
 }
 ONLY = {  # module -> the only rooms where it may be imported
-    "pydicom": {"data", "phantom"},
+    "pydicom": {"data", "phantom", "predict"},
+    "highdicom": {"predict"},
     "matplotlib": {"report"},
     "dp_accounting": {"privacy"},
     "orbax": {"run"},

@@ -16,9 +16,7 @@ OBLIQUE = 20.0
 """Degrees between an axis and the patient's nearest one from which a volume is resampled."""
 
 
-def to_patient(
-    values: np.ndarray, affine: np.ndarray
-) -> tuple[np.ndarray, tuple[float, ...], list[str]]:
+def to_patient(values: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Turns a volume by nibabel's orientation functions, and resamples one that lies askew.
 
     Axes that are orthogonal and within `OBLIQUE` degrees of the patient's are only exchanged
@@ -31,12 +29,13 @@ def to_patient(
         nibabel has it).
 
     Returns:
-      (d, h, w), whose axes run to head, back and left; its spacing (d, h, w) in mm; remarks.
+      (d, h, w), whose axes run to head, back and left; its affine (4, 4), from (w, h, d, 1) to
+      mm as above; remarks.
 
     Raises:
       InputError: the affine is not finite or singular, or the volume would be too large.
     """
-    from nibabel import affines, orientations
+    from nibabel import orientations
 
     axes = affine[:3, :3] / _checked_edges(affine)
     skew = np.abs(axes.T @ axes - np.eye(3)).max()
@@ -49,10 +48,9 @@ def to_patient(
         remarks.append(f"oblique by up to {OBLIQUE:g} degrees: the nearest axes are used")
     found = orientations.io_orientation(affine)
     wanted = orientations.axcodes2ornt(("L", "P", "S"))
-    turned = orientations.apply_orientation(values, orientations.ornt_transform(found, wanted))
-    spacing = np.empty(3)
-    spacing[found[:, 0].astype(int)] = affines.voxel_sizes(affine)
-    return turned.T, tuple(float(v) for v in spacing[::-1]), remarks
+    turn = orientations.ornt_transform(found, wanted)
+    turned = orientations.apply_orientation(values, turn)
+    return turned.T, affine @ orientations.inv_ornt_aff(turn, values.shape), remarks
 
 
 def _checked_edges(affine: np.ndarray) -> np.ndarray:

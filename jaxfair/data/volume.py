@@ -26,16 +26,21 @@ def read_volume(job: Job) -> tuple[np.ndarray | None, dict[str, Any]]:
     middle cut out or padded with the lowest value to `how.shape`.
 
     Returns:
-      (d, h, w, 1) uint8 and the header: sex_text and age_text of DICOM, syntax, remarks; or
-      None and {"reason": ...}.
+      (d, h, w, 1) uint8 and the header: sex_text and age_text of DICOM, syntax, remarks, and
+      `affine` (4, 4) where it is known, from (w, h, d, 1) of what is stored to mm to the right,
+      front and head; or None and {"reason": ...}.
     """
     how = job.how
     try:
         values, spacing, header = read_values(job.path, job.place)
+        taken = values.shape
         if how.spacing is not None:
             values = resampled(
-                values, _resampling(values.shape, spacing, how.spacing, job.path), how.spacing
+                values, _resampling(taken, spacing, how.spacing, job.path), how.spacing
             )
+        if "affine" in header:
+            placed = _placed(header["affine"], taken, values.shape, how.shape[:3])
+            header |= {"affine": placed}
         low, high = how.window
         grey = np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1)
         grey = fitted(grey, how.shape[:3])
@@ -59,7 +64,8 @@ def read_values(
       place: place in a stack (n, d, h, w); -1 for a file with one volume.
 
     Returns:
-      float32 (d, h, w); its spacing (d, h, w) in mm, or None; and the header.
+      float32 (d, h, w); its spacing (d, h, w) in mm, or None; and the header, with its `affine`
+      where it is known (`geometry.to_patient`).
 
     Raises:
       InputError: it cannot be read as one volume, or does not say how it lies.
@@ -104,6 +110,19 @@ def fitted(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return values
 
 
+def _placed(
+    affine: np.ndarray, old: Sequence[int], new: Sequence[int], kept: Sequence[int]
+) -> np.ndarray:
+    """The affine after `resampled` from `old` (d, h, w) to `new`, and `fitted` to `kept`."""
+    ratio = np.divide(old, new)
+    start = [(have - want) // 2 if have > want else -((want - have) // 2)
+             for have, want in zip(new, kept)]  # fmt: skip
+    change = np.eye(4)
+    change[:3, :3] = np.diag(ratio[::-1])
+    change[:3, 3] = (ratio * start + ratio / 2 - 0.5)[::-1]  # middles of cells, not their edges
+    return affine @ change
+
+
 def _resampling(
     shape: tuple[int, ...], old: Spacing, new: tuple[float, ...], path: str
 ) -> tuple[float, ...]:
@@ -144,10 +163,11 @@ def _read(path: pathlib.Path, place: int) -> tuple[np.ndarray, Spacing, dict[str
         raise containers.not_one_of(
             path, kind, "volume (NIfTI, npy or npz, whatever its name, or a folder of DICOM slices)"
         )
-    values, spacing, remarks = decode.guarded(
+    values, affine, remarks = decode.guarded(
         lambda: to_patient(values, affine), path, "cannot be turned to head, back and left"
     )
-    return values, spacing, header | {"remarks": header["remarks"] + remarks}
+    spacing = tuple(float(v) for v in np.linalg.norm(affine[:3, :3], axis=0)[::-1])
+    return values, spacing, header | {"affine": affine, "remarks": header["remarks"] + remarks}
 
 
 def _array(path: pathlib.Path, place: int, kind: str) -> tuple[np.ndarray, Spacing, dict[str, Any]]:

@@ -96,12 +96,17 @@ def json_part(
     if name not in parts:
         raise InputError(f"{path} lacks {name!r}; export it again.")
     try:
-        found = json.loads(parts[name])
+        found = json.loads(parts[name], parse_constant=_no_number)
+        json.dumps(found, ensure_ascii=False).encode()  # half a character could be written nowhere
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: {name} is no JSON; export the model again.") from error
     if not isinstance(found, dict):
         raise InputError(f"{path}: {name} is no JSON object; export the model again.")
     return found
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number of JSON.")
 
 
 def write_json_part(content: Any) -> bytes:

@@ -1,7 +1,8 @@
 """What a Method says of images, as a program: StableHLO by jax.export, for cpu and cuda."""
 
+import contextlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -44,6 +45,8 @@ def exported(method: Method, params: PyTree, frozen: PyTree, spec: Mapping[str, 
       params, frozen: arrays, or their shapes; `leaves` are those of `named_leaves`.
       spec: of a raw example; `given` holds its arrays of GIVEN, (b, ...), for any b >= 1.
 
+    Guarantee: no path of this machine is in it, and the same inputs give the same bytes.
+
     Raises InputError where the program would call what `restored` refuses.
     """
     trees = jax.tree.structure({"params": params, "frozen": frozen})
@@ -66,16 +69,33 @@ def exported(method: Method, params: PyTree, frozen: PyTree, spec: Mapping[str, 
     shapes = jax.tree.map(
         lambda a: jax.ShapeDtypeStruct(np.shape(a), a.dtype), named_leaves(params, frozen)
     )
+    exporter = export.export(jax.jit(score), platforms=PLATFORMS, disabled_checks=_unnamed_calls())
     try:
-        made = export.export(jax.jit(score), platforms=PLATFORMS, disabled_checks=_unnamed_calls())(
-            shapes, given
-        )
+        with _placeless():
+            made = exporter(shapes, given)
     except (ValueError, NotImplementedError) as error:
         raise InputError(
             f"The method {method.name!r} cannot be exported: {' '.join(str(error).split())[:300]}"
         ) from error
     _check_calls(made)
     return bytes(made.serialize())
+
+
+@contextlib.contextmanager
+def _placeless() -> Iterator[None]:
+    """Leaves out of a program the lines that it was traced from, whose paths name a home folder."""
+    wanted = {
+        "jax_traceback_in_locations_limit": 0,
+        "jax_hlo_source_file_canonicalization_regex": ".*",
+    }
+    before = {name: getattr(jax.config, name) for name in wanted}
+    try:
+        for name, value in wanted.items():
+            jax.config.update(name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
 
 
 def restored(content: bytes) -> Callable[[Leaves, dict[str, Any]], dict[str, Any]]:

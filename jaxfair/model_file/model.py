@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from jaxfair.data import greys, pixels, volume
+from jaxfair.data import pixels, volume
 from jaxfair.data.examples import group_codes, scaled
 from jaxfair.data.stored import Stored
 from jaxfair.errors import InputError
+from jaxfair.model_file.checked import check_about, check_evaluation
 from jaxfair.model_file.container import json_part, opened
 from jaxfair.model_file.function import Leaves, restored
 from jaxfair.model_file.tensors import tensors_from_bytes
@@ -34,11 +35,6 @@ READERS: Mapping[str, Callable[..., Any]] = {
 
 _BATCH = 32
 """Images that are scored at once, as in `jaxfair/scores.py`."""
-
-_FIELDS = {
-    "name": str, "method": str, "note": str, "tasks": list, "groups": dict, "needs": list,
-    "images": dict, "data": str, "title": str, "intended": str, "maps": bool, "jax": str,
-}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -168,35 +164,41 @@ def load_model(path: str | os.PathLike[str], *, sha256: str | None = None) -> Mo
     parts, digest = opened(path, NEEDED, (EVALUATION,))
     if sha256 is not None and sha256.lower() != digest:
         raise InputError(f"{path} has the sha256 {digest}, and {sha256} was asked for.")
-    about = json_part(path, parts, "model.json")
+    about, privacy = (json_part(path, parts, name) for name in ("model.json", "privacy.json"))
+    evaluation = json_part(path, parts, EVALUATION) if EVALUATION in parts else {}
     try:
-        _check_about(about)
-        leaves = tensors_from_bytes(parts["parameters.safetensors"])
-        program = restored(parts["score.stablehlo"])
+        check_about(about, READERS)
+        check_evaluation(evaluation)
+        model = Model(
+            about=about,
+            privacy=privacy,
+            card=parts["card.md"].decode("utf-8", "replace"),
+            evaluation=evaluation,
+            digest=digest,
+            leaves=tensors_from_bytes(parts["parameters.safetensors"]),
+            program=restored(parts["score.stablehlo"]),
+        )
+        _check_program(model)
     except (InputError, TypeError, ValueError) as error:
         raise InputError(f"{path}: {error}") from error
-    return Model(
-        about=about,
-        privacy=json_part(path, parts, "privacy.json"),
-        card=parts["card.md"].decode("utf-8", "replace"),
-        evaluation=json_part(path, parts, EVALUATION) if EVALUATION in parts else {},
-        digest=digest,
-        leaves=leaves,
-        program=program,
-    )
+    return model
 
 
-def _check_about(about: Mapping[str, Any]) -> None:
-    """Refuses a model.json that lacks a field, or whose images are prepared in an unknown way."""
-    for name, kind in _FIELDS.items():
-        if not isinstance(about.get(name), kind):
-            raise InputError(f"model.json lacks {name} ({kind.__name__}); export the model again.")
-    images = about["images"]
-    if images.get("kind") not in READERS or not isinstance(images.get("stored"), dict):
-        raise InputError("model.json does not say how images are read; export the model again.")
-    if images.get("greys") != greys.RULE:
+def _check_program(model: Model) -> None:
+    """Refuses a program that does not score what model.json says, by its shapes alone."""
+    given = {"image": jax.ShapeDtypeStruct((2, *model.stored.shape), np.float32)}
+    if model.groups:
+        given["group"] = jax.ShapeDtypeStruct((2, len(model.groups)), np.int32)
+    wanted: dict[str, tuple[int, ...]] = dict.fromkeys(model.tasks, (2,))
+    if model.about["maps"]:
+        wanted["maps"] = (2, *model.stored.shape[:-1])
+    try:
+        made = jax.eval_shape(model.program, model.leaves, given)
+        found = {name: array.shape for name, array in made.items()}
+    except Exception as error:  # of jax, of a program that somebody else wrote
         raise InputError(
-            f"its training read pixels by the rule {images.get('greys')!r}, and this jaxfair by "
-            f"{greys.RULE!r}: install the jaxfair of its manifest, or train and export again."
-        )
-    Stored(**images["stored"])
+            f"its program does not take its parameters and images ({type(error).__name__}); export "
+            "the model again."
+        ) from error
+    if found != wanted:
+        raise InputError("its program gives other scores than model.json says; export it again.")

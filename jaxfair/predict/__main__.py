@@ -9,8 +9,12 @@ An input is an image or a volume, a folder of them, a folder of DICOM slices, or
 predictions.parquet, .csv and .json with a row for each case and label: score, decision and whose
 threshold decided, and what is unusual; rejected.csv with what could not be read and why; maps/;
 and index.html with the highest scores. Files are read by the functions that the training read by.
+With --dicom each DICOM case gets its map as DICOM too, in dicom/, filed under the same patient and
+study: an overlay in colour, and the numbers as a parametric map. They are as identifying as the
+input.
 """
 
+import functools
 import pathlib
 import sys
 import time
@@ -24,9 +28,10 @@ from jaxfair.data.pixels import Job
 from jaxfair.data.reading import read_files
 from jaxfair.errors import InputError
 from jaxfair.model_file.model import Model, load_model
-from jaxfair.predict import gallery, output
-from jaxfair.predict.cases import COLUMNS, Case, cases_of
+from jaxfair.predict import gallery, output, viewers
+from jaxfair.predict.cases import COLUMNS, Case, cases_of, shown
 from jaxfair.predict.judged import AUTO, check_rule, decided, facts_of, notes_of
+from jaxfair.predict.source import read_source
 from jaxfair.schema import CAUTION
 
 __all__ = ["COMMAND", "Session", "main", "run", "watch"]
@@ -42,6 +47,7 @@ def run(
     rule: str = "youden",
     by: str = AUTO,
     maps: bool = True,
+    dicom: bool = False,
     progress: bool = True,
     before: "Session | None" = None,
 ) -> "Session":
@@ -53,16 +59,20 @@ def run(
       out: the folder.
       rule, by: which stored threshold decides.
       maps: write anomaly maps, where the model has them.
+      dicom: write those of DICOM cases as DICOM too; they name the patient.
       progress: draws a bar with rate and time left.
       before: what an earlier call found, which is written again with the new cases.
 
-    Raises InputError where the model has no such thresholds. A file that cannot be read is set
-    aside by name, with the reason, and ends nothing.
+    Raises InputError where the model has no such thresholds, or no maps for `dicom`. A file that
+    cannot be read is set aside by name, with the reason, and ends nothing.
     """
     check_rule(model, rule, by)
+    if dicom and not model.about["maps"]:
+        raise InputError("--dicom writes anomaly maps, and this model has none; leave it out.")
     session = before or Session()
     jobs = [Job(case.path, model.stored) for case in cases]
-    read = read_files(model.reader, jobs, model.stored, label="predict", progress=progress)
+    reader = functools.partial(read_source, model.reader) if dicom else model.reader
+    read = read_files(reader, jobs, model.stored, label="predict", progress=progress)
     for batch in _batches(zip(cases, read), session):
         _score(model, batch, out, session, rule=rule, by=by, maps=maps)
     output.write_tables(out, session.rows, session.aside, _about(model, rule, by))
@@ -77,6 +87,7 @@ class Session:
         self.rows: list[dict[str, Any]] = []
         self.aside: list[dict[str, str]] = []
         self.highest = gallery.Highest()
+        self.filing = viewers.Filing()
 
 
 Read = tuple[Case, np.ndarray, Mapping[str, Any]]
@@ -87,8 +98,9 @@ def _batches(read: Iterator[Any], session: Session) -> Iterator[list[Read]]:
     batch: list[Read] = []
     for case, (pixels, header) in read:
         if pixels is None:
-            name = pathlib.PurePath(case.path).name
-            session.aside.append({"image_id": case.name, "file": name, "reason": header["reason"]})
+            told = {"file": pathlib.PurePath(case.path).name, "reason": header["reason"]}
+            told = {what: shown(text) for what, text in told.items()}
+            session.aside.append({"image_id": case.name, **told})
             continue
         batch.append((case, pixels, header))
         if len(batch) == BATCH:
@@ -119,20 +131,23 @@ def _score(
         place = ""
         if maps and heat is not None:
             place = output.map_file(case.name, heat)
-            output.write_map(out / place, image, heat, float(heat.max()))
+            output.write_map(out / place, image, heat, header.get("affine"))
+        source = header.get("source", "")
+        seen, said = viewers.write_case(out, case.name, source, heat, model, session.filing)
         for task, values in scores.items():
             score = float(values[i])
             chosen = decided(model, task, score, facts[i], rule=rule, by=by)
             row = {
                 "image_id": case.name,
-                "file": case.path,
+                "file": shown(case.path),
                 "task": task,
                 "score": score,
                 "threshold": chosen.threshold,
                 "threshold_of": chosen.of,
                 "positive": chosen.positive,
-                "notes": " ".join(notes),
+                "notes": " ".join([*notes, *said]),
                 "map": place,
+                "dicom": seen,
             }
             session.rows.append(row | facts[i])
             session.highest.offer(row, image, heat)
@@ -209,6 +224,7 @@ COMMAND = Command(
         Flag("rule", str, "youden", "rule of the stored thresholds that decide"),
         Flag("by", str, AUTO, "attribute whose thresholds decide; 'pooled' for one for all"),
         Flag("maps", bool, True, "write anomaly maps, where the model has them"),
+        Flag("dicom", bool, False, "maps of DICOM cases as DICOM too; they name the patient"),
         Flag("sha256", str, None, "digest that the model file must have"),
         Flag("watch", bool, False, "go on, and score what comes into the folders"),
         Flag("every", float, 5.0, "seconds between two looks of --watch"),
@@ -230,17 +246,20 @@ def _act(line: Line) -> int:
     model, out = load_model(line.words[0], sha256=flags["sha256"]), pathlib.Path(flags["out"])
     columns, inputs = _pairs(flags["columns"], model), line.words[1:]
     _check_apart(inputs, out)
-    choices = {"rule": flags["rule"], "by": flags["by"], "maps": flags["maps"]}
+    choices = {name: flags[name] for name in ("rule", "by", "maps", "dicom")}
     print(CAUTION, file=sys.stderr)
     if flags["watch"]:
         watch(model, inputs, out, columns=columns, every=flags["every"], **choices)
         return 0
     cases = cases_of(inputs, model.about["images"]["kind"], model.groups, columns)
     session = run(model, cases, out, **choices)
-    aside = len(session.aside)
-    print(
-        f"{len(cases) - aside} cases scored, {aside} set aside; see {out / 'index.html'}. {CAUTION}"
-    )
+    scored = {row["image_id"]: row["dicom"] for row in session.rows}
+    told = f"{len(scored)} cases scored, {len(session.aside)} set aside; see {out / 'index.html'}."
+    if flags["dicom"]:
+        bare = sum(not place for place in scored.values())
+        told += f" {len(scored) - bare} with a DICOM map, which names the patient"
+        told += f"; {bare} are no DICOM or cannot be filed." * bool(bare) or "."
+    print(f"{told} {CAUTION}")
     return 0
 
 

@@ -11,7 +11,7 @@ from jaxfair.data.series import COMPANIONS
 from jaxfair.data.sources.base import read_csv
 from jaxfair.errors import InputError
 
-__all__ = ["COLUMNS", "Case", "cases_of"]
+__all__ = ["COLUMNS", "Case", "cases_of", "shown"]
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "image": ("image", "path", "file", "filename", "image_path", "file_path"),
@@ -40,6 +40,15 @@ class Case(NamedTuple):
     name: str
     path: str
     texts: Mapping[str, str] = {}
+
+
+def shown(text: str) -> str:
+    """Returns the name of a file as text that any table can hold, whatever bytes it is made of.
+
+    >>> shown("film\\udcff.png")
+    'film\\\\xff.png'
+    """
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 def cases_of(
@@ -71,7 +80,7 @@ def cases_of(
         for case in _of_input(path, kind, tuple(attributes), columns or {}):
             known = found.setdefault(case.name, case)
             if known.path != case.path:
-                found[case.path] = case._replace(name=case.path)
+                found[case.path] = case._replace(name=shown(case.path))
     if not found:
         raise InputError(f"{', '.join(inputs)}: no file in it; name files, folders or tables.")
     return list(found.values())
@@ -83,7 +92,7 @@ def _of_input(
     if path.is_file() and path.name.lower().endswith(_TABLES):
         yield from _of_table(path, attributes, columns)
     elif path.is_file():
-        yield Case(path.name, str(path))
+        yield Case(shown(path.name), str(path))
     elif kind == "volume":
         yield from _volumes(path)
     else:
@@ -93,11 +102,13 @@ def _of_input(
 def _files(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     for place, inner, names in os.walk(folder):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
-        yield from (pathlib.Path(place, name) for name in sorted(names) if _is_wanted(name))
+        yield from filter(_is_wanted, (pathlib.Path(place, name) for name in sorted(names)))
 
 
-def _is_wanted(name: str) -> bool:
-    return not name.startswith(".") and name.lower() not in COMPANIONS
+def _is_wanted(path: pathlib.Path) -> bool:
+    """Pipes and devices are no files, and to open one may take for ever; a dead link is a fault."""
+    odd = path.exists() and not path.is_file()
+    return not odd and not path.name.startswith(".") and path.name.lower() not in COMPANIONS
 
 
 def _volumes(folder: pathlib.Path) -> Iterator[Case]:
@@ -123,7 +134,7 @@ def _kind(file: pathlib.Path) -> str:
 
 def _below(path: pathlib.Path, folder: pathlib.Path) -> str:
     inside = path.relative_to(folder).as_posix()
-    return folder.resolve().name if inside == "." else inside
+    return shown(folder.resolve().name if inside == "." else inside)
 
 
 def _of_table(

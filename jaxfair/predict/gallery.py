@@ -38,7 +38,8 @@ figcaption { font-size: .85rem; }
 <h1>{{ name }}: highest scores</h1>
 <p class="caution">{{ caution }}</p>
 <p>{{ rows }} scores; {{ aside|length }} files set aside. Images of patients: do not pass on.
-A map stands beside its image, white at its own highest value.</p>
+Files in dicom/ name the patient and are as identifying as the input. A map stands beside its image,
+white at its own highest value.</p>
 {% for task, cases in tasks %}<h2>{{ task }}</h2>
 <div class="cases">{% for case in cases %}
 <figure><img alt="{{ case.row.image_id }}, score {{ '%.3g'|format(case.row.score) }}"

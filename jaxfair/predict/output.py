@@ -18,7 +18,7 @@ __all__ = ["ASIDE", "map_file", "picture_bytes", "write_map", "write_tables"]
 ASIDE = ("image_id", "file", "reason", "notice")
 COLUMNS = (
     "image_id", "patient_id", "file", "task", "score", "threshold", "threshold_of", "positive",
-    "notes", "map", "notice",
+    "notes", "map", "dicom", "notice",
 )  # fmt: skip
 
 
@@ -52,18 +52,21 @@ def map_file(name: str, maps: np.ndarray) -> str:
     return f"maps/{files.slug(name)}.{'png' if maps.ndim == 2 else 'nii.gz'}"
 
 
-def write_map(path: pathlib.Path, pixels: np.ndarray, maps: np.ndarray, top: float) -> None:
+def write_map(
+    path: pathlib.Path, pixels: np.ndarray, maps: np.ndarray, affine: np.ndarray | None = None
+) -> None:
     """Writes a map: image and map side by side as PNG, or the volume's map as NIfTI.
 
     Args:
       pixels: (h, w, c) uint8, or (d, h, w, 1).
-      maps: (h, w), or (d, h, w), which are written as they are.
-      top: the value that is white in a PNG.
+      maps: (h, w), white at its highest value; or (d, h, w), which are written as they are.
+      affine: of a volume (`read_volume`), so that the map lies over its source; None where nobody
+        knows how it lies, which the file then says.
     """
     if maps.ndim == 3:
-        _write_nifti(path, maps)
+        _write_nifti(path, maps, affine)
     else:
-        files.write_bytes(path, picture_bytes(pixels, maps, top))
+        files.write_bytes(path, picture_bytes(pixels, maps, float(maps.max())))
 
 
 def picture_bytes(pixels: np.ndarray, maps: np.ndarray | None, top: float) -> bytes:
@@ -83,12 +86,13 @@ def picture_bytes(pixels: np.ndarray, maps: np.ndarray | None, top: float) -> by
     return file.getvalue()
 
 
-def _write_nifti(path: pathlib.Path, maps: np.ndarray) -> None:
-    """Axes run to head, back and left; the place of what was cut out is not kept."""
+def _write_nifti(path: pathlib.Path, maps: np.ndarray, affine: np.ndarray | None) -> None:
     import nibabel
 
-    image = nibabel.Nifti1Image(maps.T.astype(np.float32), np.diag([-1.0, -1.0, 1.0, 1.0]))
+    image = nibabel.Nifti1Image(maps.T.astype(np.float32), affine)
     image.header["descrip"] = CAUTION.encode()
+    if affine is not None:
+        image.header.set_xyzt_units("mm")
     with files.whole(path) as draft:
         named = draft.with_name(draft.name.removesuffix(".gz").removesuffix(".nii") + ".nii.gz")
         nibabel.save(image, named)

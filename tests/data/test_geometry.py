@@ -238,3 +238,28 @@ def test_volumes_that_would_be_huge_or_nothing_are_refused_before_memory_is_take
     }.items():
         image, header = stored(tmp_path / name, spacing=(1.0, 1.0, 1.0))
         assert image is None and reason in header["reason"], name
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 6), (3, 3, 8), (7, 3, 5)])
+@pytest.mark.parametrize("spacing", [None, (3.0, 0.75, 2.0)])
+@pytest.mark.parametrize("flip", [(-1, -1, 1), (1, -1, -1), (-1, 1, 1)])
+def test_what_is_stored_says_where_it_lies(tmp_path, flip, spacing, shape):
+    """The value at a stored voxel's place in mm is that of the source, whatever was done to it."""
+    affine = np.diag([*np.multiply(flip, (1.0, 1.5, 3.0)), 1.0])
+    affine[:3, 3] = 7, -11, 13
+    i, j, k = np.meshgrid(*map(np.arange, (6, 10, 8)), indexing="ij")
+    at = lambda places: places @ np.array([3.0, 5.0, 7.0]) + 200
+    values = at(np.stack([i, j, k], -1) @ affine[:3, :3].T + affine[:3, 3])
+    write_nifti(tmp_path / "a.nii", values.astype(np.float32), affine)
+    how = Stored(volume=shape, spacing=spacing, window=(0.0, 500.0))
+    pixels, header = volume.read_volume(Job(str(tmp_path / "a.nii"), how))
+    d, h, w = np.meshgrid(*map(np.arange, shape), indexing="ij")
+    there = np.stack([w, h, d, np.ones(shape)], -1) @ header["affine"].T
+    inside = pixels[..., 0] > 0  # bars round it are black
+    edge = 1 if spacing else 0  # linear interpolation is flat beyond the last middles
+    inner = np.zeros(shape, bool)
+    inner[tuple(slice(edge, n - edge) for n in shape)] = True
+    seen = inside & inner
+    assert seen.any()
+    expected = np.clip(at(there[..., :3]) / 500, 0, 1) * 255
+    np.testing.assert_allclose(pixels[..., 0][seen], expected[seen], atol=0.51)

@@ -39,7 +39,7 @@ def exported(scored, tmp_path, monkeypatch):
 
     Nothing is trained, and its data have gone.
     """
-    config = small_config(tmp_path)
+    config = small_config(tmp_path, data__groups=("sex",), data__image_size=8)
     network = Trained(tiny(), PARAMS, {"offset": np.zeros((), np.float32)}, SPEC)
     monkeypatch.setattr(command, "config_of_run", lambda folder: config)
     monkeypatch.setattr(command, "verify_run", lambda folder: [])
@@ -94,7 +94,9 @@ def test_a_claim_that_does_not_hold_is_not_exported(exported, monkeypatch, tmp_p
 def test_no_path_and_no_count_of_the_training_is_in_a_file(exported, scored, tmp_path):
     exported({"data": "real"})
     content = (tmp_path / "m.jaxfair").read_bytes()
-    for word in (str(tmp_path), str(scored.parent), "n_positive", "patient_id", EVALUATION):
+    code = str(pathlib.Path(train.__file__).parent)
+    for word in (str(tmp_path), str(scored.parent), code, str(pathlib.Path.home()), __file__,
+                 "n_positive", "patient_id", EVALUATION):  # fmt: skip
         assert word.encode() not in content
 
 

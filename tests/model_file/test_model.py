@@ -169,3 +169,64 @@ def framed(header: dict, body: bytes) -> bytes:
 def test_bytes_that_are_no_arrays_are_refused(content):
     with pytest.raises(InputError, match="its"):
         tensors_from_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        ({"tasks": []}, "the tasks"),
+        ({"tasks": ["mass", "mass"]}, "the tasks"),
+        ({"tasks": ["mass", 7]}, "no tasks"),
+        ({"tasks": ["heart"]}, "gives other scores"),
+        ({"maps": False}, "gives other scores"),
+        ({"groups": {"sex": "FM"}}, "no groups"),
+        ({"groups": {}}, "does not take its parameters"),
+        ({"needs": [["sex"]]}, "no needs"),
+        ({"maps": 1}, "no maps"),
+        ({"name": "\ud800"}, "no JSON"),
+        ({"images": ABOUT["images"] | {"views": 5}}, "how images are read"),
+        ({"images": ABOUT["images"] | {"kind": "volume"}}, "a volume's size"),
+        ({"images": ABOUT["images"] | {"kind": ["picture"]}}, "how images are read"),
+        ({"images": ABOUT["images"] | {"stored": {"image_size": 10**9}}}, "8 to 1024"),
+        ({"images": ABOUT["images"] | {"stored": {"image_size": "8"}}}, "m.jaxfair"),
+        ({"images": ABOUT["images"] | {"stored": {"rm": "-rf"}}}, "m.jaxfair"),
+        ({"images": ABOUT["images"] | {"stored": {"image_size": 16}}}, "does not take"),
+    ],
+    ids=str,
+)
+def test_a_model_json_that_does_not_hold_is_refused_in_one_sentence(tmp_path, about, said):
+    """Before anything is scored: whoever writes a file can seal it."""
+    path = tmp_path / "m.jaxfair"
+    path.write_bytes(packed(made_parts() | {"model.json": json.dumps(ABOUT | about).encode()}))
+    with pytest.raises(InputError) as caught:
+        load_model(path)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "evaluation",
+    [
+        {"thresholds": []},
+        {"thresholds": {"mass": 0.5}},
+        {"thresholds": {"mass": {"youden": "0.5"}}},
+        {"thresholds": {"mass": {"youden": {"sex": {"F": 1.0}}}}},
+        {"thresholds": {"mass": {"youden": 0.5, "groups": {"sex": {"F": 0.5}}}}},
+        {"thresholds": {"mass": {"youden": float("nan")}}},
+        {"ranges": {"mean": [0.5]}},
+        {"ranges": {"mean": [True, 1]}},
+    ],
+    ids=str,
+)
+def test_thresholds_and_ranges_that_are_no_numbers_are_refused(tmp_path, evaluation):
+    path = tmp_path / "m.jaxfair"
+    path.write_bytes(packed(made_parts() | {"evaluation.json": json.dumps(evaluation).encode()}))
+    with pytest.raises(InputError, match=r"evaluation\.json"):
+        load_model(path)
+
+
+def test_parameters_of_another_model_are_refused(tmp_path):
+    path = tmp_path / "m.jaxfair"
+    other = tensors_to_bytes({"params/weight": np.zeros(3, np.float32)})
+    path.write_bytes(packed(made_parts() | {"parameters.safetensors": other}))
+    with pytest.raises(InputError, match="does not take its parameters and images"):
+        load_model(path)

@@ -110,16 +110,25 @@ def test_the_page_escapes_what_files_are_called_and_asks_nobody(left):
     assert text.count("<figure>") == 24
 
 
-def test_a_map_of_a_volume_is_nifti_whose_axes_run_to_head_back_and_left(tmp_path):
+def test_a_map_of_a_volume_is_nifti_that_lies_over_its_source(tmp_path):
     nibabel = pytest.importorskip("nibabel")
     maps = np.arange(24.0).reshape(2, 3, 4)
+    affine = np.array([[0, -2.0, 0, 5], [-1.5, 0, 0, 6], [0, 0, 3.0, 7], [0, 0, 0, 1]])
     name = output.map_file("a", maps)
-    output.write_map(tmp_path / name, np.zeros((2, 3, 4, 1), np.uint8), maps, 1.0)
+    output.write_map(tmp_path / name, np.zeros((2, 3, 4, 1), np.uint8), maps, affine)
     read = nibabel.load(tmp_path / name)
-    assert nibabel.aff2axcodes(read.affine) == ("L", "P", "S")
+    np.testing.assert_allclose(read.affine, affine)
+    assert read.header.get_xyzt_units()[0] == "mm" and read.header["sform_code"] > 0
     assert np.array_equal(np.asarray(read.dataobj).T, maps)
     assert read.header["descrip"].item().decode() == CAUTION
     assert [p.name for p in (tmp_path / "maps").iterdir()] == [name.removeprefix("maps/")]
+
+
+def test_a_map_of_a_volume_that_lies_nobody_knows_how_says_so(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    output.write_map(tmp_path / "a.nii.gz", np.zeros((2, 3, 4, 1)), np.zeros((2, 3, 4)))
+    header = nibabel.load(tmp_path / "a.nii.gz").header
+    assert header["sform_code"] == header["qform_code"] == 0
 
 
 def test_the_threshold_of_the_case_s_own_group_decides_and_says_so(model):

@@ -15,6 +15,7 @@ from tests.privacy import (
     test_edges_claims,
     test_edges_counts,
     test_edges_draws,
+    test_edges_exported,
     test_edges_groups,
     test_edges_mitigations,
     test_edges_moments,
@@ -33,6 +34,7 @@ from tests.privacy.mutations import (
     faults_claims,
     faults_counts,
     faults_draws,
+    faults_exported,
     faults_groups,
     faults_mitigations,
     faults_moments,
@@ -66,6 +68,7 @@ _TESTS = (
     test_rounding,
     test_edges_run,
     test_edges_published,
+    test_edges_exported,
 )
 _FAULTS = (
     faults_sum,
@@ -82,6 +85,7 @@ _FAULTS = (
     faults_moments,
     faults_run,
     faults_published,
+    faults_exported,
 )
 
 
