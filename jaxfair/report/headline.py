@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from jaxfair.fairness.catalog import METRICS
-from jaxfair.report.cells import cells, name, p_text
+from jaxfair.report.cells import Cell, Quiet, Word, cells, name, p_text
 from jaxfair.report.verdict import TITLES, harm
 
 __all__ = ["SHOWN", "headline_table", "shown_headline"]
@@ -58,7 +58,7 @@ def headline_table(
 
 
 def shown_headline(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns the headline table as text."""
+    """Returns the headline table as cells."""
     columns = {
         "group": [name(a, g) for a, g in table[_KEYS].to_numpy()],
         "patients": table["n"],
@@ -92,6 +92,6 @@ def _harms(contrasts: pd.DataFrame) -> pd.DataFrame:
     return rows.groupby(_KEYS)["worse"].agg(", ".join).reset_index()
 
 
-def _notes(table: pd.DataFrame) -> list[str]:
+def _notes(table: pd.DataFrame) -> list[Cell]:
     rows = zip(table["too_few"], table["worse"], strict=True)
-    return ["too few" if small else words for small, words in rows]
+    return [Quiet("too few") if small else Word(words, words != "") for small, words in rows]

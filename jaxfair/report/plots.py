@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from jaxfair.fairness import metrics
 from jaxfair.fairness.frame import GroupFrame
+from jaxfair.privacy.meaning import rounded_up
 
 __all__ = [
     "COLOURS",
@@ -257,7 +258,7 @@ def _places(epsilons: pd.Series) -> dict[float, int]:
 
 
 def _epsilon_axis(axes: matplotlib.axes.Axes, places: Mapping[float, int]) -> None:
-    names = ["no DP" if np.isinf(e) else f"{e:g}" for e in places]
+    names = ["no DP" if np.isinf(e) else rounded_up(e) for e in places]
     axes.set_xticks(list(places.values()), names)
     axes.set_xlim(-0.4, max(places.values()) + 0.4)
     axes.set_xlabel("epsilon")
