@@ -34,7 +34,7 @@ def reliability_alt(calibration: pd.DataFrame) -> str:
     words = f"Calibration curves: observed share against probability. ECE of all {number(whole)}"
     if not len(groups):
         return words
-    top = groups.loc[groups["ece"].idxmax()]
+    top = groups.iloc[int(groups["ece"].argmax())]
     return f"{words}, largest {top['attribute']}: {top['group']} {number(top['ece'])}"
 
 
@@ -51,7 +51,7 @@ def gap_alt(points: pd.DataFrame) -> str:
     words = "Max-min gap of the AUROC against epsilon by attribute, dashed: 95 % of chance alone"
     if not len(known):
         return f"{words}. No gap is defined"
-    top = known.loc[known["value"].idxmax()]
+    top = known.iloc[int(known["value"].argmax())]
     return (
         f"{words}. Largest: {top['attribute']} {number(top['value'])} {_at(top['epsilon'])}, where"
         f" chance alone stays below {number(top['null_95'])}"
@@ -67,7 +67,7 @@ def _range(headline: pd.DataFrame, attribute: str, column: str, what: str) -> st
     rows = rows[rows[column].notna()] if column in rows else rows[:0]
     if not len(rows):
         return f"{what}: no group has enough patients"
-    low, high = (rows.loc[index] for index in (rows[column].idxmin(), rows[column].idxmax()))
+    low, high = (rows.iloc[int(i)] for i in (rows[column].argmin(), rows[column].argmax()))
     if len(rows) == 1:
         return (
             f"{what}: {number(low[column])} ({low['group']}), the only group with enough patients"

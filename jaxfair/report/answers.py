@@ -57,7 +57,9 @@ def _good(run: Run, views: Sequence[TaskView]) -> Answer:
     verdict += [_found(rates, views, wholes)] if len(rates) else []
     lines = [_spread(wholes)] if len(views) == 1 and len(rates) else []
     if not len(rates):
-        lines.append("No threshold: there are no validation rows of both labels.")
+        known = any(np.isfinite(view.threshold) for view in views)
+        none = "No threshold: there are no validation rows of both labels."
+        lines.append("Rates are undefined: the test rows have one label." if known else none)
     lines += [_tested(views)]
     lines += [run.at_test_time()] if run.model else []
     poor = not area.low > 0.5
@@ -156,7 +158,8 @@ def _fair(views: Sequence[TaskView]) -> Answer:
     nothing = "Not known: no group could be compared."
     calm = "No group was found worse than the rest." if compared else nothing
     warn = bool(verdict) or not compared
-    return Answer("fair", "Is it fair?", verdict or calm, lines, warn)
+    brief = worst_words(table, several, 1) or calm
+    return Answer("fair", "Is it fair?", verdict or calm, lines, warn, brief)
 
 
 def _private(run: Run) -> Answer:

@@ -19,7 +19,9 @@ def curation_blocks(run: Run) -> list[Block]:
         return []
     lines = [{"when": when} | line for when in ("before", "after") for line in rates[when]]
     data = pd.DataFrame(lines)[["when", "split", "attribute", "images", *RATES]]
-    shown = data.assign(**{name: [Number(v) for v in data[name]] for name in RATES})
+    shown = data.copy()
+    for name in RATES:
+        shown[name] = data[name].map(Number)
     told = (
         f"Images were dropped from {' and '.join(rule['curate_splits'])} so that"
         f" {rule['curate_label']} is more frequent in some groups (data.curate {rule['curate']!r})."

@@ -86,7 +86,9 @@ def _areas_alt(views: Sequence[TaskView], tables: Sequence[pd.DataFrame]) -> str
         groups = table[1:]
         if not len(groups):
             continue
-        low, high = (groups.loc[i] for i in (groups["value"].idxmin(), groups["value"].idxmax()))
+        low, high = (
+            groups.iloc[int(i)] for i in (groups["value"].argmin(), groups["value"].argmax())
+        )
         told.append(
             f"{view.run.name}: all {number(table['value'].iloc[0])}, lowest {low['title']}"
             f" {number(low['value'])}, highest {high['title']} {number(high['value'])}"
@@ -138,7 +140,7 @@ def _blank(titles: Sequence[str], series: int) -> tuple[Figure, Axes]:
     axes.set_yticks(range(len(titles)), [plots.plain(short(title, 26)) for title in titles])
     axes.tick_params(axis="y", labelsize=8, length=0)
     axes.set_ylim(len(titles) - 0.4, -0.6)
-    axes.xaxis.label.set_size(8)
+    axes.xaxis.label.set_fontsize(8)
     return figure, axes
 
 
@@ -160,4 +162,4 @@ def _points(
 
 def _legend(axes: Axes, entries: int) -> None:
     axes.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.4, 1), frameon=False,
-                ncols=1 if entries > 2 else entries)  # fmt: skip
+                labelcolor=plots.INK, ncols=1 if entries > 2 else entries)  # fmt: skip

@@ -64,11 +64,12 @@ def _levels(view: TaskView, attribute: str) -> tuple[Levels, Levels] | None:
 
 
 def _alt(table: pd.DataFrame, attribute: str) -> str:
-    best, even = table["utility"].idxmax(), table["gap"].idxmin()
+    best = table.iloc[int(table["utility"].argmax())]
+    even = table.iloc[int(table["gap"].argmin())]
     return (
         f"AUROC against delta-EO by {attribute}, a point for each run, bars 95 %: the highest AUROC"
-        f" is {number(table.loc[best, 'utility'])} ({best}), the smallest gap"
-        f" {number(table.loc[even, 'gap'])} ({even})"
+        f" is {number(best['utility'])} ({best.name}), the smallest gap {number(even['gap'])}"
+        f" ({even.name})"
     )
 
 

@@ -77,7 +77,7 @@ def _alt(table: pd.DataFrame) -> str:
     rows = head[(head["source"] == MODEL) & head["auroc"].notna()]
     if not len(rows):
         return "AUROC of probes for each attribute: nothing could be asked"
-    top = rows.loc[rows["auroc"].idxmax()]
+    top = rows.iloc[int(rows["auroc"].argmax())]
     return (
         f"AUROC of probes for each attribute, with 95 % intervals: most is read of"
         f" {top['attribute']}, {number(top['auroc'])} ({top['probe']} probe)"
@@ -90,12 +90,11 @@ def leakage_details(run: Run) -> list[Section]:
         return []
     table, name = run.leakage, slug(run.name)
     columns = ["attribute", "value", "task", "label", "source", "embedding", "probe"]
-    shown = table[columns].assign(
-        auroc=[_cell(row) for _, row in table.iterrows()],
-        chance=[_chance(row) for _, row in table.iterrows()],
-        n=table["n"].astype(int),
-        note=table["why"],
-    )
+    shown = table[columns].copy()
+    auroc = [_cell(row) for _, row in table.iterrows()]
+    shown["auroc"] = pd.Series(auroc, shown.index, dtype=object)
+    shown["chance"] = [_chance(row) for _, row in table.iterrows()]
+    shown = shown.assign(n=table["n"].astype(int), note=table["why"])
     shown = shown.rename(columns={"auroc": "AUROC [95 %]", "chance": "chance (95 % below)"})
     title = f"{run.title()}: every probe of the embedding"
     what = "Every probe, by attribute, label and embedding"
@@ -179,7 +178,8 @@ def _figure(table: pd.DataFrame) -> Figure:
     axes.set_yticks(range(len(parts)), names)
     axes.set_ylim(len(parts) - 0.5, -0.5)
     axes.set(xlabel="AUROC within labels (bar: 95 % of chance)")
-    axes.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
+    axes.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False,
+                labelcolor=plots.INK)  # fmt: skip
     return figure
 
 

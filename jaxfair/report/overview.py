@@ -63,7 +63,7 @@ _NOTE = (
 )
 
 
-def _harms(view: TaskView, statistic: str) -> dict[str, dict[str, Any]]:
+def _harms(view: TaskView, statistic: str) -> dict[str, dict[Hashable, Any]]:
     """Group -> `more` of 100 who are worse off, whether flagged in any statistic, and why not."""
     table = view.contrasts
     table = table[~table["attribute"].str.contains(" x ", regex=False)]
@@ -76,7 +76,7 @@ def _harms(view: TaskView, statistic: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _groups(harms: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
+def _groups(harms: Mapping[str, Mapping[str, Mapping[Hashable, Any]]]) -> list[str]:
     """The columns in natural order, at most _MOST."""
     largest: dict[str, float] = {}
     places: dict[str, tuple[int, Any]] = {}
@@ -93,7 +93,7 @@ def _groups(harms: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
     )
 
 
-def _gravity(found: Mapping[str, Mapping[str, Any]], task: str) -> tuple[Any, ...]:
+def _gravity(found: Mapping[str, Mapping[Hashable, Any]], task: str) -> tuple[Any, ...]:
     """The key of the order: flagged groups, then the largest difference, then the name."""
     known = [row["more"] for row in found.values() if np.isfinite(row["more"])]
     return -sum(row["worse"] for row in found.values()), -max(known, default=0.0), natural(task)

@@ -57,8 +57,8 @@ def price(privacy: Claim) -> list[str]:
     relation = str(privacy.get("relation", "")).replace("_", " ")
     epsilon, delta = (of_number(privacy.get(key)) for key in ("epsilon", "delta"))
     return [
-        f"({epsilon}, {delta})-differential privacy of the parameters, neighbours by {relation},"
-        f" computed by {accountant}; numbers of the claim are rounded up."
+        f"The parameters have ({epsilon}, {delta})-differential privacy, neighbours by {relation},"
+        f" computed by {accountant}; both numbers are rounded up."
     ]
 
 

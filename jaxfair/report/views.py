@@ -16,7 +16,7 @@ from jaxfair.fairness.catalog import METRICS
 from jaxfair.fairness.contrasts import MIRRORED
 from jaxfair.fairness.frame import GroupFrame
 from jaxfair.fairness.gaps import Gap, max_min_gap
-from jaxfair.fairness.groups import OVERALL, group_labels
+from jaxfair.fairness.groups import OVERALL, group_labels, natural
 from jaxfair.fairness.predictions import patient_codes
 from jaxfair.report.cells import Number, Quiet, Word, cells, name, number, p_text
 from jaxfair.report.family import (
@@ -249,12 +249,16 @@ class TaskView:
         for group in large:
             within = GroupFrame(self.frames[attribute].part(group), CONTROL)
             values = within.by_group(metrics.auroc)
-            small = within.hidden
+            few = within.hidden
             rows.append(
-                {g: Quiet("too few") if g in small else Number(v) for g, v in values.items()}
+                {str(g): Quiet("too few") if g in few else Number(v) for g, v in values.items()}
             )
-        groups = pd.Series(large, name="group", dtype=object)
-        return pd.concat([groups, pd.DataFrame(rows).fillna(Quiet("none"))], axis=1)
+        views = sorted({view for row in rows for view in row}, key=natural)
+        told = [
+            [group, *(row.get(view, Quiet("none")) for view in views)]
+            for group, row in zip(large, rows, strict=True)
+        ]
+        return pd.DataFrame(told, columns=["group", *views])
 
 
 def _gap_of(row: Mapping[Any, Any]) -> Gap:

@@ -12,20 +12,21 @@ from jaxfair.report.verdict import TITLES, harm
 __all__ = ["more_of_100", "not_compared", "worse_words", "worst_words", "zero_words"]
 
 _NAMED = 2
-"""Groups that a verdict names; further ones are counted."""
+"""Groups that a verdict names."""
 
 
-def worst_words(table: pd.DataFrame, several: bool) -> str:
+def worst_words(table: pd.DataFrame, several: bool, named: int = _NAMED) -> str:
     """Returns the gravest differences in words, '' where no group is flagged.
 
     Args:
       table: contrasts of all labels (contrasts.group_contrasts).
       several: whether labels are to be named.
+      named: groups that are named; further ones are counted.
     """
     rows = _gravest(table)
     if not rows:
         return ""
-    first = [row for row in rows[:_NAMED] if harm(row) == harm(rows[0])]
+    first = [row for row in rows[:named] if harm(row) == harm(rows[0])]
     told = ", ".join(_words(row, several) for row in first)
     more = len(rows) - len(first)
     return f"{_START[rows[0]['statistic']]}: {told}." + (f" And {more} more harms." if more else "")
@@ -41,7 +42,7 @@ def zero_words(table: pd.DataFrame, several: bool) -> list[str]:
     rows = table[(table["statistic"] == "sensitivity") & table["ci_low"].notna()]
     lines = []
     if len(rows) and not rows["too_few"].all():
-        row = rows.loc[rows["ci_low"].idxmin()]
+        row = rows.iloc[int(rows["ci_low"].argmin())]
         more = at_most(-100 * row["ci_low"])
         who = _who(row.to_dict(), several)
         lines.append(f"Not ruled out: {more} more missed of 100 ({who}). Small groups hide much.")
