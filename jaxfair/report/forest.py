@@ -93,7 +93,9 @@ def _areas_alt(views: Sequence[TaskView], tables: Sequence[pd.DataFrame]) -> str
             f"{view.run.name}: all {number(table['value'].iloc[0])}, lowest {low['title']}"
             f" {number(low['value'])}, highest {high['title']} {number(high['value'])}"
         )
-    return f"AUROC of {views[0].task} by group with 95 % intervals. {'; '.join(told)}"
+    worse = any(table["flagged"].any() for table in tables)
+    mark = ". Squares: found worse than the rest, in any statistic" if worse else ""
+    return f"AUROC of {views[0].task} by group with 95 % intervals. {'; '.join(told)}{mark}"
 
 
 def _missed(view: TaskView) -> pd.DataFrame:
@@ -127,10 +129,10 @@ def _missed_figure(table: pd.DataFrame) -> Figure:
 
 def _missed_alt(table: pd.DataFrame) -> str:
     worst, flagged = table.iloc[0], list(table.loc[table["flagged"], "title"])
-    found = f"found worse: {', '.join(flagged)}" if flagged else "none was found worse"
+    found = f"found worse: {', '.join(flagged)}" if flagged else "none was found worse in this"
     return (
-        "How many more of 100 patients with the finding each group has missed than all others,"
-        f" with 95 % intervals. Most: {worst['title']} {worst['told']}; {found}"
+        "How many more of 100 with the finding are missed in each group than in all others, with"
+        f" 95 % intervals. Most: {worst['title']} {worst['told']}; {found}"
     )
 
 

@@ -29,7 +29,8 @@ def worst_words(table: pd.DataFrame, several: bool, named: int = _NAMED) -> str:
     first = [row for row in rows[:named] if harm(row) == harm(rows[0])]
     told = ", ".join(_words(row, several) for row in first)
     more = len(rows) - len(first)
-    return f"{_START[rows[0]['statistic']]}: {told}." + (f" And {more} more harms." if more else "")
+    rest = f" And {more} more {'harm' if more == 1 else 'harms'}." if more else ""
+    return f"{_START[rows[0]['statistic']]}: {told}.{rest}"
 
 
 def worse_words(table: pd.DataFrame, several: bool) -> list[str]:
