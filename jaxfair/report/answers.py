@@ -186,6 +186,10 @@ def _private(run: Run) -> Answer:
     lines.append(f"{price[0].upper()}{price[1:]}, rounded up.")
     lines.append("Not covered: validation and test patients, and this report.")
     public = any(line.startswith("Research grade") for line in weak)
-    start = "Not yet (research grade). " if public else ""
-    verdict = f"{start}Each training {unit} is protected: {meaning}."
-    return Answer("private", question, verdict, [*weak, *lines], public, f"{meaning}.")
+    if public:
+        verdict = (
+            f"No, research grade: the noise comes from a known seed. With secret noise {meaning}."
+        )
+        return Answer("private", question, verdict, [*weak, *lines], True, "no, research grade.")
+    verdict = f"Each training {unit} is protected: {meaning}."
+    return Answer("private", question, verdict, [*weak, *lines], False, f"{meaning}.")

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from jaxfair.fairness.catalog import METRICS
+from jaxfair.fairness.groups import natural
 from jaxfair.report.cells import Cell, Quiet, Word, cells, name, p_text
 from jaxfair.report.verdict import TITLES, harm
 
@@ -33,6 +34,8 @@ def headline_table(
 ) -> pd.DataFrame:
     """Returns one row per group, all metrics as columns, values of too small groups left out.
 
+    Groups stand in natural order within their attribute.
+
     Args:
       fairness: the rows of fairness.csv of one task.
       contrasts: each group against the rest (fairness.contrasts).
@@ -50,11 +53,18 @@ def headline_table(
     table = table.merge(kept.join(bounds), on=_KEYS, how="left")
     table = table.merge(_harms(contrasts), on=_KEYS, how="left")
     table = table.merge(calibration[[*_KEYS, "ece"]], on=_KEYS, how="left")
+    table = _in_order(table)
     hidden = [group in small.get(attribute, ()) for attribute, group in table[_KEYS].to_numpy()]
     values = [c for c in table.columns if c not in (*_KEYS, *_COUNTS, "flagged", "worse")]
     table.loc[hidden, values] = np.nan
     worse = table["worse"].fillna("")
     return table.assign(flagged=worse != "", worse=worse, too_few=hidden)
+
+
+def _in_order(table: pd.DataFrame) -> pd.DataFrame:
+    attributes = list(dict.fromkeys(table["attribute"]))
+    keys = [(attributes.index(a), natural(str(g))) for a, g in table[_KEYS].to_numpy()]
+    return table.iloc[sorted(range(len(keys)), key=keys.__getitem__)].reset_index(drop=True)
 
 
 def shown_headline(table: pd.DataFrame) -> pd.DataFrame:

@@ -8,11 +8,13 @@ import pandas as pd
 import pytest
 
 from jaxfair.fairness.delong import auroc_estimate, logit_interval
+from jaxfair.fairness.frame import GroupFrame
 from jaxfair.fairness.table import fairness_table, fit_thresholds
 from jaxfair.files import write_json, write_table
 from jaxfair.report.answers import answers_of, mean_auroc
 from jaxfair.report.cells import at_least, at_most
 from jaxfair.report.content import Answers, Table, Text
+from jaxfair.report.headline import headline_table
 from jaxfair.report.html import as_html
 from jaxfair.report.loading import load_run
 from jaxfair.report.sections import sections
@@ -83,7 +85,7 @@ def test_the_risk_of_a_member_and_epsilon_are_rounded_up(run, views):
     ("change", "words"),
     [
         ({"epsilon": None}, "No. It was trained without differential privacy"),
-        ({"grade": "research"}, "Not yet (research grade)."),
+        ({"grade": "research"}, "No, research grade: the noise comes from a known seed."),
         ({"unit": "image"}, "Each training image is protected"),
         ({"true_positive_rates": None}, "epsilon 8, delta 1e-05 (what that lets an attacker find"),
     ],
@@ -157,6 +159,15 @@ def test_labels_stand_in_natural_order_and_the_gravest_first_in_the_overview(man
     women = table.shown["sex: F"].iloc[0]
     assert women.flagged and women.kind.startswith("w4") and str(women).endswith("worse")
     assert "Mean AUROC" in many_page[0].blocks[3].answers[0].verdict
+
+
+def test_groups_stand_in_natural_order(run, views):
+    (view,) = views
+    names = {"group": {"F": "site 10", "M": "site 2"}}
+    tables = [t.replace(names) for t in (run.fairness, view.contrasts, view.calibration)]
+    assert headline_table(*tables, {})["group"].tolist() == ["all", "site 2", "site 10"]
+    frame = GroupFrame(view.rows.replace({"sex": names["group"]}), "sex")
+    assert frame.groups == ["site 2", "site 10"]
 
 
 class _Page(html.parser.HTMLParser):
