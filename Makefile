@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test test-all check format clean dist docs mutations fuzz fairness-study phantom-study disentangle disentangle-quick fairread fairread-quick dp-gap dp-gap-quick mitigation mitigation-quick bench bench-peers
+.PHONY: setup demo test test-all browser check format clean dist docs mutations fuzz fairness-study phantom-study disentangle disentangle-quick fairread fairread-quick dp-gap dp-gap-quick mitigation mitigation-quick bench bench-peers
 
 # A step frees its buffers when it ends; taken anew from the system in pages of 4 KiB they cost
 # a sixth of its processor time (glibc on Linux; peers are measured with it too).
@@ -21,13 +21,20 @@ $(READY): requirements.txt pyproject.toml setup.py
 demo: setup
 	$(RUN) -m jaxfair.train --config configs/rsna_fae.py:phantom --workdir runs/demo/private
 	$(RUN) -m jaxfair.train --config configs/rsna_fae.py:phantom --config.dp.enabled=False --workdir runs/demo/plain
-	$(RUN) -m jaxfair.report runs/demo/private runs/demo/plain --out runs/demo/report
+	$(RUN) -m jaxfair.report runs/demo/plain runs/demo/private --out runs/demo/report
 
 test: setup
 	$(RUN) -m pytest -n 2
 
 test-all: setup
 	$(RUN) -m pytest -n 2 -m "slow or not slow"
+
+# Reports in Chromium (apt-get install chromium), with axe-core's rules of accessibility.
+.browser/node_modules/axe-core/axe.min.js:
+	npm install --silent --no-audit --no-fund --prefix .browser axe-core@4.14.1
+
+browser: setup .browser/node_modules/axe-core/axe.min.js
+	$(RUN) -m pytest -n 0 tests/report/test_html.py
 
 check: setup
 	$(RUN) -m ruff format --check .

@@ -53,6 +53,9 @@ def plain_environment(**more):
     return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | more
 
 
+KINDS = ("*.py", "*.pyi", "py.typed", "page.html", "page.css")
+
+
 def shipped(folder, *kinds):
     found = (path for kind in kinds for path in (ROOT / folder).rglob(kind))
     return {str(path.relative_to(ROOT)) for path in found if "__pycache__" not in path.parts}
@@ -60,7 +63,7 @@ def shipped(folder, *kinds):
 
 def test_the_wheel_holds_every_module_stub_and_config_and_nothing_else(wheel):
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    package = shipped("jaxfair", "*.py", "*.pyi", "py.typed", "README.md")
+    package = shipped("jaxfair", *KINDS, "README.md")
     configs = {f"jaxfair/{name}" for name in shipped("configs", "*.py")}
     assert names == package | configs
     assert "jaxfair/py.typed" in names and "jaxfair/configs/rsna_fae.py" in names
@@ -82,7 +85,7 @@ def test_the_source_distribution_holds_what_the_wheel_is_made_from(built):
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {name for name in PARTS if "." in name} <= names
-    assert shipped("jaxfair", "*.py", "*.pyi", "py.typed") | shipped("configs", "*.py") <= names
+    assert shipped("jaxfair", *KINDS) | shipped("configs", "*.py") <= names
 
 
 def by_wheel(unzipped, cwd, *argv):

@@ -10,10 +10,9 @@ import pandas as pd
 
 from jaxfair.errors import InputError
 from jaxfair.fairness.catalog import metric_named
-from jaxfair.fairness.groups import OVERALL, group_labels
+from jaxfair.fairness.groups import OVERALL, group_labels, natural
 from jaxfair.fairness.predictions import checked, patient_codes
 from jaxfair.fairness.values import checked_classes
-from jaxfair.schema import UNKNOWN
 
 __all__ = ["MIN_LABEL", "MIN_PATIENTS", "GroupFrame", "MetricFn", "enough", "too_few"]
 
@@ -56,7 +55,7 @@ class GroupFrame:
         self.rows = rows if split is None else rows[rows["split"] == split].reset_index(drop=True)
         self.attribute, self.thresholds = attribute, thresholds
         self.labels = group_labels(self.rows, attribute)
-        self.groups: list[str] = sorted(set(self.labels), key=lambda name: (UNKNOWN in name, name))
+        self.groups: list[str] = sorted(set(self.labels), key=natural)
 
     def counts(self) -> pd.DataFrame:
         """Returns patients, images, positives, patients of either label and 'too few' by group."""

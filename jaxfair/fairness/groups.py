@@ -3,6 +3,7 @@
 A missing value is the group `unknown`, never a guess and never a dropped row.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -14,7 +15,7 @@ from jaxfair.schema import SCORE_COLUMNS, UNKNOWN, age_groups
 from jaxfair.tables.ages import years
 from jaxfair.tables.values import names
 
-__all__ = ["ALL", "OVERALL", "attribute_names", "group_labels"]
+__all__ = ["ALL", "OVERALL", "attribute_names", "group_labels", "natural"]
 
 OVERALL = "overall"
 ALL = "all"
@@ -64,6 +65,17 @@ def attribute_names(attributes: Iterable[str], table: pd.DataFrame) -> list[str]
     if OVERALL in found and OVERALL in table:
         raise InputError(f"The column {OVERALL!r} has the name that all rows have; rename it.")
     return [name for name in found if name not in ("", OVERALL)]
+
+
+def natural(name: str) -> tuple[bool, list[tuple[int, int, str]], str]:
+    """Returns the key by which names stand in the order of people, those unknown last.
+
+    >>> sorted(["site 10", "unknown", "site 2", "9-12", "10-12"], key=natural)
+    ['9-12', '10-12', 'site 2', 'site 10', 'unknown']
+    """
+    parts = [part for part in re.split(r"(\d{1,18})", name) if part]
+    key = [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
+    return UNKNOWN in name, key, name
 
 
 def _column(table: pd.DataFrame, name: str) -> pd.Series:

@@ -13,12 +13,11 @@ from jaxfair.fairness.comparable import Rows, mix_weights, reason_against
 from jaxfair.fairness.delong import auroc_estimate
 from jaxfair.fairness.exchange import STATISTICS, Exchange, Sides, units_of
 from jaxfair.fairness.frame import enough
-from jaxfair.fairness.groups import group_labels
+from jaxfair.fairness.groups import group_labels, natural
 from jaxfair.fairness.permutation import patient_strata, permuted_groups
 from jaxfair.fairness.predictions import patient_codes
 from jaxfair.fairness.residuals import mean_gaps
 from jaxfair.fairness.values import checked_probabilities
-from jaxfair.schema import UNKNOWN
 
 __all__ = ["CALIBRATION", "Partition", "Record", "Task", "Tested"]
 
@@ -116,7 +115,7 @@ class Partition:
         alike = task.control is not None and task.control not in attribute.split(" x ")
         self._strata = task.strata if alike else None
         labels = group_labels(task.table, attribute)
-        self.groups = sorted(set(labels), key=lambda group: (UNKNOWN in group, group))
+        self.groups = sorted(set(labels), key=natural)
         index = {group: i for i, group in enumerate(self.groups)}
         self._codes = np.array([index[group] for group in labels], dtype=np.int64)
         self._units = units_of(task.patients, self._codes)

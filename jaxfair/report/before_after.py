@@ -1,5 +1,6 @@
 """Before and after: how gaps changed from the first run to the others, and what that cost."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,16 +15,16 @@ from jaxfair.fairness.change import (
     overall_change,
     same_validation,
 )
+from jaxfair.fairness.groups import natural
 from jaxfair.fairness.levels import Levels, overall_interval
-from jaxfair.fairness.selection import trade_off
 from jaxfair.files import slug
-from jaxfair.report.cells import number, p_text, with_interval
-from jaxfair.report.content import Block, Plot, Section, Table, Text
+from jaxfair.report.cells import Cell, Number, Quiet, number, p_text, with_interval
+from jaxfair.report.content import Block, Section, Table, Text
+from jaxfair.report.front import front_blocks
 from jaxfair.report.measured import ALONE, ONE, OWN, WORST, Line
-from jaxfair.report.scatter import trade_off as trade_off_plot
 from jaxfair.report.views import TaskView
 
-__all__ = ["before_after", "needed"]
+__all__ = ["Compared", "Pair", "before_after", "compared", "needed"]
 
 _MOST = 3
 """Runs that are set beside the first one by one; of more, only the table of all."""
@@ -32,31 +33,74 @@ _FATES = {"delta-AUC": "FATE_AUC", WORST: "FATE_EO"}
 _SHOWN = ("delta-AUC", WORST, "calibration: ECE, 15 bins", "calibration: squared error, debiased")
 
 
-def before_after(views: Sequence[TaskView]) -> list[Section]:
-    """Returns one section per task that more than one run has; the first run is `before`."""
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """Two runs' gaps and costs in one label, the first of which is `before`.
+
+    `gaps`, `costs` and `fates` hold numbers: a row for each gap, overall number, FATE.
+    """
+
+    before: TaskView
+    after: TaskView
+    gaps: pd.DataFrame
+    costs: pd.DataFrame
+    fates: pd.DataFrame
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """One label of several runs: those that could be set beside the first, and why others not."""
+
+    task: str
+    views: Sequence[TaskView]
+    paired: Sequence[TaskView]
+    pairs: Sequence[Pair]
+    refusals: Sequence[str]
+
+
+def compared(views: Sequence[TaskView]) -> list[Compared]:
+    """Returns each label that more than one run has; the first run is `before`."""
     found = []
-    for task in sorted({view.task for view in views}):
+    for task in sorted({view.task for view in views}, key=natural):
         same = [view for view in views if view.task == task]
         if len(same) > 1:
-            found.append(_section(task, same))
+            found.append(_compared(task, same))
     return found
 
 
-def _section(task: str, views: Sequence[TaskView]) -> Section:
+def before_after(found: Sequence[Compared], *, folded: bool = False) -> list[Section]:
+    """Returns one section for each label: gaps before and after, and what they cost."""
+    return [_section(one, folded) for one in found]
+
+
+def _compared(task: str, views: Sequence[TaskView]) -> Compared:
     before, others = views[0], views[1:]
-    blocks: list[Block] = [Text(needed(views))]
-    paired = []
+    paired, refusals = [], []
     for after in others:
         try:
             check_paired(before.measured.resamples, after.measured.resamples)
             paired.append(after)
         except InputError as error:
-            blocks.append(Text(f"{before.run.name} and {after.run.name}: {error}"))
-    for after in paired if len(others) <= _MOST else []:
-        blocks.extend(_pair(task, before, after))
-    if paired:
-        blocks.extend(_front(task, [before, *paired]))
-    return Section(f"Before and after, {task}: gaps, and what they cost", blocks)
+            refusals.append(f"{before.run.name} and {after.run.name}: {error}")
+    pairs = [_pair(before, after) for after in paired] if len(others) <= _MOST else []
+    return Compared(task, views, paired, pairs, refusals)
+
+
+def _pair(before: TaskView, after: TaskView) -> Pair:
+    lines = _paired(before, after)
+    fates = [row for line in lines if (row := _fate_row(*line))]
+    gaps = pd.DataFrame([_gap_row(*line) for line in lines])
+    costs = pd.DataFrame(_costs(before, after))
+    return Pair(before, after, gaps, costs, pd.DataFrame(fates))
+
+
+def _section(one: Compared, folded: bool) -> Section:
+    blocks: list[Block] = [Text(needed(one.views)), *map(Text, one.refusals)]
+    for pair in one.pairs:
+        blocks.extend(_shown(one.task, pair))
+    if one.paired:
+        blocks.extend(front_blocks(one.task, [one.views[0], *one.paired]))
+    return Section(f"Before and after, {one.task}: gaps, and what they cost", blocks, folded)
 
 
 def needed(views: Sequence[TaskView]) -> str:
@@ -72,22 +116,21 @@ def needed(views: Sequence[TaskView]) -> str:
     )
 
 
-def _pair(task: str, before: TaskView, after: TaskView) -> list[Block]:
+def _shown(task: str, pair: Pair) -> list[Block]:
+    before, after = pair.before, pair.after
     stem = f"_before_after.{slug(task, after.run.name)}"
-    pairs = _paired(before, after)
-    gaps = pd.DataFrame([_gap_row(*pair) for pair in pairs])
-    costs = pd.DataFrame(_costs(before, after))
-    fates = pd.DataFrame([row for pair in pairs if (row := _fate_row(*pair))])
     title = f"Before: {before.run.name}. After: {after.run.name}."
+    costs = "What it cost, over all test images"
     blocks: list[Block] = [
-        Text(f"{title} {_lead(costs, gaps)}", strong=True),
-        Table(f"{stem}.gaps", _shown_gaps(gaps), f"{title} {_GAPS}", data=gaps),
-        Table(f"{stem}.cost", _shown_costs(costs), _COST, data=costs),
+        Text(f"{title} {_lead(pair.costs, pair.gaps)}", strong=True),
+        Table(f"{stem}.gaps", _shown_gaps(pair.gaps), f"Gaps. {title}", _GAPS, pair.gaps),
+        Table(f"{stem}.cost", _shown_costs(pair.costs), f"{costs}. {title}", data=pair.costs),
     ]
     if not same_validation(before.measured.resamples, after.measured.resamples):
         blocks.append(Text(_OTHERS))
-    if len(fates):
-        blocks.append(Table(f"{stem}.fate", _shown_fates(fates), _FATE, data=fates))
+    if len(pair.fates):
+        shown = _shown_fates(pair.fates)
+        blocks.append(Table(f"{stem}.fate", shown, f"FATE. {title}", _FATE, pair.fates))
     return blocks
 
 
@@ -102,7 +145,6 @@ _OTHERS = (
     "Decisions are not set side by side: the runs were not validated on the same images, so that"
     " their thresholds differ for more reasons than the model."
 )
-_COST = "What it cost: AUROC, and accuracy at these thresholds, over all test images."
 _FATE = (
     "FairREAD's FATE: relative gain in AUROC or accuracy, minus relative change of the gap. It"
     " divides by the gap before: where that is within chance FATE is unstable, and means nothing."
@@ -187,10 +229,10 @@ def _then(name: str, row: Mapping[str, Any] | pd.Series, key: str) -> str:
     return f"{name} {number(row[f'before_{key}'])}, then {number(row[f'after_{key}'])}"
 
 
-def _interval(table: pd.DataFrame, name: str) -> list[str]:
-    """A column of values with their intervals, as text."""
+def _interval(table: pd.DataFrame, name: str) -> list[Cell]:
+    """A column of values with their intervals."""
     ends = table[[f"{name}_value", f"{name}_ci_low", f"{name}_ci_high"]].to_numpy(dtype=float)
-    return ["undefined" if np.isnan(v) else with_interval(v, *lowhigh) for v, *lowhigh in ends]
+    return [with_interval(*row) for row in ends]
 
 
 def _excess(table: pd.DataFrame, name: str) -> list[str]:
@@ -230,60 +272,10 @@ def _shown_fates(table: pd.DataFrame) -> pd.DataFrame:
             "value [95 %]": [
                 with_interval(row["value"], row["ci_low"], row["ci_high"])
                 if row["stable"]
-                else f"unstable ({number(row['value'])})"
+                else Quiet(f"unstable ({number(row['value'])})")
                 for row in rows
             ],
-            "relative gain": table["gain"].map(number),
-            "relative change of the gap": table["gap_change"].map(number),
+            "relative gain": table["gain"].map(Number),
+            "relative change of the gap": table["gap_change"].map(Number),
         }
     )
-
-
-def _front(task: str, views: Sequence[TaskView]) -> list[Block]:
-    """Utility and gap of all runs: the AUROC with delta-EO, for each attribute."""
-    tables = {}
-    for attribute in views[0].frames:
-        found = {view.run.name: _levels(view, attribute) for view in views}
-        known = {name: pair for name, pair in found.items() if pair is not None}
-        if len(known) > 1:
-            areas, odds = ({n: pair[i] for n, pair in known.items()} for i in (0, 1))
-            tables[attribute] = trade_off(areas, odds, WORST)
-    if not tables:
-        return []
-    data = pd.concat([t.reset_index().assign(attribute=a) for a, t in tables.items()])
-    shown = pd.DataFrame(
-        {
-            "attribute": data["attribute"],
-            "run": data["model"],
-            "AUROC [95 %]": _ends(data, "utility"),
-            f"{WORST}, {ONE} [95 %]": _ends(data, "gap"),
-            "excess": data["excess"].map(number),
-            "on the front": np.where(data["on_front"], "yes", ""),
-        }
-    )
-    name = f"_before_after.{slug(task)}.front"
-    blocks: list[Block] = [Table(name, shown, _FRONT, data=data)]
-    for attribute, table in tables.items() if len(views) > 2 else ():
-        words = f"AUROC against delta-EO by {attribute}, a point for each run; bars: 95 %"
-        blocks.append(Plot(f"{name}.{slug(attribute)}", trade_off_plot(table, attribute), words))
-    return blocks
-
-
-_FRONT = (
-    "The front holds the runs that no other beats in AUROC and gap together, by value; intervals"
-    " that overlap say how little that may mean. These are test patients: a model is chosen on"
-    " validation."
-)
-
-
-def _levels(view: TaskView, attribute: str) -> tuple[Levels, Levels] | None:
-    lines = {(x.gap, x.threshold): x for x in view.measured.lines if x.attribute == attribute}
-    area, odds = lines.get(("delta-AUC", "")), lines.get((WORST, ONE))
-    if area is None or odds is None or np.isnan(odds.spread.value):
-        return None
-    return area.levels, odds.levels
-
-
-def _ends(table: pd.DataFrame, name: str) -> list[str]:
-    ends = table[[name, f"{name}_low", f"{name}_high"]].to_numpy(dtype=float)
-    return [with_interval(*row) for row in ends]

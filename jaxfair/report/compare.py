@@ -9,11 +9,13 @@ from jaxfair.errors import InputError
 from jaxfair.fairness import selection
 from jaxfair.fairness.compare import MIN_SEEDS, private_against_plain
 from jaxfair.fairness.frame import GroupFrame
-from jaxfair.fairness.groups import OVERALL
+from jaxfair.fairness.groups import OVERALL, natural
 from jaxfair.files import slug
 from jaxfair.report import plots
-from jaxfair.report.cells import cells, name, number
+from jaxfair.report.alts import epsilon_alt, gap_alt
+from jaxfair.report.cells import Number, cells, name, number
 from jaxfair.report.content import Block, Plot, Section, Table, Text
+from jaxfair.report.statement import of_number
 from jaxfair.report.views import TaskView
 
 __all__ = ["comparison"]
@@ -22,7 +24,7 @@ __all__ = ["comparison"]
 def comparison(views: Sequence[TaskView]) -> list[Section]:
     """Returns one section per task that more than one run has."""
     found = []
-    for task in sorted({view.task for view in views}):
+    for task in sorted({view.task for view in views}, key=natural):
         same = [view for view in views if view.task == task]
         if len(same) > 1:
             found.append(_task(task, same))
@@ -31,15 +33,23 @@ def comparison(views: Sequence[TaskView]) -> list[Section]:
 
 def _task(task: str, views: Sequence[TaskView]) -> Section:
     blocks: list[Block] = [
-        Table(f"_comparison.{slug(task)}.auroc", _side_by_side(views), "AUROC by group and run."),
-        Table(f"_comparison.{slug(task)}.gaps", _gaps(views), "Max-min gaps of the AUROC by run."),
+        Table(
+            f"_comparison.{slug(task)}.auroc",
+            _side_by_side(views),
+            f"AUROC of {task} by group and run",
+        ),
+        Table(
+            f"_comparison.{slug(task)}.gaps",
+            _gaps(views),
+            f"Max-min gaps of the AUROC of {task} by run",
+        ),
     ]
     if len({view.run.epsilon for view in views}) > 1:
-        words = "AUROC against epsilon by group, bands: 95 %"
+        words = epsilon_alt(_utility(views))
         blocks.append(
             Plot(f"_comparison.{slug(task)}.utility", plots.against_epsilon(_utility(views)), words)
         )
-        words = "Max-min gap against epsilon by attribute, dashed: 95 % of chance alone"
+        words = gap_alt(_gap_points(views))
         blocks.append(
             Plot(
                 f"_comparison.{slug(task)}.gap",
@@ -49,12 +59,12 @@ def _task(task: str, views: Sequence[TaskView]) -> Section:
         )
     blocks.extend(_losses(task, views))
     blocks.extend(_choice(task, views))
-    return Section(f"Comparison of runs, {task}", blocks)
+    return Section(f"Comparison of runs, {task}", blocks, folded=True)
 
 
 def _label(view: TaskView) -> str:
     epsilon = view.run.epsilon
-    return f"{view.run.name} ({'no DP' if epsilon is None else f'epsilon {_short(epsilon)}'})"
+    return f"{view.run.name} ({'no DP' if epsilon is None else f'epsilon {of_number(epsilon)}'})"
 
 
 def _short(epsilon: float) -> str:
@@ -142,7 +152,7 @@ def _loss(
     ]
     table.loc[table["too_few"], table.columns[2:-1]] = np.nan
     seeds = f"{len(plain)} plain and {len(private)} private seeds"
-    words = f"Plain minus private AUROC at epsilon {epsilon:g}, {seeds}."
+    words = f"Plain minus private AUROC at epsilon {of_number(epsilon)}, {seeds}."
     if min(len(plain), len(private)) < MIN_SEEDS:
         words += (
             f" Below {MIN_SEEDS} seeds in each arm there is no interval: one training seed may be"
@@ -152,6 +162,7 @@ def _loss(
         Table(
             f"_comparison.{slug(task)}.loss_{_short(epsilon)}",
             _shown_loss(table),
+            f"AUROC that privacy costs at epsilon {of_number(epsilon)}, {task}",
             words,
             data=table,
         )
@@ -195,14 +206,14 @@ def _choice(task: str, views: Sequence[TaskView]) -> list[Block]:
         shown = pd.DataFrame(
             {
                 "model": table.index,
-                "epsilon": ["no DP" if np.isinf(e) else f"{e:g}" for e in table["epsilon"]],
-                "overall": [number(v) for v in table["overall"]],
+                "epsilon": ["no DP" if np.isinf(e) else of_number(e) for e in table["epsilon"]],
+                "overall": [Number(v) for v in table["overall"]],
                 "worst group": [
                     f"{number(v)} ({g})"
                     for v, g in zip(table["worst"], table["worst_group"], strict=True)
                 ],
                 "on the front": ["yes" if m in front else "" for m in table.index],
-                "distance to ideal": [number(v) for v in selection.distance_to_ideal(table)],
+                "distance to ideal": [Number(v) for v in selection.distance_to_ideal(table)],
             }
         )
         words = (
@@ -211,5 +222,6 @@ def _choice(task: str, views: Sequence[TaskView]) -> list[Block]:
             f" {selection.minimax(table)}. Choosing by validation patients is not covered by the"
             " guarantee."
         )
-        blocks.append(Table(f"_choice.{slug(task, attribute)}", shown, words))
+        title = f"Choice of a run by {attribute}, {task}"
+        blocks.append(Table(f"_choice.{slug(task, attribute)}", shown, title, words))
     return blocks

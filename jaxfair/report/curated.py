@@ -3,7 +3,7 @@
 import pandas as pd
 
 from jaxfair.files import slug
-from jaxfair.report.cells import number
+from jaxfair.report.cells import Number
 from jaxfair.report.content import Block, Table, Text
 from jaxfair.report.single import Run
 
@@ -19,7 +19,9 @@ def curation_blocks(run: Run) -> list[Block]:
         return []
     lines = [{"when": when} | line for when in ("before", "after") for line in rates[when]]
     data = pd.DataFrame(lines)[["when", "split", "attribute", "images", *RATES]]
-    shown = data.assign(**{name: [number(v) for v in data[name]] for name in RATES})
+    shown = data.copy()
+    for name in RATES:
+        shown[name] = data[name].map(Number)
     told = (
         f"Images were dropped from {' and '.join(rule['curate_splits'])} so that"
         f" {rule['curate_label']} is more frequent in some groups (data.curate {rule['curate']!r})."
@@ -29,5 +31,5 @@ def curation_blocks(run: Run) -> list[Block]:
             " The scores are of this distribution: score the run again with data.curate='' for the"
             " original one."
         )
-    caption = "Positive rates, from the data card; not covered by privacy."
-    return [Text(told), Table(f"{slug(run.name)}.curation", shown, caption, data)]
+    title = "Positive rates before and after, from the data card; not covered by privacy"
+    return [Text(told), Table(f"{slug(run.name)}.curation", shown, title, data=data, heads=3)]

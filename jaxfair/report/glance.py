@@ -1,12 +1,13 @@
 """The first page of a report of several labels: each label's gaps in one table, and test time."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from jaxfair.fairness.groups import natural
 from jaxfair.report.before_after import needed
-from jaxfair.report.cells import number, p_text, with_interval
+from jaxfair.report.cells import Cell, Number, number, p_text, with_interval
 from jaxfair.report.content import Block, Section, Table, Text
 from jaxfair.report.measured import ALONE, ONE, OWN, WORST, Line
 from jaxfair.report.views import TaskView
@@ -27,10 +28,13 @@ def glance(views: Sequence[TaskView]) -> Section:
     lines = [(view, {(x.gap, x.threshold): x for x in view.measured.lines if x.attribute == a}, a)
              for view, a in pairs]  # fmt: skip
     rows = [_row(view, a, found) for view, found, a in lines if _told(found)]
-    rows.sort(key=lambda row: (row["label"], row["attribute"]))  # runs stay in order
+    rows.sort(
+        key=lambda row: (natural(row["label"]), natural(row["attribute"]))
+    )  # runs stay in order
     blocks: list[Block] = [Text(needed(views), strong=True)]
     if rows:
-        blocks.append(Table("_glance", pd.DataFrame(rows), _WORDS))
+        title = "Gaps of every label, attribute and run"
+        blocks.append(Table("_glance", pd.DataFrame(rows), title, _WORDS, heads=3))
     blocks += [
         Text(line) for line in _missing([(v, a) for v, found, a in lines if not _told(found)])
     ]
@@ -41,13 +45,13 @@ def _told(found: Mapping[tuple[str, str], Line]) -> bool:
     return len(found["delta-AUC", ""].levels.groups) > 1
 
 
-def _row(view: TaskView, attribute: str, found: Mapping[tuple[str, str], Line]) -> dict[str, str]:
+def _row(view: TaskView, attribute: str, found: Mapping[tuple[str, str], Line]) -> dict[str, Any]:
     area, one, own = found["delta-AUC", ""], found[WORST, ONE], found[WORST, OWN]
     return {
         "label": view.task,
         "attribute": attribute,
         "run": view.run.name,
-        "AUROC": number(area.levels.overall),
+        "AUROC": Number(area.levels.overall),
         "delta-AUC [95 %]": _gap(area),
         "delta-EO [95 %]": _gap(one),
         "by chance alone (p)": _chance(one),
@@ -56,9 +60,8 @@ def _row(view: TaskView, attribute: str, found: Mapping[tuple[str, str], Line]) 
     }
 
 
-def _gap(line: Line) -> str:
-    value, low, high = line.spread[:3]
-    return with_interval(value, low, high) if np.isfinite(value) else "undefined"
+def _gap(line: Line) -> Cell:
+    return with_interval(*line.spread[:3])
 
 
 def _chance(line: Line) -> str:

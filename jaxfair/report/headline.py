@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from jaxfair.fairness.catalog import METRICS
-from jaxfair.report.cells import cells, name, p_text
+from jaxfair.fairness.groups import natural
+from jaxfair.report.cells import Cell, Quiet, Word, cells, name, p_text
 from jaxfair.report.verdict import TITLES, harm
 
 __all__ = ["SHOWN", "headline_table", "shown_headline"]
@@ -33,6 +34,8 @@ def headline_table(
 ) -> pd.DataFrame:
     """Returns one row per group, all metrics as columns, values of too small groups left out.
 
+    Groups stand in natural order within their attribute.
+
     Args:
       fairness: the rows of fairness.csv of one task.
       contrasts: each group against the rest (fairness.contrasts).
@@ -50,6 +53,7 @@ def headline_table(
     table = table.merge(kept.join(bounds), on=_KEYS, how="left")
     table = table.merge(_harms(contrasts), on=_KEYS, how="left")
     table = table.merge(calibration[[*_KEYS, "ece"]], on=_KEYS, how="left")
+    table = _in_order(table)
     hidden = [group in small.get(attribute, ()) for attribute, group in table[_KEYS].to_numpy()]
     values = [c for c in table.columns if c not in (*_KEYS, *_COUNTS, "flagged", "worse")]
     table.loc[hidden, values] = np.nan
@@ -57,8 +61,14 @@ def headline_table(
     return table.assign(flagged=worse != "", worse=worse, too_few=hidden)
 
 
+def _in_order(table: pd.DataFrame) -> pd.DataFrame:
+    attributes = list(dict.fromkeys(table["attribute"]))
+    keys = [(attributes.index(a), natural(str(g))) for a, g in table[_KEYS].to_numpy()]
+    return table.iloc[sorted(range(len(keys)), key=keys.__getitem__)].reset_index(drop=True)
+
+
 def shown_headline(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns the headline table as text."""
+    """Returns the headline table as cells."""
     columns = {
         "group": [name(a, g) for a, g in table[_KEYS].to_numpy()],
         "patients": table["n"],
@@ -92,6 +102,6 @@ def _harms(contrasts: pd.DataFrame) -> pd.DataFrame:
     return rows.groupby(_KEYS)["worse"].agg(", ".join).reset_index()
 
 
-def _notes(table: pd.DataFrame) -> list[str]:
+def _notes(table: pd.DataFrame) -> list[Cell]:
     rows = zip(table["too_few"], table["worse"], strict=True)
-    return ["too few" if small else words for small, words in rows]
+    return [Quiet("too few") if small else Word(words, words != "") for small, words in rows]

@@ -1,130 +1,60 @@
-"""Sections as one HTML file that needs nothing else: no network, no script, any browser."""
+"""Sections as one HTML file that needs nothing else: no network, no script, any browser.
+
+The page is made from page.html by jinja2, which escapes every text; page.css goes into it. Its
+policy forbids the page every request, so that no browser can be made to ask anyone for anything.
+"""
 
 import base64
-import html
-import re
-from collections.abc import Sequence
+import functools
+import pathlib
+from collections.abc import Iterator, Sequence
+
+import jinja2
+from markupsafe import Markup
 
 from jaxfair.report import plots
-from jaxfair.report.content import Block, Plot, Section, Table, Text
+from jaxfair.report.cells import Cell, as_cell
+from jaxfair.report.content import Image, Plot, Section, Table
 
 __all__ = ["as_html"]
 
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1c2126; --page: #ffffff; --soft: #f3f5f7;
-  --line: #d5dae0; --quiet: #57606a; --warn: #a3341b; --mark: #fff1e0; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ec; --page: #15181c;
-  --soft: #1f242a; --line: #38404a; --quiet: #a3adb8; --warn: #ff9d7a; --mark: #3a2a1a; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1rem; max-width: 84rem; background: var(--page);
-  color: var(--ink); font: 16px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; }
-h1 { font-size: 1.6rem; line-height: 1.25; overflow-wrap: anywhere; }
-h2 { font-size: 1.2rem; margin: 2.5rem 0 .5rem; padding-top: .75rem;
-  border-top: 1px solid var(--line); overflow-wrap: anywhere; }
-p { max-width: 70ch; margin: .5rem 0; }
-header { background: var(--soft); border-left: 4px solid var(--warn); padding: .25rem 1rem 1rem; }
-summary { cursor: pointer; margin: 1rem 0; }
-nav ul { columns: 20rem; padding-left: 1.1rem; font-size: .9rem; }
-a { color: inherit; }
-.scroll { overflow-x: auto; margin: .75rem 0 .25rem; border: 1px solid var(--line); }
-table { border-collapse: collapse; width: 100%; font-size: .85rem;
-  font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .6rem; text-align: right; white-space: nowrap;
-  border-bottom: 1px solid var(--line); }
-th { background: var(--soft); font-weight: 600; white-space: normal; vertical-align: bottom; }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0;
-  background: var(--page); }
-th:first-child { background: var(--soft); }
-table.words td, table.words th { text-align: left; white-space: normal; }
-tr.worse td { background: var(--mark); }
-td.quiet, td small { color: var(--quiet); }
-.caption { color: var(--quiet); font-size: .85rem; }
-figure { display: inline-block; margin: .75rem .75rem .75rem 0; max-width: 100%;
-  vertical-align: top; }
-figure svg, figure img { display: block; max-width: 100%; height: auto; }
-figure img { image-rendering: pixelated; min-width: 10rem; }
-figcaption { color: var(--quiet); font-size: .8rem; }
-@media (max-width: 40rem) { body { padding: .6rem; font-size: 15px; } h1 { font-size: 1.3rem; }
-  figure { display: block; overflow-x: auto; margin-right: 0; } figure svg { max-width: none; }
-  th:first-child, td:first-child { white-space: normal; min-width: 7rem; max-width: 40vw; } }
-@media print { nav { display: none; } .scroll { overflow: visible; } }
-"""
-
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-"""Forbids the page every request, so that no browser can be made to ask anyone for anything."""
-
-_INTERVAL = re.compile(r"(-?[\d.]+) (\[-?[\d.]+, -?[\d.]+\])")
-_QUIET = {"too few", "undefined", "none", "one seed"}
+_FOLDER = pathlib.Path(__file__).parent
 
 
 def as_html(sections: Sequence[Section]) -> str:
-    """Returns the whole page: styles, figures (SVG) and images (PNG) inline."""
+    """Returns the whole page: styles, figures (SVG) and images (PNG) inline.
+
+    The first section is the first page; links of cells lead to the section of that title.
+    """
     first, rest = sections[0], sections[1:]
-    title = html.escape(first.title)
-    body = "\n".join(_section(section, i) for i, section in enumerate(rest))
-    links = "\n".join(
-        f'<li><a href="#s{i}">{html.escape(section.title)}</a></li>'
-        for i, section in enumerate(rest)
+    links = {section.title: f"s{i}" for i, section in enumerate(rest)}
+    style = Markup((_FOLDER / "page.css").read_text(encoding="utf-8"))
+    return _template().render(first=first, rest=rest, links=links, style=style) + "\n"
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    """page.html with its filters; autoescape is on, and what is undefined raises."""
+    room = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    head = "\n".join(map(_block, first.blocks))
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<link rel="icon" href="data:,">\n'
-        f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-        f"<header>\n<h1>{title}</h1>\n{head}\n</header>\n"
-        f"<nav><details><summary>Contents</summary><ul>\n{links}\n</ul></details></nav>\n"
-        f"<main>\n{body}\n</main>\n</body>\n</html>\n"
+    room.filters.update(
+        kind=lambda block: type(block).__name__,
+        rows=_rows,
+        marked=lambda row: any(cell.kind == "worse" for cell in row),
+        figures=lambda block: isinstance(block, Plot | Image),
+        svg=_svg,
+        base64=lambda block: base64.b64encode(block.png).decode(),
     )
+    return room.get_template("page.html")
 
 
-def _section(section: Section, index: int) -> str:
-    blocks = "\n".join(map(_block, section.blocks))
-    return f'<section id="s{index}">\n<h2>{html.escape(section.title)}</h2>\n{blocks}\n</section>'
+def _rows(block: Table) -> Iterator[list[Cell]]:
+    for row in block.shown.itertuples(index=False, name=None):
+        yield [as_cell(value) for value in row]
 
 
-def _block(block: Block) -> str:
-    if isinstance(block, Text):
-        text = html.escape(block.text)
-        return f"<p><strong>{text}</strong></p>" if block.strong else f"<p>{text}</p>"
-    if isinstance(block, Table):
-        return _table(block)
-    alt = html.escape(block.alt)
-    if isinstance(block, Plot):
-        svg = plots.as_svg(block.figure, block.name)
-        picture = svg.replace(
-            "<svg", f'<svg role="img" aria-label="{alt}" id="{html.escape(block.name)}"', 1
-        )
-    else:
-        data = base64.b64encode(block.png).decode()
-        picture = f'<img alt="{alt}" src="data:image/png;base64,{data}">'
-    return f"<figure>\n{picture}\n<figcaption>{alt}</figcaption>\n</figure>"
-
-
-def _table(block: Table) -> str:
-    head = "".join(f'<th scope="col">{html.escape(str(c))}</th>' for c in block.shown.columns)
-    rows = "\n".join(_row(row) for row in block.shown.itertuples(index=False))
-    wordy = ' class="words"' if block.words else ""
-    caption = f'<p class="caption">{html.escape(block.caption)}</p>' if block.caption else ""
-    label = html.escape(block.caption or block.name)
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">'
-        f"<table{wordy}>\n<thead><tr>{head}</tr></thead>\n"
-        f"<tbody>\n{rows}\n</tbody>\n</table></div>\n{caption}"
-    )
-
-
-def _row(row: tuple) -> str:
-    cells = [str(cell) for cell in row]
-    worse = ' class="worse"' if "worse" in cells else ""
-    return f"<tr{worse}>{''.join(map(_cell, cells))}</tr>"
-
-
-def _cell(text: str) -> str:
-    if text in _QUIET:
-        return f'<td class="quiet">{text}</td>'
-    found = _INTERVAL.fullmatch(text)
-    if found:
-        return f"<td>{found[1]}<br><small>{found[2]}</small></td>"
-    return f"<td>{html.escape(text)}</td>"
+def _svg(block: Plot) -> Markup:
+    """The figure's own SVG, whose texts matplotlib has escaped, with a name for readers."""
+    start = Markup('<svg role="img" aria-label="{}" id="{}"').format(block.alt, block.name)
+    return Markup(plots.as_svg(block.figure, block.name).replace("<svg", str(start), 1))

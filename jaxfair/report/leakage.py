@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from jaxfair.fairness.frame import MIN_LABEL, MIN_PATIENTS
 from jaxfair.fairness.questions import BASELINE, GRID, MODEL, MOST_IMAGES, PIXELS, WITHIN
 from jaxfair.files import slug
 from jaxfair.report import plots
-from jaxfair.report.cells import number, with_interval
+from jaxfair.report.cells import Cell, number, with_interval
 from jaxfair.report.content import Block, Plot, Section, Table, Text
 from jaxfair.report.single import Run
 
@@ -56,10 +57,31 @@ def leakage_section(run: Run) -> Section | None:
         return Section(title, [Text(_NOT_PROBED)]) if run.model.get("embeds") else None
     blocks: list[Block] = [Text(_WORDS)]
     name = slug(run.name)
-    blocks.append(Table(f"{name}.leakage", shown_leakage(run.leakage), _CAPTION, data=run.leakage))
+    blocks.append(_table(run))
     figure = _figure(run.leakage)
-    blocks.append(Plot(f"{name}.leakage", figure, "AUROC of probes for each attribute"))
+    blocks.append(Plot(f"{name}.leakage", figure, _alt(run.leakage)))
     return Section(title, [*blocks, Text(_LIMITS)])
+
+
+def _table(run: Run) -> Table:
+    assert run.leakage is not None
+    several = _headline(run.leakage)["task"].nunique() > 1
+    shown, title = shown_leakage(run.leakage), "AUROC of what probes read from the embedding"
+    name = f"{slug(run.name)}.leakage"
+    return Table(name, shown, title, _CAPTION, run.leakage, heads=1 + several)
+
+
+def _alt(table: pd.DataFrame) -> str:
+    """Which attribute is read best from the run's embedding."""
+    head = _headline(table)
+    rows = head[(head["source"] == MODEL) & head["auroc"].notna()]
+    if not len(rows):
+        return "AUROC of probes for each attribute: nothing could be asked"
+    top = rows.iloc[int(rows["auroc"].argmax())]
+    return (
+        f"AUROC of probes for each attribute, with 95 % intervals: most is read of"
+        f" {top['attribute']}, {number(top['auroc'])} ({top['probe']} probe)"
+    )
 
 
 def leakage_details(run: Run) -> list[Section]:
@@ -68,15 +90,16 @@ def leakage_details(run: Run) -> list[Section]:
         return []
     table, name = run.leakage, slug(run.name)
     columns = ["attribute", "value", "task", "label", "source", "embedding", "probe"]
-    shown = table[columns].assign(
-        auroc=[_cell(row) for _, row in table.iterrows()],
-        chance=[_chance(row) for _, row in table.iterrows()],
-        n=table["n"].astype(int),
-        note=table["why"],
-    )
+    shown = table[columns].copy()
+    auroc = [_cell(row) for _, row in table.iterrows()]
+    shown["auroc"] = pd.Series(auroc, shown.index, dtype=object)
+    shown["chance"] = [_chance(row) for _, row in table.iterrows()]
+    shown = shown.assign(n=table["n"].astype(int), note=table["why"])
     shown = shown.rename(columns={"auroc": "AUROC [95 %]", "chance": "chance (95 % below)"})
     title = f"{run.title()}: every probe of the embedding"
-    return [Section(title, [Table(f"{name}.probes", shown, _OVERALL, words=True)])]
+    what = "Every probe, by attribute, label and embedding"
+    table_of = Table(f"{name}.probes", shown, what, _OVERALL, words=True, heads=4)
+    return [Section(title, [table_of], folded=True)]
 
 
 def shown_leakage(table: pd.DataFrame) -> pd.DataFrame:
@@ -102,7 +125,7 @@ def _parts(head: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]
         yield (str(attribute), str(task)), part
 
 
-def _row(part: pd.DataFrame, several: bool) -> dict[str, str]:
+def _row(part: pd.DataFrame, several: bool) -> dict[str, Any]:
     first = part.iloc[0]
     found = {"attribute": first["attribute"]} | ({"label": first["task"]} if several else {})
     for source in _SOURCES:
@@ -129,9 +152,7 @@ def _short(why: str) -> str:
     return re.sub(r" \([\d, ]+\)", "", why)
 
 
-def _cell(row: pd.Series) -> str:
-    if np.isnan(row["auroc"]):
-        return "undefined"
+def _cell(row: pd.Series) -> Cell:
     return with_interval(row["auroc"], row["ci_low"], row["ci_high"])
 
 
@@ -157,7 +178,8 @@ def _figure(table: pd.DataFrame) -> Figure:
     axes.set_yticks(range(len(parts)), names)
     axes.set_ylim(len(parts) - 0.5, -0.5)
     axes.set(xlabel="AUROC within labels (bar: 95 % of chance)")
-    axes.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
+    axes.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False,
+                labelcolor=plots.INK)  # fmt: skip
     return figure
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from jaxfair.files import write_bytes, write_table
 from jaxfair.report import plots
-from jaxfair.report.content import Block, Plot, Section, Table, Text
+from jaxfair.report.content import Answer, Answers, Block, Plot, Section, Table, Text
 
 __all__ = ["as_markdown", "markdown_table"]
 
@@ -35,21 +35,30 @@ def markdown_table(table: pd.DataFrame) -> str:
 def _block(block: Block, out: pathlib.Path) -> str:
     if isinstance(block, Text):
         text = _words(block.text)
-        return f"**{text}**" if block.strong else _START.sub(r"\1\\\2", text)
+        loud = block.strong or block.loud
+        return f"**{text}**" if loud else _START.sub(_ESCAPED, text)
     if isinstance(block, Table):
         data = block.shown if block.data is None else block.data
         write_table(out / "tables" / f"{block.name}.csv", data)
-        caption = f"\n\n{_words(block.caption)}" if block.caption else ""
-        return markdown_table(block.shown) + caption
+        note = f"\n\n{_words(block.note)}" if block.note else ""
+        return f"{_START.sub(_ESCAPED, _words(block.title))}\n\n{markdown_table(block.shown)}{note}"
+    if isinstance(block, Answers):
+        return "\n\n".join(_answer(answer) for answer in block.answers)
     png = plots.as_png(block.figure) if isinstance(block, Plot) else block.png
     write_bytes(out / "plots" / f"{block.name}.png", png)
     alt = re.sub(r"([\[\]])", r"\\\1", _words(block.alt))
     return f"![{alt}](plots/{block.name}.png)"
 
 
+def _answer(answer: Answer) -> str:
+    lines = [f"**{_words(answer.question)} {_words(answer.verdict)}**", *map(_words, answer.lines)]
+    return "\n\n".join([lines[0], *(_START.sub(_ESCAPED, line) for line in lines[1:])])
+
+
 _MARKUP = re.compile(r"[\\`*|]|~(?=~)|(?<!\w)_|_(?!\w)|(?<=\])\(|(?<=\])\[")
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 _ENTITY = re.compile(r"&(?=#?\w+;)")
+_ESCAPED = r"\1\\\2"
 _START = re.compile(r"^(\d*)([#>+.)=\[-])")
 
 

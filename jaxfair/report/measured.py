@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from jaxfair.fairness.miscalibration import calibration_levels
 from jaxfair.fairness.odds import MIN_POSITIVES, Decisions, decisions
 from jaxfair.fairness.resamples import Resamples
 from jaxfair.fairness.rules import MIN_CASES
-from jaxfair.report.cells import number, p_text, with_interval
+from jaxfair.report.cells import Number, p_text, with_interval
 from jaxfair.report.family import CONTROL, SEED, Probabilities
 from jaxfair.report.single import Run
 
@@ -152,7 +152,7 @@ class Measured:
 
     def shown(self) -> pd.DataFrame:
         """Returns the gaps of decisions as text: a row for each kind of threshold, or why none."""
-        rows: list[dict[str, str]] = []
+        rows: list[dict[str, Any]] = []
         for (attribute, kind), found in self.decisions.items():
             if len(found.levels.groups) < 2:
                 rows += [{"attribute": attribute, "note": ALONE}] if kind == ONE else []
@@ -163,15 +163,13 @@ class Measured:
                 {
                     "attribute": attribute,
                     "threshold": kind,
-                    "delta-EO [95 %]": with_interval(worst.value, worst.ci_low, worst.ci_high)
-                    if np.isfinite(worst.value)
-                    else "undefined",
-                    "by chance alone: mean": number(worst.null_mean),
-                    "95 % below": number(worst.null_95),
-                    "excess": number(worst.excess),
+                    "delta-EO [95 %]": with_interval(worst.value, worst.ci_low, worst.ci_high),
+                    "by chance alone: mean": Number(worst.null_mean),
+                    "95 % below": Number(worst.null_95),
+                    "excess": Number(worst.excess),
                     "p": p_text(worst.p_value) or "undefined",
-                    **{name: number(s.value) for name, s in spread.items() if name != WORST},
-                    "accuracy": number(levels.overall),
+                    **{name: Number(s.value) for name, s in spread.items() if name != WORST},
+                    "accuracy": Number(levels.overall),
                     "note": _note(found),
                 }
             )

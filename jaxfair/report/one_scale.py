@@ -7,7 +7,7 @@ from jaxfair.fairness.frame import GroupFrame
 from jaxfair.fairness.normal_scores import on_one_scale
 from jaxfair.fairness.rules import fit_threshold
 from jaxfair.files import slug
-from jaxfair.report.cells import number
+from jaxfair.report.cells import Number, Quiet
 from jaxfair.report.content import Section, Table, Text
 from jaxfair.report.views import TaskView
 
@@ -36,7 +36,8 @@ def scale_section(view: TaskView) -> Section | None:
     name = slug(view.run.name, view.task)
     return Section(
         f"{view.run.title()}, {view.task}: scores on one scale for each group of {attribute}",
-        [Text(what), Table(f"{name}.one_scale", table, _WORDS)],
+        [Text(what), Table(f"{name}.one_scale", table, f"False alarms by {attribute}", _WORDS)],
+        folded=True,
     )
 
 
@@ -48,7 +49,8 @@ def _alarms(view: TaskView, told: dict) -> pd.DataFrame:
     rows = []
     for group, known in told["groups"].items():
         shown = [
-            "too few" if group in hidden else number(rates.get(group, np.nan)) for rates in found
+            Quiet("too few") if group in hidden else Number(rates.get(group, np.nan))
+            for rates in found
         ]
         scale = "its own" if known["own"] else "as it was: too few, or scores tie"
         rows.append((group, known["n"], scale, *shown))

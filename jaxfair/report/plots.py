@@ -15,9 +15,11 @@ from matplotlib.figure import Figure
 
 from jaxfair.fairness import metrics
 from jaxfair.fairness.frame import GroupFrame
+from jaxfair.privacy.meaning import rounded_up
 
 __all__ = [
     "COLOURS",
+    "INK",
     "against_epsilon",
     "as_png",
     "as_svg",
@@ -33,13 +35,14 @@ __all__ = [
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#b8860b")
 """Okabe and Ito's colours, told apart without red and green and on white and black."""
 
-_INK = "#010203"
+INK = "#010203"
+"""Becomes the page's own text colour in an SVG."""
 _STYLE: dict[Any, Any] = {
-    "text.color": _INK,
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "legend.frameon": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -87,12 +90,12 @@ def histogram_by_group(frame: GroupFrame, threshold: float = np.nan) -> Figure:
             _densities(panel, part, edges)
             panel.set_title(plain(f"{group} (n {len(part)})"), fontsize=8)
             if np.isfinite(threshold):
-                panel.axvline(threshold, color=_INK, linewidth=0.8, linestyle=":")
+                panel.axvline(threshold, color=INK, linewidth=0.8, linestyle=":")
             panel.set_yticks([])
         for panel in panels[len(shown) :]:
             panel.set_visible(False)
         if shown:
-            panels[0].legend(fontsize=7, labelcolor=_INK, frameon=False)
+            panels[0].legend(fontsize=7, labelcolor=INK, frameon=False)
         figure.supxlabel("score (dotted: threshold from validation)", fontsize=8)
     return figure
 
@@ -113,7 +116,7 @@ def heat_map(headline: pd.DataFrame, attribute: str) -> Figure:
     axes.imshow(np.ma.masked_invalid(values), cmap="cividis", aspect="auto", vmin=0.5, vmax=1)
     for (i, j), value in np.ndenumerate(values):
         known = np.isfinite(value)
-        colour = _INK if not known else "white" if value < 0.75 else "black"
+        colour = INK if not known else "white" if value < 0.75 else "black"
         text = f"{value:.2f}" if known else "-"
         axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=8)
     axes.set_xticks(range(table.shape[1]), list(map(plain, table.columns)), fontsize=8)
@@ -160,7 +163,7 @@ def against_epsilon(points: pd.DataFrame) -> Figure:
                 panel.fill_between(x, rows["low"], rows["high"], color=_colour(i), alpha=0.15)
             _epsilon_axis(panel, places)
             panel.set_title(plain(attribute), fontsize=9)
-            panel.legend(fontsize=6, labelcolor=_INK, frameon=False)
+            panel.legend(fontsize=6, labelcolor=INK, frameon=False)
         panels[0].set_ylabel("AUROC")
     return figure
 
@@ -205,7 +208,7 @@ def as_svg(figure: Figure, name: str) -> str:
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
     figure.set_layout_engine("none")
     text = stream.getvalue()
-    text = text[text.index("<svg") :].replace(_INK, "currentColor")
+    text = text[text.index("<svg") :].replace(INK, "currentColor")
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r' height="[^"]*pt"', "", text, count=1)
     return re.sub(r' width="([^"]*pt)"', r' style="width: \1"', text, count=1)
@@ -257,7 +260,7 @@ def _places(epsilons: pd.Series) -> dict[float, int]:
 
 
 def _epsilon_axis(axes: matplotlib.axes.Axes, places: Mapping[float, int]) -> None:
-    names = ["no DP" if np.isinf(e) else f"{e:g}" for e in places]
+    names = ["no DP" if np.isinf(e) else rounded_up(e) for e in places]
     axes.set_xticks(list(places.values()), names)
     axes.set_xlim(-0.4, max(places.values()) + 0.4)
     axes.set_xlabel("epsilon")
@@ -277,4 +280,4 @@ def _dash(index: int) -> str:
 
 
 def _legend(axes: matplotlib.axes.Axes, entries: int) -> None:
-    axes.legend(fontsize=7 if entries < 8 else 5.5, loc="best", labelcolor=_INK, frameon=False)
+    axes.legend(fontsize=7 if entries < 8 else 5.5, loc="best", labelcolor=INK, frameon=False)

@@ -26,7 +26,7 @@ def trade_off(table: pd.DataFrame, attribute: str) -> Figure:
         )  # fmt: skip
     title = plots.plain(f"By {attribute} (filled: on the front)")
     axes.set(xlabel="delta-EO, worst case", ylabel="AUROC", title=title)
-    axes.legend(fontsize=7, loc="best", frameon=False)
+    axes.legend(fontsize=7, loc="best", frameon=False, labelcolor=plots.INK)
     return figure
 
 

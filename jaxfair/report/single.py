@@ -8,12 +8,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from jaxfair.fairness.frame import GroupFrame, MetricFn
-from jaxfair.fairness.groups import OVERALL
+from jaxfair.fairness.groups import OVERALL, natural
 from jaxfair.files import slug
-from jaxfair.privacy.meaning import risk_words
 from jaxfair.report import plots
 from jaxfair.report.mitigated import cost_lines
-from jaxfair.schema import NOT_COVERED_IN_SHORT, PHANTOM
+from jaxfair.report.statement import caveats, of_number, opening, price
+from jaxfair.schema import PHANTOM
 
 __all__ = ["Run"]
 
@@ -53,9 +53,9 @@ class Run:
 
     @property
     def tasks(self) -> list[str]:
-        """The tasks with test rows, sorted."""
+        """The tasks with test rows, in natural order."""
         test = self.predictions[self.predictions["split"] == "test"]
-        return sorted(test["task"].astype(str).unique())
+        return sorted(test["task"].astype(str).unique(), key=natural)
 
     @property
     def attributes(self) -> list[str]:
@@ -132,35 +132,35 @@ class Run:
         if not (with_images or self.phantom):
             return {}
         ids = {slug(image): image for image in self.predictions["image_id"].unique()}
-        paths = sorted((self.path / "maps").glob("*.png"))
+        paths = sorted((self.path / "maps").glob("*.png"), key=lambda path: natural(path.stem))
         return {ids.get(path.stem, path.stem): path.read_bytes() for path in paths}
 
     def title(self) -> str:
         """Returns one line: the name, and PHANTOM where the images are made up."""
         return f"PHANTOM data: {self.name}" if self.phantom else self.name
 
-    def statement(self) -> list[str]:
+    def opening(self) -> list[str]:
         """Returns the first lines of every report: what the guarantee covers, and what not."""
+        return opening(self.name, self.privacy, self.site.get("lines", ()), self.phantom)
+
+    def statement(self) -> list[str]:
+        """Returns all that is to be said of the run before its numbers."""
+        lines = self.opening()
         if self.privacy is None:
-            return [
-                f"The predictions of {self.name} came without privacy.json: nothing is known of a"
-                " privacy guarantee.",
-                f"{NOT_COVERED_IN_SHORT[0].upper()}{NOT_COVERED_IN_SHORT[1:]}.",
-            ]
-        lines = [*self.site.get("lines", ()), *_phantom(self.privacy, self.phantom)]
-        lines.append(_guarantee(self.privacy))
-        lines.append(f"{NOT_COVERED_IN_SHORT[0].upper()}{NOT_COVERED_IN_SHORT[1:]}.")
-        lines.extend(_caveats(self.privacy))
-        commit = self.env.get("commit") or "unknown"
-        lines.append(
-            f"epsilon {_number(self.privacy.get('epsilon'))}, delta"
-            f" {_number(self.privacy.get('delta'))}, unit {self.privacy.get('unit', 'unknown')},"
-            f" seed {self.seed}, commit {commit}."
-        )
-        if "note" in self.model:
-            lines.append(self.model["note"])
+            return lines
+        lines += [*price(self.privacy), *caveats(self.privacy), self.provenance()]
+        lines += [self.model["note"]] if "note" in self.model else []
         lines += cost_lines(self.privacy, self.model)
         return [*lines, *([self.at_test_time()] if self.model else [])]
+
+    def provenance(self) -> str:
+        """Returns the claim in numbers, rounded up, and which seed and code made the run."""
+        claim = self.privacy or {}
+        commit = self.env.get("commit") or "unknown"
+        return (
+            f"epsilon {of_number(claim.get('epsilon'))}, delta {of_number(claim.get('delta'))},"
+            f" unit {claim.get('unit', 'unknown')}, seed {self.seed}, commit {commit}."
+        )
 
     def at_test_time(self) -> str:
         """Returns what the model needs to score an image, as a sentence."""
@@ -169,92 +169,6 @@ class Run:
         if not self.needs:
             return "At test time the model needs the image alone."
         return f"At test time the model needs, beside the image: {', '.join(self.needs)}."
-
-
-def _guarantee(privacy: dict[str, Any]) -> str:
-    unit = privacy.get("unit", "unit")
-    if privacy.get("epsilon") is None:
-        return "No guarantee: this model was trained without differential privacy."
-    accountant = privacy.get("accountant", "")
-    if isinstance(accountant, dict):
-        accountant = " ".join(
-            str(accountant.get(k, "")) for k in ("library", "name", "version")
-        ).strip()
-    relation = str(privacy.get("relation", "")).replace("_", " ")
-    return (
-        f"The guarantee covers each {unit} among the training {unit}s, and no one else:"
-        f" ({_number(privacy['epsilon'])}, {_number(privacy.get('delta'))})-differential privacy"
-        f" of the parameters, neighbours by {relation}, computed by {accountant}."
-    )
-
-
-def _phantom(privacy: dict[str, Any], scored: bool) -> list[str]:
-    """Whether the images are drawn: those that were scored, and those of the training."""
-    if scored:
-        return ["PHANTOM: the images are drawn by a program, and nothing here is about patients."]
-    if privacy.get("data") == PHANTOM:
-        return ["The model was trained on PHANTOM images, drawn by a program."]
-    return []
-
-
-def _caveats(privacy: dict[str, Any]) -> list[str]:
-    """What weakens the claim; the words are the worst of all stages that the run rests on."""
-    lines = []
-    if privacy.get("grade") == "research" or privacy.get("noise_source") == "insecure_seed":
-        lines.append("Research grade, not private: the noise comes from a seed that is known.")
-    if privacy.get("selection") == "coupled":
-        lines.append("Guarantee for the selected table only: patients were counted to choose it.")
-    private = privacy.get("epsilon") is not None
-    if privacy.get("unit") == "image" and private:
-        lines.append("The unit is the image: a patient with several images is protected less.")
-    if private and len(set(privacy.get("earlier", {}).get("units", ())) | {privacy["unit"]}) > 1:
-        lines.append(f"Stages protect different units, so the claim is about {privacy['covered']}.")
-    return [*_risk(privacy), *lines, *_stages(privacy), *_queries(privacy), *_tuning(privacy)]
-
-
-def _risk(privacy: dict[str, Any]) -> list[str]:
-    """What epsilon means; runs of older versions did not say."""
-    rates = privacy.get("true_positive_rates")
-    return [risk_words(rates, privacy["unit"])] if rates else []
-
-
-def _queries(privacy: dict[str, Any]) -> list[str]:
-    """What each draw was asked beside the gradient sum, and what that cost the gradient."""
-    names = [query["name"] for query in privacy.get("queries") or ()][1:]
-    if not names:
-        return []
-    has, alone = privacy["noise_multiplier"], privacy["joint_noise_multiplier"]
-    return [
-        f"Beside the gradient sum each draw released {', '.join(names)}, in the same epsilon: the"
-        f" gradient has noise multiplier {_number(has)}, where alone it would have {_number(alone)}"
-        f" ({has / alone - 1:.1%} more noise)."
-    ]
-
-
-def _stages(privacy: dict[str, Any]) -> list[str]:
-    """That the parameters come from other runs too, and what that means for the words above."""
-    before = len(privacy.get("earlier", {}).get("chain", ()))
-    if not before:
-        return []
-    stages = f"Trained in {before + 1} runs, one beginning with the parameters of another"
-    if privacy.get("epsilon") is None:
-        return [f"{stages}; this one without differential privacy."]
-    return [f"{stages}: epsilon covers all of them, and unit, grade, selection and data are the"
-            " worst of them."]  # fmt: skip
-
-
-def _tuning(privacy: dict[str, Any]) -> list[str]:
-    told = privacy.get("tuning") or {}
-    if told.get("epsilon") is None:
-        return []
-    return [
-        f"{told['runs']} runs on these people were compared to choose this one:"
-        f" all of them together cost epsilon {_number(told['epsilon'])}."
-    ]
-
-
-def _number(value: Any) -> str:
-    return "none" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _find(tree: Any, key: str, default: Any) -> Any:

@@ -28,7 +28,7 @@ _HARMS = {
 }
 
 
-def harm(row: pd.Series | Mapping[str, Any]) -> str:
+def harm(row: pd.Series | Mapping[Any, Any]) -> str:
     """Returns what is worse for the group of a flagged contrast, '' for any other."""
     if not row["flagged"]:
         return ""

@@ -16,9 +16,9 @@ from jaxfair.fairness.catalog import METRICS
 from jaxfair.fairness.contrasts import MIRRORED
 from jaxfair.fairness.frame import GroupFrame
 from jaxfair.fairness.gaps import Gap, max_min_gap
-from jaxfair.fairness.groups import OVERALL, group_labels
+from jaxfair.fairness.groups import OVERALL, group_labels, natural
 from jaxfair.fairness.predictions import patient_codes
-from jaxfair.report.cells import cells, name, number, p_text
+from jaxfair.report.cells import Number, Quiet, Word, cells, name, number, p_text
 from jaxfair.report.family import (
     CONTROL,
     SEED,
@@ -82,7 +82,9 @@ class TaskView:
                 "difference": cells(table.rename(columns=_ENDS), "difference", interval=True),
                 "p": [p_text(p) for p in table["p"]],
                 "p, corrected": [p_text(p) for p in table["p_corrected"]],
-                "note": [harm(row) or row["why"] for _, row in table.iterrows()],
+                "note": [
+                    Word(harm(row) or row["why"], row["flagged"]) for _, row in table.iterrows()
+                ],
             }
         )
 
@@ -118,10 +120,10 @@ class TaskView:
             {
                 "attribute": table["attribute"],
                 "groups": table["groups"],
-                "max-min AUROC": [number(v) for v in table["value"]],
-                "by chance alone: mean": [number(v) for v in table["null_mean"]],
-                "95 % below": [number(v) for v in table["null_95"]],
-                "p": [p_text(p) or "undefined" for p in table["p_value"]],
+                "max-min AUROC": [Number(v) for v in table["value"]],
+                "by chance alone: mean": [Number(v) for v in table["null_mean"]],
+                "95 % below": [Number(v) for v in table["null_95"]],
+                "p": [p_text(p) or Quiet("undefined") for p in table["p_value"]],
             }
         )
 
@@ -196,7 +198,7 @@ class TaskView:
             "ece_null": "ECE if perfect",
         }
         groups = [name(a, g) for a, g in table[["attribute", "group"]].to_numpy()]
-        shown = {title: table[column].map(number) for column, title in columns.items()}
+        shown = {title: table[column].map(Number) for column, title in columns.items()}
         return pd.DataFrame({"group": groups, **shown})
 
     def shown_metrics(self) -> pd.DataFrame:
@@ -225,11 +227,11 @@ class TaskView:
     def parity(self, attribute: str) -> pd.DataFrame:
         """Gaps of decisions at the validated threshold, as text."""
         table = parity.parity_table(self.frames[attribute], self.threshold)
-        chance = ["" if np.isnan(v) else number(v) for v in table["chance"]]
+        chance = ["" if np.isnan(v) else Number(v) for v in table["chance"]]
         return pd.DataFrame(
             {
                 "criterion": table["criterion"],
-                "difference": [number(v) for v in table["difference"]],
+                "difference": [Number(v) for v in table["difference"]],
                 "by chance alone": chance,
                 "undefined in": table["undefined"],
                 "too few in": table["too_few"],
@@ -247,10 +249,16 @@ class TaskView:
         for group in large:
             within = GroupFrame(self.frames[attribute].part(group), CONTROL)
             values = within.by_group(metrics.auroc)
-            small = within.hidden
-            rows.append({g: "too few" if g in small else number(v) for g, v in values.items()})
-        groups = pd.Series(large, name="group", dtype=object)
-        return pd.concat([groups, pd.DataFrame(rows).fillna("none")], axis=1)
+            few = within.hidden
+            rows.append(
+                {str(g): Quiet("too few") if g in few else Number(v) for g, v in values.items()}
+            )
+        views = sorted({view for row in rows for view in row}, key=natural)
+        told = [
+            [group, *(row.get(view, Quiet("none")) for view in views)]
+            for group, row in zip(large, rows, strict=True)
+        ]
+        return pd.DataFrame(told, columns=["group", *views])
 
 
 def _gap_of(row: Mapping[Any, Any]) -> Gap:

@@ -175,22 +175,27 @@ def test_of_several_labels_the_first_page_has_every_gap_test_time_and_the_leak(t
     folders = [_two_labels(tmp_path / name, 900, i, gap)
                for i, (name, gap) in enumerate({"erm": 0.9, "fair": 0.1}.items())]  # fmt: skip
     parts = (report.run(folders, tmp_path / "out") / "report.md").read_text().split("\n## ")[1:]
-    assert parts[0].startswith("At a glance")
-    assert "Needed at test time: erm: the image; fair: the image, sex." in parts[0]
-    rows = [line.split(" | ")[:3] for line in parts[0].split("\n") if line.startswith("| ")][2:]
+    for part, run in zip(parts, ("erm", "fair"), strict=False):
+        assert part.startswith(f"PHANTOM data: {run}: all labels at once")
+    glance = parts[2]
+    assert glance.startswith("At a glance")
+    assert "Needed at test time: erm: the image; fair: the image, sex." in glance
+    rows = [line.split(" | ")[:3] for line in glance.split("\n") if line.startswith("| ")][2:]
     assert rows == [["| anomaly", "sex", "erm"], ["| anomaly", "sex", "fair"],
                     ["| edema", "sex", "erm"], ["| edema", "sex", "fair"]]  # fmt: skip
-    assert all("what the embedding tells" in part.split("\n")[0] for part in parts[1:3])
+    assert all("what the embedding tells" in part.split("\n")[0] for part in parts[3:5])
     alone = (report.run(folders[1:], tmp_path / "one") / "report.md").read_text().split("\n## ")
-    assert alone[1].startswith("At a glance") and "what the embedding tells" in alone[2]
+    assert "all labels at once" in alone[1] and alone[2].startswith("At a glance")
+    assert "what the embedding tells" in alone[3]
 
 
 def test_an_attribute_of_too_few_patients_is_one_line_that_says_so(tmp_path):
     folders = [_two_labels(tmp_path / name, 120, i, 0.5) for i, name in enumerate(("a", "b"))]
     parts = (report.run(folders, tmp_path / "out") / "report.md").read_text().split("\n## ")[1:]
     why = "fewer than two groups have 50 test patients, and 10 of either label"
-    assert f"Without a gap, since {why}: sex (anomaly, edema)." in parts[0]
-    assert "|" not in parts[0]
+    (glance,) = (part for part in parts if part.startswith("At a glance"))
+    assert f"Without a gap, since {why}: sex (anomaly, edema)." in glance
+    assert "|" not in glance
     for part in parts:
         if part.startswith("Before and after, anomaly"):
             assert part.count("| sex: ") == 1 and "| sex: every gap | undefined |" in part

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxfair.fairness.table import NOMINAL, REALISED
@@ -13,24 +13,30 @@ from jaxfair.report.cells import cells, with_interval
 from jaxfair.report.coverage import coverage_words
 
 
+def shown(table, **options):
+    return [str(cell) for cell in cells(table, "x", **options)]
+
+
+@settings(deadline=None)
 @given(st.floats(0, 1), st.floats(1e-9, 0.5), st.integers(0, 3))
-def test_the_two_ends_of_an_interval_never_read_the_same(low, width, digits):
-    text = with_interval(low + width / 2, low, low + width, digits)
-    a, b = re.search(r"\[(.*), (.*)\]", text).groups()
-    assert a != b
+def test_an_interval_goes_outwards_and_its_ends_never_read_the_same(low, width, digits):
+    text = str(with_interval(low + width / 2, low, low + width, digits))
+    a, b = map(float, re.search(r"\[(.*), (.*)\]", text).groups())
+    assert a < b and a <= low + 1e-9 and low + width <= b + 1e-9
 
 
 @pytest.mark.parametrize(("low", "high"), [(np.nan, np.nan), (1.0, 1.0), (np.nan, 1.0)])
 def test_a_value_without_an_interval_says_so_and_never_stands_bare(low, high):
     table = pd.DataFrame({"x": [1.0], "x_low": [low], "x_high": [high], "too_few": [False]})
-    assert cells(table, "x", interval=True) == ["1.000 [no interval]"]
-    assert cells(table, "x") == ["1.000"]
+    assert shown(table, interval=True) == ["1.000 [no interval]"]
+    assert shown(table) == ["1.000"]
 
 
 def test_too_few_and_undefined_take_the_place_of_the_value():
     table = pd.DataFrame({"x": [np.nan, np.nan], "too_few": [True, False]})
-    assert cells(table, "x", interval=True) == ["too few", "undefined"]
-    assert cells(table, "x", interval=True, missing="") == ["too few", ""]
+    assert shown(table, interval=True) == ["too few", "undefined"]
+    assert shown(table, interval=True, missing="") == ["too few", ""]
+    assert {cell.kind for cell in cells(table, "x")} == {"quiet"}
 
 
 def test_the_page_says_realised_or_nominal():

@@ -65,7 +65,7 @@ def test_the_complement_of_a_hidden_group_is_hidden_in_every_table_of_the_report
     women = repr(float(frame.by_group(metrics.auroc)["F"]))
     assert len(women) > 12
     assert not any(women in path.read_text() for path in (out / "tables").iterdir())
-    assert "<td>sex: F</td><td>280</td>" in page
+    assert '<th scope="row">sex: F</th><td>280</td>' in page
     assert "or 10 of either label, in the group or in all others together" in page
 
 

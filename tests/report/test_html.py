@@ -2,8 +2,6 @@
 
 import html.parser
 import pathlib
-import shutil
-import subprocess
 
 import numpy as np
 import pytest
@@ -12,18 +10,30 @@ from PIL import Image
 from jaxfair import report
 from jaxfair.report.__main__ import main
 from tests.made_runs import make_run
+from tests.report.browser import axe_findings, browse, in_browser, places, with_axe
 
-_CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-in_browser = pytest.mark.skipif(
-    _CHROMIUM is None, reason="no chromium here; apt-get install chromium"
-)
+SIZES = [(1280, 900), (390, 844)]
+SCHEMES = {"light": 1, "dark": 0}
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory) -> pathlib.Path:
     root = tmp_path_factory.mktemp("html")
-    run = make_run(root / "private", attributes=("sex", "sex x age_group"))
+    rates = {"0.01": 0.1381, "0.001": 0.0393}
+    every = ("sex", "sex x age_group")
+    run = make_run(root / "private", attributes=every, true_positive_rates=rates)
     return report.run([run], root / "out") / "report.html"
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory) -> pathlib.Path:
+    root = tmp_path_factory.mktemp("html2")
+    rates = {"0.01": 0.1381, "0.001": 0.0393}
+    runs = [
+        make_run(root / "plain", n=400, epsilon=None, maps=False),
+        make_run(root / "private", n=400, seed=1, maps=False, true_positive_rates=rates),
+    ]
+    return report.run(runs, root / "out") / "report.html"
 
 
 class _Reader(html.parser.HTMLParser):
@@ -76,22 +86,6 @@ def test_words_from_files_cannot_become_markup(tmp_path):
     assert "<script" not in text and "&lt;script&gt;" in text
 
 
-def _browse(page: pathlib.Path, *options: str) -> subprocess.CompletedProcess:
-    command = [
-        str(_CHROMIUM),
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--hide-scrollbars",
-        "--disable-background-networking",
-        "--enable-logging=stderr",
-        "--allow-file-access-from-files",
-        *options,
-        page.as_uri(),
-    ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-
-
 @in_browser
 @pytest.mark.parametrize(
     ("width", "scheme", "paper"),
@@ -100,7 +94,7 @@ def _browse(page: pathlib.Path, *options: str) -> subprocess.CompletedProcess:
 )
 def test_the_page_renders_without_a_word_on_the_console(page, tmp_path, width, scheme, paper):
     shot = tmp_path / "shot.png"
-    done = _browse(
+    done = browse(
         page,
         f"--screenshot={shot}",
         f"--window-size={width},2400",
@@ -122,6 +116,30 @@ def test_nothing_but_tables_scrolls_sideways(page, tmp_path, width):
         "onload = () => { const d = f.contentDocument.documentElement;"
         " document.title = `wide ${d.scrollWidth} of ${d.clientWidth}`; }</script>"
     )
-    done = _browse(probe, "--dump-dom", "--virtual-time-budget=5000", "--window-size=1600,1000")
+    done = browse(probe, "--dump-dom", "--virtual-time-budget=5000", "--window-size=1600,1000")
     found = done.stdout.split("<title>")[1].split("</title>")[0].split()
     assert int(found[1]) <= int(found[3]), found
+
+
+@in_browser
+@pytest.mark.parametrize("which", ["page", "comparison"])
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_the_three_verdicts_lie_on_the_first_screen(
+    request, tmp_path, which, scheme, width, height
+):
+    page = request.getfixturevalue(which)
+    found = places(page, tmp_path, width, height, SCHEMES[scheme])
+    assert set(found) == {"verdict-good", "verdict-fair", "verdict-private"}
+    for left, top, right, bottom in found.values():
+        assert 0 <= left < right <= width and 0 <= top < bottom <= height, found
+
+
+@with_axe
+@pytest.mark.parametrize("which", ["page", "comparison"])
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_axe_has_no_serious_finding(request, tmp_path, which, scheme, width, height):
+    page = request.getfixturevalue(which)
+    found = axe_findings(page, tmp_path, width, height, SCHEMES[scheme])
+    assert [one for one in found if one[0] in ("serious", "critical")] == []

@@ -60,12 +60,12 @@ def test_the_first_table_has_the_run_its_baseline_pixels_and_chance(run):
     stored = probed()
     stored = stored[(stored["label"] == "within") & (stored["attribute"] == "sex")]
     value = stored.set_index("embedding")["auroc"]
-    assert sex["this run: linear"].startswith(f"{value['disease']:.3f} [")
-    assert sex["baseline erm: linear"].startswith(f"{value['features']:.3f} [")
-    assert sex["8 x 8 means of pixels: linear"].startswith(f"{value['grid']:.3f} [")
+    assert str(sex["this run: linear"]).startswith(f"{value['disease']:.3f} [")
+    assert str(sex["baseline erm: linear"]).startswith(f"{value['features']:.3f} [")
+    assert str(sex["8 x 8 means of pixels: linear"]).startswith(f"{value['grid']:.3f} [")
     row = stored.set_index("embedding").loc["disease"]
     assert sex["chance: linear"] == f"{row['chance']:.3f} ({row['chance_95']:.3f})"
-    assert race["this run: linear"] == "undefined" and "everybody is asian" in race["note"]
+    assert str(race["this run: linear"]) == "undefined" and "everybody is asian" in race["note"]
 
 
 def test_the_section_follows_the_results_and_says_what_is_no_evidence(folder):
@@ -82,7 +82,9 @@ def test_every_row_stands_in_the_details_and_undefined_is_said_so(run):
     (section,) = leakage_details(run)
     shown = section.blocks[0].shown
     assert len(shown) == len(probed())
-    assert (shown["AUROC [95 %]"] == "undefined").sum() == probed()["auroc"].isna().sum() > 0
+    assert (
+        (shown["AUROC [95 %]"].map(str) == "undefined").sum() == probed()["auroc"].isna().sum() > 0
+    )
 
 
 def test_several_labels_have_a_line_each():
@@ -105,5 +107,5 @@ def test_a_run_that_was_not_probed_says_how_if_it_has_an_embedding(run, embeds):
 def test_where_nothing_could_be_asked_the_table_and_the_plot_still_stand(run):
     nothing = probed().assign(auroc=np.nan, ci_low=np.nan, ci_high=np.nan, chance_95=np.nan)
     section = leakage_section(dataclasses.replace(run, leakage=nothing))
-    assert (section.blocks[1].shown["this run: linear"] == "undefined").all()
+    assert (section.blocks[1].shown["this run: linear"].map(str) == "undefined").all()
     assert as_png(section.blocks[2].figure).startswith(b"\x89PNG")
