@@ -214,7 +214,7 @@ def _act(line: Line) -> int:
     run(folder.path, baseline=line.flags["baseline"])
     print(f"What the probes read stands in {folder.leakage}, and in the report.")
     if folder.trained() and folder.predictions.is_file():
-        report.run([folder.path], folder.path, with_images=line.flags["with-images"])
+        report.run_again(folder.path, with_images=line.flags["with-images"])
     return 0
 
 

@@ -36,7 +36,7 @@ from jaxfair.engine.mesh import (
 from jaxfair.engine.opening import open_assembly
 from jaxfair.engine.trainer import Trainer
 from jaxfair.errors import InputError
-from jaxfair.files import slug
+from jaxfair.files import slug, write_json
 from jaxfair.run.folder import RunFolder
 from jaxfair.start import assembly_of, check_stages, open_data, population_of
 
@@ -68,7 +68,7 @@ def run(
     """
     settings, folder = settings_from_config(config), RunFolder(pathlib.Path(workdir))
     folder.check_claim(config.to_dict())
-    earlier = [] if before is None else [report.load_run(before).path]  # refused before training
+    earlier = None if before is None else report.load_run(before).path  # refused before training
     probes = leakage.is_asked(settings)
     if folder.trained():
         first_then_others(folder.forget_secret)  # which a crash may have left behind
@@ -80,7 +80,9 @@ def run(
     evaluate.run(config, workdir, with_images=with_images, progress=progress)
     if probes:
         leakage.run(folder.path, progress=progress)
-    report.run([*earlier, workdir], workdir, with_images=with_images)
+    if earlier is not None:
+        write_json(folder.before, {"run": os.path.relpath(earlier, folder.path)})
+    report.run_again(workdir, with_images=with_images)
     return folder
 
 

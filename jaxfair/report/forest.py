@@ -129,7 +129,7 @@ def _missed_figure(table: pd.DataFrame) -> Figure:
 
 def _missed_alt(table: pd.DataFrame) -> str:
     worst, flagged = table.iloc[0], list(table.loc[table["flagged"], "title"])
-    found = f"found worse: {', '.join(flagged)}" if flagged else "none was found worse in this"
+    found = f"found worse: {', '.join(flagged)}" if flagged else "no group was found worse"
     return (
         "How many more of 100 with the finding are missed in each group than in all others, with"
         f" 95 % intervals. Most: {worst['title']} {worst['told']}; {found}"

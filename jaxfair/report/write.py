@@ -9,15 +9,16 @@ import pandas as pd
 
 from jaxfair.errors import InputError
 from jaxfair.fairness.agreement import check_runs
-from jaxfair.files import write_text
+from jaxfair.files import read_json, write_text
 from jaxfair.report.content import Table
 from jaxfair.report.html import as_html
 from jaxfair.report.loading import load_run
 from jaxfair.report.markdown import as_markdown
 from jaxfair.report.sections import sections
 from jaxfair.report.single import Run
+from jaxfair.run.folder import RunFolder
 
-__all__ = ["run", "tables", "write_report"]
+__all__ = ["run", "run_again", "tables", "write_report"]
 
 
 def run(
@@ -37,6 +38,20 @@ def run(
       InputError: if a folder is not a run, or lacks its privacy statement.
     """
     return write_report([load_run(path) for path in workdirs], pathlib.Path(out), with_images)
+
+
+def run_again(workdir: str | os.PathLike[str], *, with_images: bool = False) -> pathlib.Path:
+    """Writes the report of a run into its own folder, after the run that it was compared with.
+
+    `before.json` names that one; where it is no longer there, the report is of this run alone.
+
+    Raises InputError as `run`.
+    """
+    folder = RunFolder(pathlib.Path(workdir))
+    named = read_json(folder.before)["run"] if folder.before.is_file() else None
+    earlier = [] if named is None else [folder.path / named]
+    there = [path for path in earlier if RunFolder(path).trained()]
+    return run([*there, folder.path], folder.path, with_images=with_images)
 
 
 def tables(run: Run) -> dict[str, pd.DataFrame]:

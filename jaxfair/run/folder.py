@@ -45,6 +45,7 @@ class RunFolder:
     leakage = property(lambda self: self.path / "leakage.csv")
     maps = property(lambda self: self.path / "maps")
     site = property(lambda self: self.path / "site.json")
+    before = property(lambda self: self.path / "before.json")
     report = property(lambda self: self.path / "report.md")
 
     def checkpoints_of(self, stage: int) -> pathlib.Path:

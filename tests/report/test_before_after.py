@@ -10,6 +10,7 @@ from jaxfair import report, train
 from jaxfair.fairness.metrics import accuracy, auroc
 from jaxfair.fairness.thresholds import fit_thresholds
 from jaxfair.files import slug, write_json
+from jaxfair.report import write
 from jaxfair.report.__main__ import main
 from tests.made_runs import make_run
 from tests.small import small_config
@@ -143,19 +144,19 @@ def test_the_run_before_is_asked_for_before_anything_is_trained(tmp_path, capsys
     assert not (tmp_path / "run").exists()
 
 
-def test_the_report_of_a_training_begins_with_the_run_before(tmp_path, monkeypatch):
+def test_the_report_of_a_run_begins_with_the_run_before_whoever_writes_it(tmp_path, monkeypatch):
     before, written = make_run(tmp_path / "before", n=200, maps=False), []
-    trained = types.SimpleNamespace(run=lambda: None)
+    config, folder = small_config(tmp_path), tmp_path / "run"
+    trained = types.SimpleNamespace(run=folder.mkdir)
     monkeypatch.setattr(train, "open_training", lambda *args, **kwargs: trained)
     monkeypatch.setattr(train.evaluate, "run", lambda *args, **kwargs: None)
-    rooms = types.SimpleNamespace(
-        load_run=report.load_run, run=lambda runs, out, **_: written.append((runs, out))
-    )
-    monkeypatch.setattr(train, "report", rooms)
-    config, folder = small_config(tmp_path), tmp_path / "run"
+    named = lambda runs, out, **_: written.append([path.resolve().name for path in runs])
+    monkeypatch.setattr(write, "run", named)
     train.run(config, folder, before=before, progress=False)
-    train.run(config, folder, progress=False)
-    assert written == [([before, folder], folder), ([folder], folder)]
+    report.run_again(folder)  # as evaluate and leakage do
+    before.rename(tmp_path / "elsewhere")
+    report.run_again(folder)
+    assert written == [["before", "run"], ["before", "run"], ["run"]]
 
 
 def _two_labels(folder, n, seed, gap):
