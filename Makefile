@@ -18,10 +18,16 @@ $(READY): requirements.txt pyproject.toml setup.py
 	$(RUN) -m pip install --quiet --editable ".[dev,oracles]"
 	touch $(READY)
 
+# Films of others than the demo's model was trained on.
+STRANGERS := --config.data.phantom.seed=1 --config.data.phantom.n_images=60 --config.data.public_size=20
+
 demo: setup
 	$(RUN) -m jaxfair.train --config configs/rsna_fae.py:phantom --workdir runs/demo/private
 	$(RUN) -m jaxfair.train --config configs/rsna_fae.py:phantom --config.dp.enabled=False --workdir runs/demo/plain
 	$(RUN) -m jaxfair.report runs/demo/plain runs/demo/private --out runs/demo/report
+	$(RUN) -m jaxfair.export runs/demo/private --out runs/demo/model.jaxfair
+	$(RUN) -m jaxfair.prepare --config configs/rsna_fae.py:phantom $(STRANGERS)
+	$(RUN) -m jaxfair.predict runs/demo/model.jaxfair runs/phantoms/phantom-60x256px-seed1-*/stage_2_train_images --out runs/demo/predicted
 
 test: setup
 	$(RUN) -m pytest -n 2

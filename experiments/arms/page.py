@@ -110,6 +110,10 @@ def gaps_and_front(told: Told, table: pd.DataFrame, arms: Sequence[Arm], data: D
             part = tables.chosen(table, **where)
             title = f"{data.title}\n{TESTS[on]}, {attribute}"
             told.figures[f"front_{mark}"] = as_png(plots.pareto_figure(part, arms, title=title))
+            told.say(
+                f"## Accuracy and gap: {TESTS[on]}, {attribute}",
+                f"![AUROC against delta-EO of every arm, one threshold for all](front_{mark}.png)",
+            )
             for epsilon in sorted(set(part["epsilon"]), reverse=True):
                 gaps = tables.gaps_with_nulls(table, arms, epsilon=epsilon, **where)
                 name = "plain" if epsilon == PLAIN else f"epsilon-{epsilon:g}"
@@ -119,6 +123,7 @@ def gaps_and_front(told: Told, table: pd.DataFrame, arms: Sequence[Arm], data: D
                 few = gaps.loc[gaps["measure"] == "delta-EO", "smallest"].min()
                 told.say(
                     f"### Gaps beside chance: {TESTS[on]}, {attribute}, {name}",
+                    f"![delta-EO of every arm beside chance](gap_{mark}_{name}.png)",
                     tables.markdown(gaps.drop(columns="arm")),
                     f"The smallest group has {few:.0f} positives, fewer than {CELLS}: its gaps of "
                     "decisions are mostly noise."

@@ -36,6 +36,7 @@ __all__ = [
     "Part",
     "Study",
     "config",
+    "keep",
     "keep_compilations",
     "main",
     "paid",
@@ -210,17 +211,31 @@ def keep_compilations() -> None:
         jax.config.update("jax_compilation_cache_dir", f"{cache}/jaxfair/xla")
 
 
-def main(argv: Sequence[str], make: Callable[[bool], Study], default: str) -> int:
+def keep(out: pathlib.Path, results: pathlib.Path) -> None:
+    """Copies pages, plots and summaries of a study's parts, the files that git is to hold."""
+    for path in sorted(out.glob("*/*/*")):
+        if path.suffix in (".md", ".png") or path.name == "summary.csv":
+            files.write_bytes(results / path.relative_to(out), path.read_bytes())
+
+
+def main(
+    argv: Sequence[str],
+    make: Callable[[bool], Study],
+    default: str,
+    results: pathlib.Path,
+) -> int:
     """Runs the command of a study; returns 0, or 2 for refused input.
 
     Args:
       make: whether it is the quick form -> the study.
       default: where results go if nobody says.
+      results: where --keep copies what git is to hold.
     """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=pathlib.Path, help=f"left out: {default}")
     parser.add_argument("--quick", action="store_true", help="the same code, less of everything")
     parser.add_argument("--tables", action="store_true", help="train nothing, write the tables")
+    parser.add_argument("--keep", action="store_true", help="copy pages and plots for git")
     parser.add_argument("--data", help="this data set alone, as beside another process")
     parser.add_argument("--part", help="this network alone; one that searches nothing comes last")
     chosen = parser.parse_args(list(argv))
@@ -245,5 +260,7 @@ def main(argv: Sequence[str], make: Callable[[bool], Study], default: str) -> in
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
+    if chosen.keep:
+        keep(out, results)
     print(out)
     return 0

@@ -2,7 +2,7 @@
 
     make disentangle          # python -m experiments.e05_disentangle.study
     make disentangle-quick    # the same code, less of everything
-    python -m experiments.e05_disentangle.study --tables    # trains nothing
+    python -m experiments.e05_disentangle.study --tables --keep    # trains nothing, writes results/
 
 Resumable: what is done is not done again. Heads on fixed features take 5 folds x 5 seeds, a ResNet9
 from scratch one fold x 3 seeds; without privacy and at epsilon 8; on drawn films with a planted
@@ -110,4 +110,4 @@ def thesis(told: page.Told, table: pd.DataFrame, part: Part, data: Data) -> None
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], make, OUT))
+    sys.exit(main(sys.argv[1:], make, OUT, pathlib.Path(__file__).parent / "results"))

@@ -2,7 +2,7 @@
 
     make fairread             # python -m experiments.e06_fairread.study
     make fairread-quick       # the same code, less of everything
-    python -m experiments.e06_fairread.study --tables    # trains nothing
+    python -m experiments.e06_fairread.study --tables --keep    # trains nothing, writes results/
 
 Resumable: what is done is not done again. Heads on fixed features that no patient shaped take 5
 folds x 5 seeds; a ResNet9 from scratch takes one fold x 3 seeds. Each arm without privacy and at
@@ -167,4 +167,4 @@ def table_3(told: page.Told, table: pd.DataFrame, part: Part, data: Data) -> Non
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], make, OUT))
+    sys.exit(main(sys.argv[1:], make, OUT, pathlib.Path(__file__).parent / "results"))

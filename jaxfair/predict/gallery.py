@@ -13,10 +13,11 @@ import numpy as np
 from jaxfair import files
 from jaxfair.model_file.model import Model
 from jaxfair.predict.output import picture_bytes
-from jaxfair.schema import CAUTION
+from jaxfair.schema import CAUTION, PHANTOM
 
 __all__ = ["SHOWN", "Highest", "write"]
 
+DRAWN = "PHANTOM: the model was trained on images drawn by a program, and knows no patient."
 SHOWN = 24
 """Cases of a label that are shown."""
 
@@ -36,10 +37,10 @@ figure { margin: 0; } img { width: 100%; image-rendering: pixelated; background:
 figcaption { font-size: .85rem; }
 </style></head><body>
 <h1>{{ name }}: highest scores</h1>
-<p class="caution">{{ caution }}</p>
+<p class="caution">{{ caution }}{% if drawn %} {{ drawn }}{% endif %}</p>
 <p>{{ rows }} scores; {{ aside|length }} files set aside. Images of patients: do not pass on.
 Files in dicom/ name the patient and are as identifying as the input. A map stands beside its image,
-white at its own highest value.</p>
+black up to its median and white at its own highest value.</p>
 {% for task, cases in tasks %}<h2>{{ task }}</h2>
 <div class="cases">{% for case in cases %}
 <figure><img alt="{{ case.row.image_id }}, score {{ '%.3g'|format(case.row.score) }}"
@@ -75,8 +76,7 @@ class Highest:
         kept, score = self._kept.setdefault(row["task"], []), row["score"]
         if len(kept) == SHOWN and not score > kept[0][0]:
             return
-        top = 1.0 if maps is None else float(np.max(maps))
-        picture = base64.b64encode(picture_bytes(pixels, maps, top)).decode()
+        picture = base64.b64encode(picture_bytes(pixels, maps)).decode()
         entry = (score, next(self._count), Shown(row, picture))
         if len(kept) == SHOWN:
             heapq.heapreplace(kept, entry)
@@ -95,6 +95,11 @@ def write(
     """Writes the page, whole."""
     page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(_PAGE)
     text = page.render(
-        name=model.about["name"], caution=CAUTION, rows=rows, aside=aside, tasks=highest.tasks()
+        name=model.about["name"],
+        caution=CAUTION,
+        drawn=DRAWN if model.about["data"] == PHANTOM else "",
+        rows=rows,
+        aside=aside,
+        tasks=highest.tasks(),
     )
     files.write_text(path, text)

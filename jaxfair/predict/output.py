@@ -11,6 +11,7 @@ import pandas as pd
 from PIL import Image, PngImagePlugin
 
 from jaxfair import files
+from jaxfair.predict.painting import heat
 from jaxfair.schema import CAUTION
 
 __all__ = ["ASIDE", "map_file", "picture_bytes", "write_map", "write_tables"]
@@ -59,17 +60,18 @@ def write_map(
 
     Args:
       pixels: (h, w, c) uint8, or (d, h, w, 1).
-      maps: (h, w), white at its highest value; or (d, h, w), which are written as they are.
+      maps: (h, w), black up to its median and white at its highest value; or (d, h, w), which are
+        written as they are.
       affine: of a volume (`read_volume`), so that the map lies over its source; None where nobody
         knows how it lies, which the file then says.
     """
     if maps.ndim == 3:
         _write_nifti(path, maps, affine)
     else:
-        files.write_bytes(path, picture_bytes(pixels, maps, float(maps.max())))
+        files.write_bytes(path, picture_bytes(pixels, maps))
 
 
-def picture_bytes(pixels: np.ndarray, maps: np.ndarray | None, top: float) -> bytes:
+def picture_bytes(pixels: np.ndarray, maps: np.ndarray | None) -> bytes:
     """Returns a PNG of an image, with its map beside it where it has one.
 
     Args:
@@ -78,8 +80,8 @@ def picture_bytes(pixels: np.ndarray, maps: np.ndarray | None, top: float) -> by
     plane = pixels[len(pixels) // 2] if pixels.ndim == 4 else pixels
     both = [plane[..., 0] if plane.shape[-1] == 1 else plane]
     if maps is not None and maps.ndim == 2:
-        heat = np.round(255 * np.clip(maps / max(top, 1e-12), 0, 1)).astype(np.uint8)
-        both.append(heat if both[0].ndim == 2 else np.repeat(heat[..., None], 3, -1))
+        grey = np.round(255 * heat(maps)).astype(np.uint8)
+        both.append(grey if both[0].ndim == 2 else np.repeat(grey[..., None], 3, -1))
     told, file = PngImagePlugin.PngInfo(), io.BytesIO()
     told.add_text("Comment", CAUTION)
     Image.fromarray(np.concatenate(both, axis=1)).save(file, "PNG", pnginfo=told)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["painted"]
+__all__ = ["heat", "painted"]
 
 STRENGTH = 0.6
 """Share of colour at the highest value of a map; there is none up to its median."""
@@ -16,13 +16,24 @@ FRAME = 90
 """Grey of the line round what the model read."""
 
 
+def heat(maps: np.ndarray) -> np.ndarray:
+    """Returns (rows, columns) in [0, 1]: 0 up to the map's median, 1 at its highest value.
+
+    Maps of some models lie far above 0 everywhere, and would be white all over.
+
+    >>> heat(np.array([[5.0, 6.0, 8.0]])).tolist()
+    [[0.0, 0.0, 1.0]]
+    """
+    low, high = float(np.median(maps)), float(maps.max())
+    return np.clip((maps - low) / max(high - low, 1e-12), 0, 1)
+
+
 def painted(film: np.ndarray, maps: np.ndarray, region: Sequence[float], text: str) -> np.ndarray:
     """Returns (h + band, w, 3) uint8: the film, the map over it from red to yellow, and the text.
 
     Args:
       film: (h, w) uint8.
-      maps: (rows, columns); colour grows from its median to its highest value, and what is below
-        has none: maps of some models lie far above 0 everywhere.
+      maps: (rows, columns); colour grows with its `heat`.
       region: (top, left, height, width) of the map, in pixels of the film; a line runs round it
         where it is not the whole film.
       text: stands in the band below, which hides nothing of the film.
@@ -32,9 +43,9 @@ def painted(film: np.ndarray, maps: np.ndarray, region: Sequence[float], text: s
     down = _weights(film.shape[0], maps.shape[0], top, height)
     across = _weights(film.shape[1], maps.shape[1], left, width)
     low, high = float(np.median(maps)), float(maps.max())
-    heat = np.clip(down @ (maps - low) @ across.T / max(high - low, 1e-12), 0, 1)
-    colour = np.stack([np.full_like(heat, 255), 255 * heat, np.zeros_like(heat)], -1)
-    share = STRENGTH * heat[..., None]
+    warm = np.clip(down @ (maps - low) @ across.T / max(high - low, 1e-12), 0, 1)
+    colour = np.stack([np.full_like(warm, 255), 255 * warm, np.zeros_like(warm)], -1)
+    share = STRENGTH * warm[..., None]
     shown = np.round(shown * (1 - share) + colour * share).astype(np.uint8)
     _frame(shown, np.asarray(down.any(1)), np.asarray(across.any(1)))
     return _with_band(shown, text)
