@@ -275,7 +275,7 @@ def _act(line: Line) -> int:
             )
         by = line.flags["calibrate-by"]
         run(config_of_run(folder), folder.path, with_images=images, calibrate_by=by)
-        report.run_again(folder.path, with_images=images)
+        report.run(report.compared(folder.path), folder.path, with_images=images)
         return 0
     if "calibrate-by" in line.given:
         raise InputError("--calibrate-by needs validation images, and a second site has none.")

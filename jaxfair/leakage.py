@@ -214,7 +214,8 @@ def _act(line: Line) -> int:
     run(folder.path, baseline=line.flags["baseline"])
     print(f"What the probes read stands in {folder.leakage}, and in the report.")
     if folder.trained() and folder.predictions.is_file():
-        report.run_again(folder.path, with_images=line.flags["with-images"])
+        runs = report.compared(folder.path)
+        report.run(runs, folder.path, with_images=line.flags["with-images"])
     return 0
 
 

@@ -82,7 +82,7 @@ def run(
         leakage.run(folder.path, progress=progress)
     if earlier is not None:
         write_json(folder.before, {"run": os.path.relpath(earlier, folder.path)})
-    report.run_again(workdir, with_images=with_images)
+    report.run(report.compared(workdir), workdir, with_images=with_images)
     return folder
 
 

@@ -18,7 +18,7 @@ from jaxfair.report.sections import sections
 from jaxfair.report.single import Run
 from jaxfair.run.folder import RunFolder
 
-__all__ = ["run", "run_again", "tables", "write_report"]
+__all__ = ["compared", "run", "tables", "write_report"]
 
 
 def run(
@@ -40,18 +40,16 @@ def run(
     return write_report([load_run(path) for path in workdirs], pathlib.Path(out), with_images)
 
 
-def run_again(workdir: str | os.PathLike[str], *, with_images: bool = False) -> pathlib.Path:
-    """Writes the report of a run into its own folder, after the run that it was compared with.
+def compared(workdir: str | os.PathLike[str]) -> list[pathlib.Path]:
+    """Returns the runs of a run's own report: the one that it was compared with, then itself.
 
-    `before.json` names that one; where it is no longer there, the report is of this run alone.
-
-    Raises InputError as `run`.
+    `before.json` names the first; where that is no longer there, the report is of the run alone.
     """
     folder = RunFolder(pathlib.Path(workdir))
-    named = read_json(folder.before)["run"] if folder.before.is_file() else None
-    earlier = [] if named is None else [folder.path / named]
-    there = [path for path in earlier if RunFolder(path).trained()]
-    return run([*there, folder.path], folder.path, with_images=with_images)
+    if not folder.before.is_file():
+        return [folder.path]
+    earlier = folder.path / read_json(folder.before)["run"]
+    return [earlier, folder.path] if RunFolder(earlier).trained() else [folder.path]
 
 
 def tables(run: Run) -> dict[str, pd.DataFrame]:

@@ -6,11 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxfair import report, train
+from jaxfair import evaluate, leakage, report, train
 from jaxfair.fairness.metrics import accuracy, auroc
 from jaxfair.fairness.thresholds import fit_thresholds
 from jaxfair.files import slug, write_json
-from jaxfair.report import write
 from jaxfair.report.__main__ import main
 from tests.made_runs import make_run
 from tests.small import small_config
@@ -151,12 +150,25 @@ def test_the_report_of_a_run_begins_with_the_run_before_whoever_writes_it(tmp_pa
     monkeypatch.setattr(train, "open_training", lambda *args, **kwargs: trained)
     monkeypatch.setattr(train.evaluate, "run", lambda *args, **kwargs: None)
     named = lambda runs, out, **_: written.append([path.resolve().name for path in runs])
-    monkeypatch.setattr(write, "run", named)
+    monkeypatch.setattr(report, "run", named)
     train.run(config, folder, before=before, progress=False)
-    report.run_again(folder)  # as evaluate and leakage do
+    again = lambda: [path.resolve().name for path in report.compared(folder)]
+    assert written == [["before", "run"]] and again() == ["before", "run"]
     before.rename(tmp_path / "elsewhere")
-    report.run_again(folder)
-    assert written == [["before", "run"], ["before", "run"], ["run"]]
+    assert again() == ["run"]
+
+
+@pytest.mark.parametrize("command", [evaluate, leakage])
+def test_whoever_reports_a_run_again_keeps_the_comparison(command, tmp_path, monkeypatch):
+    folder, written = make_run(tmp_path / "run", n=200, maps=False), []
+    make_run(tmp_path / "before", n=200, maps=False)
+    write_json(folder / "config.json", {"data": {}})
+    write_json(folder / "before.json", {"run": "../before"})
+    monkeypatch.setattr(command, "run", lambda *args, **kwargs: None)
+    named = lambda runs, out, **_: written.append([path.resolve().name for path in runs])
+    monkeypatch.setattr(report, "run", named)
+    assert command.main([command.COMMAND.name, "--workdir", str(folder)]) == 0
+    assert written == [["before", "run"]]
 
 
 def _two_labels(folder, n, seed, gap):
