@@ -1,11 +1,14 @@
 """The frame of the studies of fair representations: grids, tables and plots, on made numbers."""
 
+import types
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from experiments.arms import cells, plots, published, tables
 from experiments.arms import study as driver
+from experiments.arms import train as arms_train
 from experiments.arms.cells import PLAIN, Arm, Cell, Grid
 from experiments.arms.train import predictions_path
 from experiments.e05_disentangle import study as e05
@@ -256,3 +259,23 @@ def test_a_study_trains_each_cell_once_and_ends_with_a_page(tmp_path):
         assert predictions_path(path.parent, "independent").is_file()
         leaks = pd.read_csv(path.parent / "leakage.csv")
         assert set(leaks["on"]) == {"correlated", "independent"}
+
+
+def test_runs_share_what_was_opened_only_where_their_data_are_the_same(monkeypatch):
+    """A fold, a drawing, a run before, or another second site is opened by itself."""
+    opened = lambda *given, **options: types.SimpleNamespace(dataset=object())
+    monkeypatch.setattr(arms_train, "_OPEN", {})
+    monkeypatch.setattr(arms_train, "_changed", lambda run, fields: (None, frozenset()))
+    monkeypatch.setattr(arms_train, "open_data", lambda *given: object())
+    monkeypatch.setattr(arms_train, "open_site", opened)
+    train = lambda before: types.SimpleNamespace(start_from=before)
+    base = types.SimpleNamespace(data="fold 0", phantom="seed 0", train=train(None))
+    other = [types.SimpleNamespace(**{**vars(base), **change})
+             for change in ({"data": "fold 1"}, {"phantom": "seed 1"})]  # fmt: skip
+    own = [arms_train._opened(settings) for settings in (base, *other)]
+    child = types.SimpleNamespace(**{**vars(base), "train": train("run")})
+    asked = [(base, {"a": 1}), (base, {"a": 2}), *((one, {"a": 1}) for one in (*other, child))]
+    sites = [arms_train._opened_site(settings, None, fields) for settings, fields in asked]
+    assert len({id(one) for one in [*own, *sites]}) == 3 + 5
+    assert arms_train._opened(base) is own[0]
+    assert arms_train._opened_site(base, None, {"a": 1}) is sites[0]

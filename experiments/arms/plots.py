@@ -76,7 +76,7 @@ def gaps_figure(gaps: pd.DataFrame, measure: str = "delta-EO", *, title: str = "
       title: as of `pareto_figure`.
     """
     part = gaps[gaps["measure"] == measure].reset_index(drop=True)
-    figure = Figure(figsize=(6.4, 0.9 + 0.36 * max(len(part), 1)), layout="constrained")
+    figure = Figure(figsize=(6.4, 1.1 + 0.36 * max(len(part), 1)), layout="constrained")
     axes = figure.subplots()
     place = np.arange(len(part))
     axes.barh(place, part["value"], xerr=part["sd"], color=COLOURS[0], height=0.6)
@@ -86,5 +86,5 @@ def gaps_figure(gaps: pd.DataFrame, measure: str = "delta-EO", *, title: str = "
     axes.invert_yaxis()
     axes.set_xlabel(measure)
     axes.set_title(title, fontsize=9)
-    figure.legend(loc="outside right upper", fontsize=7, frameon=False)
+    figure.legend(loc="outside lower right", ncols=2, fontsize=7, frameon=False)
     return figure

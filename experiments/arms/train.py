@@ -187,7 +187,7 @@ def _with_inputs(
 
 def _opened(settings: Settings) -> Dataset:
     """The data of a config; runs of one design share what was opened for the first of them."""
-    key = repr((settings.data, settings.phantom))
+    key = repr(("own", settings.data, settings.phantom))
     if key not in _OPEN:
         _OPEN[key] = open_data(settings)
     return _OPEN[key]
@@ -195,7 +195,8 @@ def _opened(settings: Settings) -> Dataset:
 
 def _opened_site(settings: Settings, run: RunFolder, independent: Mapping[str, Any]) -> Dataset:
     """The data of the second test set, which depends on who trained, and so on the run's data."""
-    key = repr((settings.data, settings.phantom, dict(independent)))
+    descent = settings.train.start_from
+    key = repr(("site", settings.data, settings.phantom, descent, sorted(independent.items())))
     if key not in _OPEN:
         asked = Asked(*_changed(run, independent))
         _OPEN[key] = open_site(settings, run, asked, progress=False).dataset
