@@ -1,5 +1,6 @@
 """What predict says of files, and what it leaves."""
 
+import dataclasses
 import json
 import os
 import types
@@ -14,10 +15,10 @@ from jaxfair.data.pixels import Job
 from jaxfair.errors import InputError
 from jaxfair.model_file.model import load_model
 from jaxfair.predict import __main__ as command
-from jaxfair.predict import output
+from jaxfair.predict import gallery, output
 from jaxfair.predict.cases import Case, cases_of
 from jaxfair.predict.judged import AUTO, POOLED, check_rule, decided, facts_of, notes_of
-from jaxfair.schema import CAUTION
+from jaxfair.schema import CAUTION, PHANTOM
 from tests.model_file.made import made_file
 
 FACTS = {"sex": "F", "age": 40.0, "age_group": "31-45", "view": "PA"}
@@ -101,6 +102,20 @@ def test_a_map_of_each_film_lies_beside_its_image(left):
         with Image.open(left / name) as picture:
             assert picture.size == (16, 8)
     assert table["map"].is_unique
+
+
+@pytest.mark.parametrize(("data", "said"), [(PHANTOM, True), ("real", False)])
+def test_the_page_of_a_model_of_drawn_images_says_so(tmp_path, model, data, said):
+    told = dataclasses.replace(model, about={**model.about, "data": data})
+    gallery.write(tmp_path / "index.html", told, gallery.Highest(), 0, [])
+    assert ("PHANTOM: the model was trained" in (tmp_path / "index.html").read_text()) == said
+
+
+def test_a_map_is_black_up_to_its_median_and_white_at_its_highest_value(tmp_path):
+    levels = np.arange(5.0, 9.0).reshape(2, 2)  # far above 0 everywhere
+    output.write_map(tmp_path / "m.png", np.zeros((2, 2, 1), np.uint8), levels)
+    with Image.open(tmp_path / "m.png") as picture:
+        assert np.asarray(picture)[:, 2:].tolist() == [[0, 0], [85, 255]]
 
 
 def test_the_page_escapes_what_files_are_called_and_asks_nobody(left):
