@@ -262,7 +262,9 @@ def test_prepared_arrays_are_computed_once_for_all_methods_that_prepare_alike():
         dataset, method, {**frozen, "scale": jnp.float32(3.0)}, progress=False
     )
     assert other.prepared["features"][0] == pytest.approx(1.5 * want[0])
-    taken = features.reading_features(method, tuple(first.prepared))
+    taken = features.reading_features(method)
     raw = {name: read(np.array([4])) for name, read in first.fields.items()}
     assert set(raw) == {"image", "label", "label_mask", "features"}
     assert jax.tree.leaves(taken.prepare(frozen, raw))[0] == pytest.approx(want[3])
+    blind = method._replace(prepare=lambda frozen, raw: {"features": raw["image"].mean()})
+    assert set(features.reading_features(blind).prepare(frozen, raw)) == {"features"}

@@ -103,16 +103,21 @@ def with_prepared(
     return _with(dataset, kept.values)
 
 
-def reading_features(method: Method, names: tuple[str, ...] = ("features",)) -> Method:
-    """Returns the Method, and its stages, with prepared arrays taken from the raw example."""
+def reading_features(method: Method) -> Method:
+    """Returns the Method, and its stages, with prepared arrays taken from the raw example.
+
+    An example holds what the Method's own `prepare` gives and nothing else: a Method that trains
+    without labels is told none here either.
+    """
     if method.prepare is None:
         return method
-    stages = tuple(s._replace(method=reading_features(s.method, names)) for s in method.stages)
-    return method._replace(prepare=functools.partial(_taken, names), stages=stages)
+    stages = tuple(s._replace(method=reading_features(s.method)) for s in method.stages)
+    taken = functools.partial(_taken, method.prepare)
+    return method._replace(prepare=taken, stages=stages)
 
 
-def _taken(names: tuple[str, ...], frozen: Any, raw: dict[str, Any]) -> dict[str, Any]:
-    return {name: raw[name] for name in (*names, "label", "label_mask") if name in raw}
+def _taken(prepare: Callable[..., Any], frozen: PyTree, raw: dict[str, Any]) -> dict[str, Any]:
+    return {name: raw[name] for name in jax.eval_shape(prepare, frozen, raw)}
 
 
 def _with(dataset: Dataset, prepared: dict[str, np.ndarray]) -> WithFeatures:

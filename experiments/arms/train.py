@@ -182,7 +182,7 @@ def _with_inputs(
         found = with_prepared(found, method, frozen)
     if not isinstance(found, WithFeatures):
         return found, method
-    return found, reading_features(method, tuple(found.prepared))
+    return found, reading_features(method)
 
 
 def _opened(settings: Settings) -> Dataset:
