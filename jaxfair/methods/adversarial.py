@@ -7,10 +7,10 @@ schedule; the sensitive head keeps the attributes apart in an embedding of its o
 
 Guarantee: encoder, heads and adversary have ONE loss of one example, so one clip bounds all that a
 patient moves, one draw is spent, and the plan prices the run as that of any classifier. The
-strength is a function of the step alone. `orthogonality` "example" is a function of one example's
-two embeddings and of no other's: it makes them orthogonal as vectors, about the fixed origin, which
-is weaker than "batch", where the covariance over patients vanishes; that couples examples, is a
-`batch_loss`, and is refused under privacy.
+strength is a function of the step alone, and the pull to the origin one of an example's embedding.
+`orthogonality` "example" is a function of one example's two embeddings and of no other's: it makes
+them orthogonal as vectors, about the fixed origin, which is weaker than "batch", where the
+covariance over patients vanishes; that couples examples and is refused under privacy.
 
 Source: the thesis "Towards Fair and Accurate Medical Image Embeddings" (TUM 2024), with what it
 leaves open from Ganin & Lempitsky 2015 (reversal, schedule), Madras et al. 2018 (label given to the
@@ -71,6 +71,8 @@ class AdversarialConfig(EncoderConfig):
         demographic parity. Of `orthogonality` "batch" it asks for each label value by itself.
       reversal: the strength of the reversed gradient at the end of the run, towards which it
         rises; 0 lets the adversary learn and changes nothing else.
+      embedding_weight: of the mean square of the disease embedding: a pull to the origin, so that
+        a reversed gradient does not lead it, with all that it tells, away from the adversary.
       orthogonality: of the two embeddings: "none"; "example", of each example by itself (private);
         "batch", their covariance over a batch (stronger; plain training only).
       orthogonality_weight: of that.
@@ -89,6 +91,7 @@ class AdversarialConfig(EncoderConfig):
     adversary_on: str = "embedding"
     conditional: bool = True
     reversal: float = 1.0
+    embedding_weight: float = 0.0
     orthogonality: str = "none"
     orthogonality_weight: float = 1.0
 
@@ -99,7 +102,8 @@ class AdversarialConfig(EncoderConfig):
         super().__post_init__()
         check_labels(self.labels, self.target, self.class_weights)
         object.__setattr__(self, "attributes", check_attributes(self.attributes, "adversarial"))
-        for name in ("sensitive_weight", "adversary_weight", "reversal", "orthogonality_weight"):
+        weights = [name for name in vars(self) if name.endswith("_weight")]
+        for name in (*weights, "reversal"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} = {getattr(self, name)} must be 0 or more, and finite.")
         for name in ("hidden", "embedding"):
@@ -125,8 +129,7 @@ class AdversarialConfig(EncoderConfig):
 
 
 class _Nets(NamedTuple):
-    """The encoder; name in the parameters -> network, -> how many numbers it reads;
-    and heads that there are not."""
+    """The encoder; name -> network, -> how many numbers it reads; and heads that there are not."""
 
     encoder: Encoder
     heads: dict[str, Any]
@@ -175,23 +178,18 @@ def describe(config: AdversarialConfig) -> dict[str, Any]:
 
 
 def _networks(config: AdversarialConfig) -> _Nets:
-    encoder, values = make_encoder(config), sum(config.sizes)
-    watched = {
-        "embedding": config.embedding,
-        "features": encoder.width,
-        "logit": len(config.labels),
-    }[config.adversary_on]
-    told = len(config.labels) if config.conditional else 0
+    encoder, values, labels = make_encoder(config), sum(config.sizes), len(config.labels)
+    watched = {"embedding": config.embedding, "features": encoder.width, "logit": labels}
     widths = {
         "disease": encoder.width,
         "head": config.embedding,
         "sensitive": encoder.width,
         "attributes": config.embedding,
-        "adversary": watched + told,
+        "adversary": watched[config.adversary_on] + labels * config.conditional,
     }
     heads = {
         "disease": MLP(config.hidden, config.embedding, widths["disease"]),
-        "head": layers.dense(len(config.labels), widths["head"]),
+        "head": layers.dense(labels, widths["head"]),
         "sensitive": MLP(config.hidden, config.embedding, widths["sensitive"]),
         "attributes": layers.dense(values, widths["attributes"]),
         "adversary": MLP(config.hidden, values, widths["adversary"]),
@@ -259,6 +257,8 @@ def _losses(
             given = jnp.concatenate([given, label_inputs(batch)], axis=-1)
         guessed = nets(params, "adversary", given)
         loss += config.adversary_weight * told_apart(guessed, batch["group"])
+    if config.embedding_weight:
+        loss += config.embedding_weight * jnp.mean(jnp.square(seen["disease"]), axis=-1)
     if config.orthogonality == "example" and config.orthogonality_weight:
         loss += config.orthogonality_weight * cosine_loss(seen["disease"], seen["sensitive"])
     return loss, seen

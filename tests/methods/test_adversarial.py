@@ -93,6 +93,7 @@ def in_torch(torch, params, example, config):
         (bce * asked).mean()
         + config.sensitive_weight * told_apart(linear(sensitive, weights["attributes"]))
         + config.adversary_weight * told_apart(mlp(given, weights["adversary"]))
+        + config.embedding_weight * (disease**2).mean()
         + (config.orthogonality == "example") * config.orthogonality_weight * cosine**2
     )
     loss.backward()
@@ -104,7 +105,7 @@ def in_torch(torch, params, example, config):
     "fields",
     [
         {"orthogonality": "example", "orthogonality_weight": 0.5, "sensitive_weight": 0.4},
-        {"conditional": False, "adversary_weight": 2.0},
+        {"conditional": False, "adversary_weight": 2.0, "embedding_weight": 0.3},
         {"adversary_on": "logit"},
         {"adversary_on": "features", "conditional": False},
     ],
