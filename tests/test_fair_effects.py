@@ -28,7 +28,7 @@ from jaxfair.fairness.questions import WITHIN
 SEEDS = range(1, 6)
 FAIR = {"method.alpha": 3.0}
 FAIR_PRIVATE = {"method.alpha": 10.0}
-REVERSED, LEARNS = {"method.reversal": 5.0}, {"method.reversal": 0.0}
+REVERSED, LEARNS = {"method.reversal": 10.0}, {"method.reversal": 0.0}
 NO_CHOICE = {"optim.learning_rate": 1e-3}
 
 
@@ -138,14 +138,8 @@ def fairread_claims(home, data):
     }
 
 
-LESS = {"linear": 0.03, "mlp": 0.1}
-"""How much less a probe reads of the sex than of ERM's embedding. Near chance it is not: over these
-seeds a linear probe read .58 to .80 and an MLP .55 to .74, where ERM has .84, though the adversary
-itself is left with .49 to .57: it follows too slowly, and its own answers are no evidence."""
-
-
 def adversary_claims(home, data):
-    """What the adversarial method keeps: claim -> bound."""
+    """What the adversarial method owes, by fresh probes and its adversary: claim -> bound."""
     erm = trained(home, e05, data, "erm", NO_CHOICE)
     fair = trained(home, e05, data, "conditional", REVERSED)
     free = trained(home, e05, data, "conditional", LEARNS)
@@ -153,9 +147,8 @@ def adversary_claims(home, data):
     for probe in ("linear", "mlp"):
         plain, hidden = leak(erm, data, probe), leak(fair, data, probe)
         print(f"\n{probe}: ERM {plain}, adversary {hidden}")
-        claims[f"{probe}: less leaks within labels than of ERM"] = LESS[probe] - lower(
-            plain - hidden
-        )
+        claims[f"{probe}: ERM's embedding tells the sex within labels"] = 0.65 - lower(plain)
+        claims[f"{probe}: within .05 of chance"] = upper(np.abs(hidden - 0.5)) - 0.05
     lost = effects(erm, data).auroc - effects(fair, data).auroc
     told = [np.array([adversary_of(folder, data) for folder in runs]) for runs in (free, fair)]
     accuracy, within = (told[0] - told[1]).T

@@ -41,14 +41,12 @@ from jaxfair.methods.labels import TARGETS, check_labels, label_inputs, label_lo
 from jaxfair.methods.orthogonality import cosine_loss, covariance_loss
 from jaxfair.models import layers
 from jaxfair.models.heads import MLP
-from jaxfair.models.reversal import reverse
+from jaxfair.models.reversal import reverse, rising
 
 __all__ = ["AdversarialConfig", "describe", "make_adversarial"]
 
 PLACES = ("embedding", "features", "logit")
 FORMS = ("none", "example", "batch")
-SPEED = 10.0
-"""How fast the reversal rises: it has half of its strength after a ninth of the steps."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,13 +100,16 @@ class AdversarialConfig(EncoderConfig):
         super().__post_init__()
         check_labels(self.labels, self.target, self.class_weights)
         object.__setattr__(self, "attributes", check_attributes(self.attributes, "adversarial"))
-        weights = [name for name in vars(self) if name.endswith("_weight")]
-        for name in (*weights, "reversal"):
+        for name in (*(n for n in vars(self) if n.endswith("_weight")), "reversal"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} = {getattr(self, name)} must be 0 or more, and finite.")
-        for name in ("hidden", "embedding"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} = {getattr(self, name)} must be at least 1.")
+        least = 2 if self.orthogonality == "example" else 1
+        if self.hidden < 1 or self.embedding < least:
+            why = "" if least == 1 else " (one number has no direction to be orthogonal in)"
+            told = (
+                f"hidden = {self.hidden} must be at least 1, embedding = {self.embedding} at least"
+            )
+            raise InputError(f"{told} {least}{why}.")
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -219,9 +220,7 @@ def _prepare(nets: _Nets) -> Callable[..., Example]:
 
 
 def _schedule(config: AdversarialConfig, frozen: PyTree, progress: jax.Array) -> PyTree:
-    """Ganin & Lempitsky's: reversal (2 / (1 + exp(-10 p)) - 1), from 0 to all but `reversal`."""
-    rise = 2 / (1 + jnp.exp(-SPEED * progress)) - 1
-    return {**frozen, "strength": config.reversal * rise}
+    return {**frozen, "strength": config.reversal * rising(progress)}
 
 
 def _embed(nets: _Nets, params: PyTree, frozen: PyTree, batch: Example) -> dict[str, jax.Array]:

@@ -407,6 +407,7 @@ def test_attributes_are_those_of_the_groups_of_the_data():
         ({"reversal": -1.0}, "reversal = -1.0 must be 0 or more, and finite"),
         ({"adversary_weight": float("inf")}, "adversary_weight = inf must be"),
         ({"hidden": 0}, "hidden = 0 must be at least 1"),
+        ({"embedding": 1, "orthogonality": "example"}, "embedding = 1 at least 2 .one number has"),
     ],
 )
 def test_a_wrong_config_is_refused_in_one_sentence(fields, sentence):
