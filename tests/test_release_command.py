@@ -14,7 +14,9 @@ from jaxfair.privacy.ledger import read_entries
 from jaxfair.privacy.publication import LEDGER, check_release
 from jaxfair.privacy.secret import insecure_secret
 from jaxfair.publish import Asked, run
-from jaxfair.publish.asking import groups_of
+from jaxfair.publish.asking import Histogram, groups_of
+from jaxfair.publish.page import page
+from jaxfair.publish.release import tables
 from jaxfair.run.folder import RunFolder
 from tests.privacy.published import evaluated, predictions
 
@@ -117,9 +119,24 @@ def test_a_plain_run_and_a_seed_and_a_counted_selection_are_said_on_the_page(tmp
         tmp_path, predictions(300), epsilon=None, delta=None, grade="none", selection="coupled"
     )
     made = run(RunFolder(folder), Asked(1.0), secret=insecure_secret(0))
-    page = (made / "index.html").read_text()
+    text = (made / "index.html").read_text()
     for words in ("Training patients are not protected", "Research grade", "selected table only"):
-        assert words in page
+        assert words in text
+
+
+def test_the_page_escapes_what_labels_attributes_and_groups_are_called():
+    counts = np.full((2, 2, 4), 200.0)
+    histogram = Histogram(counts, 1.0, ("<u>", "x & y"), np.array([0.2, 0.4, 0.6]), 2)
+    found = {"<b>": {"<i>": histogram}}
+    told = {
+        "covered": "<s>", "epsilon": 1.0, "delta": 1e-5, "budget": 1.0, "unit": "patient",
+        "true_positive_rates": {"0.01": 0.02, "0.001": 0.003}, "noise_source": "os",
+        "training": {"epsilon": None}, "selection": "independent", "data": "real",
+    }  # fmt: skip
+    text = page(tables(found, minimum=50), found, told)
+    for name in ("<b>", "<i>", "<u>", "<s>"):
+        assert name not in text and name.replace("<", "&lt;").replace(">", "&gt;") in text
+    assert "x &amp; y" in text and "at a score of 0.4 or more" in text and "PHANTOM" not in text
 
 
 def test_groups_are_public_and_values_that_nobody_named_are_refused():

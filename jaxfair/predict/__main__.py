@@ -76,7 +76,8 @@ def run(
     for batch in _batches(zip(cases, read), session):
         _score(model, batch, out, session, rule=rule, by=by, maps=maps)
     output.write_tables(out, session.rows, session.aside, _about(model, rule, by))
-    gallery.write(out / "index.html", model, session.highest, len(session.rows), session.aside)
+    found = session.highest, len(session.rows), session.aside
+    gallery.write(out / "index.html", model, *found, dicom=dicom)
     return session
 
 

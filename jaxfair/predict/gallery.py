@@ -39,8 +39,10 @@ figcaption { font-size: .85rem; }
 <h1>{{ name }}: highest scores</h1>
 <p class="caution">{{ caution }}{% if drawn %} {{ drawn }}{% endif %}</p>
 <p>{{ rows }} scores; {{ aside|length }} files set aside. Images of patients: do not pass on.
-Files in dicom/ name the patient and are as identifying as the input. A map stands beside its image,
-black up to its median and white at its own highest value.</p>
+{%- if dicom %}
+Files in dicom/ name the patient and are as identifying as the input.
+{%- endif %}
+A map stands beside its image, black up to its median and white at its own highest value.</p>
 {% for task, cases in tasks %}<h2>{{ task }}</h2>
 <div class="cases">{% for case in cases %}
 <figure><img alt="{{ case.row.image_id }}, score {{ '%.3g'|format(case.row.score) }}"
@@ -90,9 +92,15 @@ class Highest:
 
 
 def write(
-    path: pathlib.Path, model: Model, highest: Highest, rows: int, aside: Sequence[dict[str, str]]
+    path: pathlib.Path,
+    model: Model,
+    highest: Highest,
+    rows: int,
+    aside: Sequence[dict[str, str]],
+    *,
+    dicom: bool = False,
 ) -> None:
-    """Writes the page, whole."""
+    """Writes the page, whole; with `dicom` it says what files of that folder tell."""
     page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(_PAGE)
     text = page.render(
         name=model.about["name"],
@@ -100,6 +108,7 @@ def write(
         drawn=DRAWN if model.about["data"] == PHANTOM else "",
         rows=rows,
         aside=aside,
+        dicom=dicom,
         tasks=highest.tasks(),
     )
     files.write_text(path, text)

@@ -1,11 +1,17 @@
-"""The page of a release: one HTML file without scripts, of noisy numbers alone."""
+"""The page of a release: one HTML file without scripts, of noisy numbers alone.
 
-import html
+It is made from page.html by jinja2, which escapes every text; page.css goes into it.
+"""
+
+import functools
 import math
+import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import jinja2
 import pandas as pd
+from markupsafe import Markup
 
 from jaxfair.privacy.meaning import risk_words, rounded_up
 from jaxfair.publish.asking import Histogram
@@ -13,14 +19,8 @@ from jaxfair.schema import COUPLED, PHANTOM
 
 __all__ = ["page"]
 
-_STYLE = """
-:root { color-scheme: light dark; }
-body { margin: 0 auto; max-width: 60rem; padding: 1rem; font: 16px/1.5 system-ui, sans-serif; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; }
-caption { text-align: left; font-weight: 600; padding: .5rem 0; }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid #8888; text-align: right; }
-th { text-align: left; font-weight: 600; }
-"""
+_FOLDER = pathlib.Path(__file__).parent
+_TITLE = "Evaluation by subgroup, with differential privacy"
 _METRICS = {
     "auroc": "AUROC",
     "sensitivity": "sensitivity",
@@ -36,6 +36,29 @@ _READ = (
 )
 
 
+class _Line(NamedTuple):
+    """A row of a table: a group, or its difference from the others."""
+
+    name: str
+    patients: str
+    cells: list[str]
+
+
+class _Table(NamedTuple):
+    """The groups of one attribute."""
+
+    attribute: str
+    lines: list[_Line]
+
+
+class _Task(NamedTuple):
+    """A label: where its threshold lies, and its tables."""
+
+    name: str
+    threshold: float
+    tables: list[_Table]
+
+
 def page(
     shown: pd.DataFrame, found: Mapping[str, Mapping[str, Histogram]], statement: Mapping[str, Any]
 ) -> str:
@@ -46,22 +69,34 @@ def page(
       found: label -> attribute -> noisy histogram.
       statement: of the release.
     """
-    parts = [f"<p>{_text(line)}</p>" for line in _lines(statement)] + [f"<p>{_text(_READ)}</p>"]
-    for task, rows in shown.groupby("task", sort=False):
-        edge = next(iter(found[str(task)].values()))
-        threshold = edge.edges[edge.at - 1]
-        parts.append(
-            f"<h2>{_text(task)}</h2><p>Positive at a score of {threshold:.4g} or more.</p>"
-        )
-        parts += [_table(str(name), part) for name, part in rows.groupby("attribute", sort=False)]
-    title = "Evaluation by subgroup, with differential privacy"
-    phantom = "PHANTOM data. " if statement["data"] == PHANTOM else ""
-    head = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{_STYLE}</style></head><body><main>"
+    tasks = [
+        _Task(str(task), _threshold(found[str(task)]), _tables(rows))
+        for task, rows in shown.groupby("task", sort=False)
+    ]
+    text = _template().render(
+        title=_TITLE,
+        style=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
+        phantom=statement["data"] == PHANTOM,
+        lines=[*_lines(statement), _READ],
+        metrics=list(_METRICS.values()),
+        tasks=tasks,
     )
-    return f"{head}<h1>{phantom}{title}</h1>{''.join(parts)}</main></body></html>\n"
+    return text + "\n"
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    """page.html; autoescape is on, and what is undefined raises."""
+    room = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return room.get_template("page.html")
+
+
+def _threshold(histograms: Mapping[str, Histogram]) -> float:
+    """The lowest score that is positive; all attributes of a label have the same."""
+    first = next(iter(histograms.values()))
+    return float(first.edges[first.at - 1])
 
 
 def _lines(told: Mapping[str, Any]) -> list[str]:
@@ -91,32 +126,28 @@ def _lines(told: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _table(attribute: str, rows: pd.DataFrame) -> str:
-    body = [_row(str(group), part) for group, part in rows.groupby("group", sort=False)]
-    cells = "".join(f'<th scope="col">{title}</th>' for title in _METRICS.values())
-    head = f'<tr><th scope="col">group</th><th scope="col">patients</th>{cells}</tr>'
-    return (
-        f'<div class="scroll" tabindex="0"><table><caption>{_text(attribute)}</caption>'
-        f"<thead>{head}</thead><tbody>{''.join(body)}</tbody></table></div>"
-    )
+def _tables(rows: pd.DataFrame) -> list[_Table]:
+    return [
+        _Table(str(attribute), [line for group, part in of.groupby("group", sort=False)
+                                for line in _group(str(group), part)])
+        for attribute, of in rows.groupby("attribute", sort=False)
+    ]  # fmt: skip
 
 
-def _row(group: str, part: pd.DataFrame) -> str:
+def _group(name: str, part: pd.DataFrame) -> list[_Line]:
+    """A group, and below it how it differs where it was compared."""
     rows = part.set_index("metric")
     patients = rows["patients"].iloc[0]
     count = "too few" if pd.isna(patients) else f"{patients:,.0f}"
-    own = _cells(rows, list(_METRICS))
-    lines = [f'<tr><th scope="row">{_text(group)}</th><td>{count}</td>{own}</tr>']
-    gaps = [f"gap_{name}" for name in _METRICS]
+    lines = [_Line(name, count, _cells(rows, list(_METRICS)))]
+    gaps = [f"gap_{metric}" for metric in _METRICS]
     if set(gaps) & set(rows.index):
-        lines.append(
-            f'<tr><th scope="row">{_text(group)}: difference</th><td></td>{_cells(rows, gaps)}</tr>'
-        )
-    return "".join(lines)
+        lines.append(_Line(f"{name}: difference", "", _cells(rows, gaps)))
+    return lines
 
 
-def _cells(rows: pd.DataFrame, metrics: Sequence[str]) -> str:
-    return "".join(f"<td>{_cell(rows, metric)}</td>" for metric in metrics)
+def _cells(rows: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
+    return [_cell(rows, metric) for metric in metrics]
 
 
 def _cell(rows: pd.DataFrame, metric: str) -> str:
@@ -128,7 +159,3 @@ def _cell(rows: pd.DataFrame, metric: str) -> str:
         return "not shown"
     low, high = math.floor(low * 1000) / 1000, math.ceil(high * 1000) / 1000
     return f"{value:.3f} [{low:.3f}, {high:.3f}]"
-
-
-def _text(text: object) -> str:
-    return html.escape(str(text))

@@ -125,6 +125,11 @@ def test_the_page_escapes_what_files_are_called_and_asks_nobody(left):
     assert text.count("<figure>") == 24
 
 
+def test_the_page_speaks_of_dicom_files_only_where_they_were_asked_for(left):
+    assert not (left / "dicom").exists()
+    assert "dicom/" not in (left / "index.html").read_text()
+
+
 def test_a_map_of_a_volume_is_nifti_that_lies_over_its_source(tmp_path):
     nibabel = pytest.importorskip("nibabel")
     maps = np.arange(24.0).reshape(2, 3, 4)

@@ -252,7 +252,7 @@ def test_the_command_writes_maps_of_dicom_files_and_says_of_how_many_it_cannot(t
     assert "2 with a DICOM map, which names the patient; 2 are no DICOM or cannot be filed" in said
     assert len(list((out / "dicom").iterdir())) == 4
     text = (out / "index.html").read_text()
-    assert "as identifying as the input" in text
+    assert "Files in dicom/ name the patient and are as identifying as the input" in text
     notes = (out / "predictions.csv").read_text()
     assert "No DICOM map: the file has no valid StudyInstanceUID." in notes
 
