@@ -31,8 +31,8 @@ ADVERSARIAL = {"name": "adversarial", "embedding": 1}
 DIRECTED = {"name": "adversarial", "embedding": 4}
 """What is to be orthogonal needs directions; it has few, to leave little room."""
 
-SMALL = {"hidden": 32}
-"""Noise goes into every parameter, so private heads are narrow."""
+NARROW, PRIVATE = {"hidden": 64}, {"hidden": 32}
+"""Wide enough for fixed features; noise goes into every parameter, so private heads are narrower."""
 
 FAST = {"parts": {"adversary": {"learning_rate": 1e-2}}}
 """An adversary that keeps up with what it watches."""
@@ -66,7 +66,10 @@ ARMS = (
         skip={"heads": NOTHING_BEFORE}, settings=STRENGTHS),
     Arm("al", "AL", {**ALONE, "adversary_on": "logit"}, optim=FAST, settings=STRENGTHS),
 )  # fmt: skip
-ARMS = tuple(arm._replace(when_private={**SMALL, **arm.when_private}) for arm in ARMS)
+ARMS = tuple(
+    arm._replace(method={**NARROW, **arm.method}, when_private={**PRIVATE, **arm.when_private})
+    for arm in ARMS
+)
 
 
 def make(quick: bool) -> Study:
