@@ -32,7 +32,7 @@ DIRECTED = {"name": "adversarial", "embedding": 4}
 """What is to be orthogonal needs directions; it has few, to leave little room."""
 
 NARROW, PRIVATE = {"hidden": 64}, {"hidden": 32}
-"""Wide enough for fixed features; noise goes into every parameter, so private heads are narrower."""
+"""Wide enough for fixed features; noise goes into every parameter, so private ones are narrower."""
 
 FAST = {"parts": {"adversary": {"learning_rate": 1e-2}}}
 """An adversary that keeps up with what it watches."""
