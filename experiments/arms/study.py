@@ -63,6 +63,7 @@ class Part(NamedTuple):
       shares: data set -> the declared share of each cell, for the arm on balanced cells.
       searched: the part whose choice of settings is taken over, all but rates, which belong to a
         network; an arm that is not there takes the middle of its settings. "" to search here.
+      only: the data sets that it is trained on; () for all of the study.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Part(NamedTuple):
     images: Mapping[str, Section]
     shares: Mapping[str, tuple[float, ...]] = NOTHING
     searched: str = ""
+    only: tuple[str, ...] = ()
 
 
 class Study(NamedTuple):
@@ -90,6 +92,10 @@ class Study(NamedTuple):
     parts: tuple[Part, ...]
     write: Callable[[Data, Part, pathlib.Path], None]
 
+    def parts_on(self, data: Data) -> tuple[Part, ...]:
+        """Returns the parts that are trained on a data set."""
+        return tuple(part for part in self.parts if data.name in (part.only or (data.name,)))
+
 
 def run(study: Study, out: pathlib.Path, *, progress: bool = True) -> None:
     """Trains what is missing under `out` and writes the tables anew.
@@ -100,7 +106,7 @@ def run(study: Study, out: pathlib.Path, *, progress: bool = True) -> None:
         if data.missing:
             print(f"{data.title}: not run. {data.missing}", file=sys.stderr)
             continue
-        for part in study.parts:
+        for part in study.parts_on(data):
             _run_part(data, part, out / data.name / part.name, progress)
             study.write(data, part, out / data.name / part.name)
 
@@ -255,7 +261,7 @@ def main(
             run(study, out)
         else:
             for data in study.data:
-                for part in study.parts:
+                for part in study.parts_on(data):
                     study.write(data, part, out / data.name / part.name)
     except InputError as error:
         print(error, file=sys.stderr)

@@ -71,17 +71,21 @@ ARMS = tuple(
     for arm in ARMS
 )
 
+TRAINED = ("erm", "conditional", "lntl")
+"""Of these a whole network is trained too, on the real images: what needs one, and its peers."""
+
 
 def make(quick: bool) -> Study:
     """Returns the study; its quick form has less of everything and the same code."""
     epsilons = (PLAIN, EPSILON)
     heads = Grid(epsilons, (0,) if quick else range(5), (1,) if quick else range(1, 6))
     network = Grid(epsilons, (0,), (1,) if quick else (1, 2, 3))
+    trained = tuple(arm for arm in ARMS if arm.name in TRAINED)
     parts = (
         Part("heads", ARMS, heads, lambda e: training("heads", quick=quick, epsilon=e), FEATURES,
              IMAGES),
-        Part("resnet9", ARMS, network, lambda e: training("resnet9", quick=quick, epsilon=e),
-             NETWORK, {}, searched="heads"),
+        Part("resnet9", trained, network, lambda e: training("resnet9", quick=quick, epsilon=e),
+             NETWORK, {}, searched="heads", only=("lesions",)),
     )  # fmt: skip
     return Study("Disentangling", (linked_phantom(quick), lesions(quick)), parts, write)
 
