@@ -205,3 +205,10 @@ def test_a_page_of_nothing_says_what_is_not_at_hand(tmp_path):
     page.write(plan.Plan((part,), ("lesions: get them",)), tmp_path)
     text = (tmp_path / "tables" / "tables.md").read_text()
     assert "**Not run.**" in text and "Not run: lesions: get them" in text
+
+
+def test_a_rate_above_one_is_no_setting_and_a_milder_one_is_tried():
+    """On lesions the rarest age is a fiftieth: eight times the rate of the draws is no rate."""
+    found, left_out = arms.arms_of(sets.lesions("quick"), "classifier", "quick")
+    factors = next(a for a in found if a.name == "upsampling").mitigation[0]["factors"]
+    assert 1 < max(factors) < 8 and not any(line.startswith("upsampling") for line in left_out)

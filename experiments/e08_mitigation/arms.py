@@ -13,7 +13,7 @@ from experiments.gaps.sets import Groups, Source
 from experiments.gaps.trainings import BUDGETS, DETECTORS, SUMS, config_of, tried_of
 from jaxfair.config import method_from_settings, settings_from_config
 from jaxfair.errors import InputError
-from jaxfair.methods.mitigations.catalog import MITIGATIONS
+from jaxfair.methods.mitigations.catalog import MITIGATIONS, own_rates
 
 __all__ = ["BASE", "CONTROL", "SCALED", "Arm", "arms_of", "plain_arm", "settings_of"]
 
@@ -140,7 +140,10 @@ def _refusal(source: Source, method: str, size: str, mitigation: Section, change
             "check", method, source.section, epsilon=8.0, seed=1, size=size,
             mitigation=mitigation, changes=changes,
         )  # fmt: skip
-        method_from_settings(settings_from_config(config))
+        settings = settings_from_config(config)
+        method_from_settings(settings)
+        rate = settings.train.expected_batch_size / settings.data.public_size
+        own_rates(settings.mitigation_name, settings.mitigation, rate)
     except InputError as error:
         return str(error)
     return ""
