@@ -5,8 +5,9 @@
 
 Trains `configs/derm_resnet.py` as it is, and with one change at a time (ARMS), at one epsilon on
 one fold, and writes recipe.csv and recipe.md into --out: AUROC on validation, by which settings may
-be chosen, and on test. Runs that are finished are skipped and an unfinished one is resumed, so the
-same command again continues; `--arms` takes some of them. Overrides go to every run.
+be chosen, and on test; and what they cost together. Runs that are finished are skipped and an
+unfinished one is resumed, so the same command again continues; `--arms` takes some of them.
+Overrides go to every run.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import sys
 from collections.abc import Sequence
 
 import grid
+import grid_joint
 import pandas as pd
 
 from jaxfair import files, train
@@ -58,7 +60,7 @@ def run(
     cells = [(arm, grid.Cell(epsilon, fold, seed)) for seed, arm in itertools.product(seeds, arms)]
     with progress_bar(len(cells), what="recipe", unit="run") as bar:
         for arm, cell in cells:
-            folder = out / files.slug(arm) / cell.name
+            folder = out / files.slug(arm) / "runs" / cell.name
             if not RunFolder(folder).finished():
                 changes = [f"--config.{change}" for change in ARMS[arm]]
                 config = grid.config_of(cell, CONFIG, [*overrides, *changes])
@@ -72,10 +74,12 @@ def write_table(out: pathlib.Path) -> None:
     rows = pd.DataFrame(
         {"arm": arm, "run": path.parent.name, **_levels(path)}
         for arm in ARMS
-        for path in sorted((out / files.slug(arm)).glob("*/predictions.parquet"))
+        for path in sorted((out / files.slug(arm)).glob("runs/*/predictions.parquet"))
     )
     files.write_table(out / "recipe.csv", rows.round(4))
-    files.write_text(out / "recipe.md", _markdown(rows))
+    told = [one for arm in ARMS for one in grid.statements(out / files.slug(arm))]
+    joint = grid_joint.markdown(grid_joint.joint_table(told))
+    files.write_text(out / "recipe.md", f"{_markdown(rows)}\nTogether they cost:\n\n{joint}\n")
 
 
 def _levels(path: pathlib.Path) -> dict[str, float]:
