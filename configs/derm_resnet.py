@@ -57,5 +57,6 @@ def get_config(arg: str = "") -> ConfigDict:
         },
         train={"steps": 120, "expected_batch_size": 256, "checkpoint_every": 40},
     )
-    config.optim.decay_steps = config.train.get_ref("steps")  # to a rate of zero at the end
+    steps = config.train.get_ref("steps") + 0  # follows it, and may be set without moving it
+    config.optim.decay_steps = steps  # to a rate of zero at the end
     return variant(config, arg, plain=PLAIN, phantom=PHANTOM)

@@ -15,7 +15,8 @@ for its time, and experiments/e01_rsna_fae for its tables.
 
 from ml_collections import ConfigDict, config_dict
 
-from jaxfair.experiment import mitigation_section
+from jaxfair.data.transforms import AugmentConfig
+from jaxfair.experiment import mitigation_section, section
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -45,11 +46,14 @@ def get_config(arg: str = "") -> ConfigDict:
     config.method.score_region = "all"
     config.method.group_rule = "gcd"
     config.method.feature_dtype = "bfloat16"
+    config.method.standardise = False
+    config.method.multiplicity = 1  # views of a film, where config.augment changes films
     config.extractor = ConfigDict()
     config.extractor.weights = config_dict.placeholder(str)
     config.extractor.seed = 0
 
     config.mitigation = mitigation_section({})
+    config.augment = section(AugmentConfig)  # none; with it the extractor reads in every step
 
     config.optim = ConfigDict()
     config.optim.name = "adam"

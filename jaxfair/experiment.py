@@ -32,6 +32,7 @@ __all__ = [
     "DRAWN_TABLE",
     "HAM10000",
     "PANCREAS_CT",
+    "PRIVATE_RECIPE",
     "RESNET9",
     "data_section",
     "experiment",
@@ -44,6 +45,22 @@ Section = Mapping[str, Any]
 
 RESNET9 = {"name": "classifier", "backbone": "resnet9", "activation": "mish"}
 """The network of DP_CXR and of most private training since; for films and, with ndim=3, volumes."""
+
+PRIVATE_RECIPE: dict[str, Section] = {
+    "method": {"standardise": True, "norm": "unscaled", "multiplicity": 4},
+    "optim": {
+        "name": "sgd",
+        "momentum": 0.0,
+        "learning_rate": 2.0,  # for a clip of 1, constant
+        "unit_normed": True,
+        "average": "ema",
+        "ema_decay": 0.99,
+        "ema_warm_up": True,
+    },
+    "mitigation": {"name": "refit_head", "share": 0.1, "averaged": True},
+}
+"""What De et al. 2022 (arXiv 2204.13650) train private networks with, beside large draws; `method`
+needs an augmentation. The head's last stage is after Mehta et al. 2023 (arXiv 2205.02973)."""
 
 DP_CXR: dict[str, Section] = {
     "method": RESNET9,

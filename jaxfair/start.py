@@ -254,7 +254,8 @@ def optimizer_of(
     if settings.optim.parts and method.stages:
         shapes = shapes_of_stages(method, (variables[0], variables[1]), settings.data.spec)
         check_parts(settings.optim, [params for params, _ in shapes])
-    return make_optimizer(settings.optim, everywhere=not method.stages)
+    clip = settings.dp.l2_clip_norm if settings.dp.enabled else 1.0
+    return make_optimizer(settings.optim, everywhere=not method.stages, l2_clip_norm=clip)
 
 
 def _assembly(settings: Settings, mesh: Mesh | None, make: Any) -> Assembly:

@@ -10,12 +10,13 @@ import pytest
 from jaxfair import train
 from jaxfair.config import (
     load_config,
+    method_from_settings,
     plan_from_settings,
     settings_from_config,
 )
 from jaxfair.errors import InputError
 from jaxfair.privacy.verify import verify_run
-from jaxfair.start import check_stages, description, first_variables, open_data
+from jaxfair.start import check_stages, description, first_variables, open_data, optimizer_of
 from tests.test_configs import FOLDER
 from tests.test_phantoms import FILMS
 
@@ -48,6 +49,17 @@ def private(home):
 def plain(home):
     config = config_of(home, dp__enabled=False)
     return train.run(config, home / "plain", num_devices=1, progress=False).path
+
+
+@pytest.mark.parametrize(("enabled", "moved"), [(True, -0.25), (False, -1.0)])
+def test_a_unit_normed_rate_is_divided_by_the_clip_of_a_private_run_alone(home, enabled, moved):
+    fields = {"name": "sgd", "momentum": 0.0, "learning_rate": 1.0, "average": "none"}
+    chosen = {f"optim__{name}": value for name, value in {**fields, "unit_normed": True}.items()}
+    config = config_of(home, dp__enabled=enabled, dp__l2_clip_norm=4.0, **chosen)
+    settings, params = settings_from_config(config), {"w": np.ones(1, np.float32)}
+    optimizer = optimizer_of(settings, method_from_settings(settings), (params, {}))
+    updates, _ = optimizer.update(params, optimizer.init(params), params)
+    np.testing.assert_allclose(updates["w"], moved, rtol=1e-6)
 
 
 def variables(config):

@@ -55,6 +55,10 @@ class OptimConfig:
         exponential average ("ema") or their mean ("late").
       average_from: steps before this one do not count in an average.
       ema_decay: weight of the past in "ema", in [0, 1).
+      ema_warm_up: the past weighs min(ema_decay, (1 + t) / (10 + t)) after t steps that counted, as
+        De et al. 2022 have it; else `ema_decay` from the first, without the bias of the start.
+      unit_normed: of a private run: the rate is that for a clip of 1, as in De et al. 2022; the
+        noisy mean is divided by `dp.l2_clip_norm` before anything reads it.
       parts: parts of the parameters with an optimiser of their own: the path at which a part
         begins, as "head" or "encoder/conv1", and what differs there of OF_A_PART. The longest
         path that fits counts. Of a Method with stages each stage takes the parts that it has.
@@ -71,6 +75,8 @@ class OptimConfig:
     average: str = "none"
     average_from: int = 0
     ema_decay: float = 0.99
+    ema_warm_up: bool = False
+    unit_normed: bool = False
     parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -103,18 +109,22 @@ class OptimConfig:
             raise InputError(f"optim.parts.{path}: {error}") from error
 
 
-def make_optimizer(config: OptimConfig, *, everywhere: bool = True) -> optax.GradientTransformation:
+def make_optimizer(
+    config: OptimConfig, *, everywhere: bool = True, l2_clip_norm: float = 1.0
+) -> optax.GradientTransformation:
     """Returns the optax transformation; epsilon of Adam stands outside the root, as in torch.
 
     Args:
+      l2_clip_norm: C, by which "unit_normed" divides; 1 for a run without a clip.
       everywhere: whether its `init` refuses parameters that lack one of `config.parts`. False for
         a Method with stages, of which one has a part and another has not; `check_parts` asks all.
     """
     optimizer = _of_parts(config, everywhere) if config.parts else _of_all(config)
+    if config.unit_normed and l2_clip_norm != 1:
+        optimizer = optax.chain(optax.scale(1 / l2_clip_norm), optimizer)
     if config.average == "none":
         return optimizer
-    decay = config.ema_decay if config.average == "ema" else None
-    return optax.chain(optimizer, _averaging(config.average_from, decay))
+    return optax.chain(optimizer, _averaging(config))
 
 
 def check_parts(config: OptimConfig, stages: Sequence[Any]) -> None:
@@ -247,22 +257,34 @@ class _AverageState(NamedTuple):
     mean: Any
 
 
-def _averaging(begin: int, decay: float | None) -> optax.GradientTransformation:
+def _averaging(config: OptimConfig) -> optax.GradientTransformation:
     """Keeps the average of the parameters after each step, and changes no update.
 
     The n-th parameters that count enter with the weight 1 / n, or with (1 - d) / (1 - d^n)
-    where the past decays by d: the exponential average without its bias towards the start.
+    where the past decays by d: the exponential average without its bias towards the start. With a
+    warm-up they enter with 1 - min(d, n / (9 + n)), so that the first parameters, of which the
+    average begins, are soon forgotten.
     """
+
+    def weight(n: jax.Array) -> jax.Array:
+        decay = config.ema_decay
+        if config.average == "late":
+            return 1 / n
+        if config.ema_warm_up:
+            return 1 - jnp.minimum(decay, n / (9 + n))
+        return (1 - decay) / (1 - decay**n)
 
     def init(params: Any) -> _AverageState:
         return _AverageState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, params))
 
     def update(updates: Any, state: _AverageState, params: Any) -> tuple[Any, _AverageState]:
-        count = jnp.maximum(state.step + 1 - begin, 1).astype(jnp.float32)
-        weight = 1 / count if decay is None else (1 - decay) / (1 - decay**count)
+        count = jnp.maximum(state.step + 1 - config.average_from, 1).astype(jnp.float32)
+        enters = weight(count)
+        if config.average_from:  # nothing of what came before it stays
+            enters = jnp.where(count == 1, 1.0, enters)
         reached = optax.apply_updates(params, updates)
         mean = jax.tree.map(
-            lambda a, p: (a + weight * (p - a)).astype(a.dtype), state.mean, reached
+            lambda a, p: (a + enters * (p - a)).astype(a.dtype), state.mean, reached
         )
         return updates, _AverageState(state.step + 1, mean)
 

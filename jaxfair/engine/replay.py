@@ -118,7 +118,7 @@ def _begin(stage: Stage, before: Assembly) -> str:
         made = fingerprint.digest_of_equations(begin, before.params, before.frozen)
     except TypeError:
         made = ""
-    return f"{stage.share} {made}"
+    return f"{stage.share} {stage.averaged} {made}"
 
 
 def _of_batch(example: dict[str, Any], key: jax.Array) -> tuple[Any, Any, Any]:

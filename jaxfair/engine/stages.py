@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from jaxfair.engine.assembly import Assembly, Spec, are_shapes, join
 from jaxfair.engine.mesh import put_replicated
+from jaxfair.engine.optim import averaged_params
 from jaxfair.engine.step import TrainState
 from jaxfair.errors import InputError
 from jaxfair.methods.base import Method, PyTree, Stage
@@ -97,9 +98,14 @@ def shapes_of_stages(
 
 
 def enter(stages: Sequence[Assembly], number: int, before: Assembly, state: TrainState) -> Assembly:
-    """Returns stage `number`, with the variables made of those that the stage before ended with."""
-    stage, here = stages[0].method.stages[number - 1], stages[number]
-    return here.with_variables(*_begun(stage, number, here.spec, state.params, before.frozen))
+    """Returns stage `number`, with the variables made of those that the stage before ended with.
+
+    Guarantee: an average that it begins with is a function of parameters that were released.
+    """
+    stage, here, params = stages[0].method.stages[number - 1], stages[number], state.params
+    if stage.averaged:
+        params = averaged_params(params, state.opt_state)
+    return here.with_variables(*_begun(stage, number, here.spec, params, before.frozen))
 
 
 def restore(

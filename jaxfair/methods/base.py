@@ -78,12 +78,15 @@ class Stage(NamedTuple):
         ended with to what this one begins with.
       share: of all steps of the run, in (0, 1); the first Method trains what is left.
       optimizer: an `optax.GradientTransformation` of its own; None for the run's.
+      averaged: True where it begins with the average of the parameters that the optimiser of the
+        stage before kept (`optim.average`), if it kept one, and not with the last.
     """
 
     method: Method
     begin: Callable[..., tuple[PyTree, PyTree]]
     share: float
     optimizer: Any = None
+    averaged: bool = False
 
 
 def no_loss(params: PyTree, frozen: PyTree, example: Example, key: Any) -> tuple[Any, dict]:

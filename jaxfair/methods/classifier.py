@@ -23,11 +23,10 @@ from jaxfair.methods.encoder import (
     refuse_unless_known,
 )
 from jaxfair.methods.labels import TARGETS, check_labels, label_loss, label_scores
+from jaxfair.methods.multiplicity import Augment, refuse_views_of_nothing, views_of
 from jaxfair.models import layers
 
 __all__ = ["ClassifierConfig", "describe", "make_classifier"]
-
-Augment = Callable[[Example, jax.Array], Example]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,11 +88,7 @@ def make_classifier(config: ClassifierConfig, augment: Augment | None = None) ->
 
     Raises InputError for a multiplicity above 1 without `augment`.
     """
-    if config.multiplicity > 1 and augment is None:
-        raise InputError(
-            f"multiplicity = {config.multiplicity} averages over augmented views, but there is "
-            "no augmentation; configure one or use multiplicity 1."
-        )
+    refuse_views_of_nothing(config.multiplicity, augment)
     encoder = make_encoder(config, trained=not config.last_layer)
     head = LinearHead(len(config.labels), encoder.width)
     embed = lambda params, frozen, batch: encoder.embed(params["backbone"], frozen, batch)
@@ -137,7 +132,6 @@ def _loss(
     if augment is None:
         views = jax.tree.map(lambda a: a[None], example)
     else:
-        keys = jax.random.split(key, config.multiplicity)
-        views = jax.vmap(augment, in_axes=(None, 0))(example, keys)
+        views = views_of(augment, example, config.multiplicity, key)
     found = logits(params, frozen, views)
     return label_loss(found, views, config.target, config.class_weights), {}

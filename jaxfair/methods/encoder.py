@@ -14,9 +14,9 @@ import jax.numpy as jnp
 
 from jaxfair.errors import InputError, nearest
 from jaxfair.methods.base import Example, PyTree
-from jaxfair.models import filters, heads, pretrained
+from jaxfair.models import filters, heads, norms, pretrained
 from jaxfair.models.filters import SMALLEST, Design
-from jaxfair.models.resnet import ACTIVATIONS
+from jaxfair.models.resnet import ACTIVATIONS, DEPTHS
 from jaxfair.models.torch_files import read_state_dict
 
 __all__ = [
@@ -43,7 +43,10 @@ class EncoderConfig:
         patient shaped, computed once (models.filters): then there is nothing here to train.
       ndim: 2 for images (h, w, c), 3 for volumes (d, h, w, c).
       channels: what the backbone reads; a grey image counts as repeated to this many.
-      norm: "group", or "frozen": BatchNorm with the stored statistics of `weights`.
+      norm: "group"; "unscaled", the same without a learned scale; or "frozen", BatchNorm with the
+        stored statistics of `weights`.
+      standardise: of residual networks: each filter has mean 0 and variance 1 / fan-in, whatever
+        its parameters (weight standardisation, as in De et al. 2022).
       activation: "relu" or "mish" (residual networks).
       freeze: name prefixes of backbone modules that are not trained, as ("conv1", "layer1").
       weights: a torchvision state dict of the same backbone (.safetensors, .pth), or None.
@@ -61,6 +64,7 @@ class EncoderConfig:
     ndim: int = 2
     channels: int = 3
     norm: str = "group"
+    standardise: bool = False
     activation: str = "relu"
     freeze: tuple[str, ...] = ()
     weights: str | None = None
@@ -72,11 +76,16 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "freeze", tuple(self.freeze))
-        choices = {"backbone": BACKBONES, "ndim": (2, 3), "norm": ("group", "frozen")}
+        choices = {"backbone": BACKBONES, "ndim": (2, 3), "norm": norms.KINDS}
         refuse_unless_known(self, **choices, activation=tuple(ACTIVATIONS))
         if self.norm == "frozen" and self.weights is None:
             raise InputError(
                 "norm = 'frozen' needs stored statistics; give weights=FILE, or use norm 'group'."
+            )
+        if self.standardise and self.backbone not in DEPTHS:
+            raise InputError(
+                f"standardise = True is of residual networks, and the backbone is "
+                f"{self.backbone!r}: use one of {', '.join(DEPTHS)}, or leave it False."
             )
         if self.backbone == "slices" and (self.ndim, self.channels) != (3, 1):
             raise InputError("The backbone 'slices' takes grey volumes: use ndim 3, channels 1.")
@@ -137,6 +146,7 @@ def make_encoder(config: EncoderConfig, *, trained: bool = True, maps: bool = Fa
         activation=config.activation,
         channels=config.channels,
         pooled=not maps,
+        standardise=config.standardise,
     )
     embed = functools.partial(_pooled, network)
     return Encoder(

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from jaxfair.errors import InputError, nearest
 from jaxfair.methods.base import Example, Method, PyTree
+from jaxfair.methods.multiplicity import Augment, refuse_views_of_nothing, views_of
 from jaxfair.models import extractor, norms, pretrained
 from jaxfair.models.autoencoder import FeatureAutoencoder
 from jaxfair.models.resize import resize_aligned
@@ -27,6 +28,9 @@ __all__ = ["FAEConfig", "describe", "make_fae"]
 
 TOP_SHARE = 0.1
 """The score is the mean of the anomaly map strictly above its (1 - TOP_SHARE)-quantile."""
+
+VIEWS = 0x76696577
+"""Which of the streams of an example's key draws its views; dropout has the key itself."""
 
 _CHOICES = {
     "loss": ("1-ssim", "-ssim", "mse"),
@@ -51,6 +55,9 @@ class FAEConfig:
         "once", above 0.5 with "twice", where grey has been centred already).
       group_rule: GroupNorm's groups, "gcd" of 32 and the channels, or "25/32".
       feature_dtype: of the cached features, "float32" or "bfloat16"; the loss is float32.
+      standardise: each filter of the autoencoder but the last has mean 0 and variance 1 / fan-in,
+        whatever its parameters (weight standardisation, as in De et al. 2022).
+      multiplicity: augmented views of one image whose losses are averaged, before the clip.
       extractor_weights: a torchvision ResNet-18 state dict (.safetensors, .pth), or None
         for a seeded random extractor.
       extractor_seed: seed of the random extractor; a public constant.
@@ -65,6 +72,8 @@ class FAEConfig:
     score_region: str = "all"
     group_rule: str = "gcd"
     feature_dtype: str = "float32"
+    standardise: bool = False
+    multiplicity: int = 1
     extractor_weights: str | None = None
     extractor_seed: int = 0
 
@@ -81,20 +90,33 @@ class FAEConfig:
             raise InputError(f"hidden_dims = {self.hidden_dims} must be widths of at least 1.")
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout = {self.dropout} must lie in [0, 1).")
+        if self.multiplicity < 1:
+            raise InputError(f"multiplicity = {self.multiplicity} must be at least 1.")
         for width in self.hidden_dims:
             norms.group_count(width, self.group_rule)
 
 
-def make_fae(config: FAEConfig) -> Method:
-    """Returns the feature autoencoder as a Method with the one task "anomaly"."""
-    model = FeatureAutoencoder(config.hidden_dims, config.dropout, config.group_rule)
+def make_fae(config: FAEConfig, augment: Augment | None = None) -> Method:
+    """Returns the feature autoencoder as a Method with the one task "anomaly".
+
+    Args:
+      config: the public choices.
+      augment: `(raw example, key) -> raw example`, drawn anew for every view. With it the extractor
+        reads the changed images in every step; without, each image once.
+
+    Raises InputError for a multiplicity above 1 without `augment`.
+    """
+    refuse_views_of_nothing(config.multiplicity, augment)
+    model = FeatureAutoencoder(
+        config.hidden_dims, config.dropout, config.group_rule, config.standardise
+    )
     return Method(
         name="fae",
         tasks=("anomaly",),
         init=functools.partial(_init, config, model),
-        loss=functools.partial(_loss, config, model),
+        loss=functools.partial(_loss, config, model, augment),
         score=functools.partial(_score, config, model),
-        prepare=functools.partial(_prepare, config),
+        prepare=functools.partial(_prepare, config) if augment is None else None,
     )
 
 
@@ -142,23 +164,33 @@ def _check_image(h: int, w: int, c: int, *, depth: int) -> None:
 
 def _prepare(config: FAEConfig, frozen: PyTree, raw: Example) -> Example:
     """Returns {"features": (h/4, w/4, 256)} of one raw example's image (h, w, c) in [0, 1]."""
-    x = (raw["image"].astype(jnp.float32) - 0.5) * 2
+    return {"features": _features(config, frozen, raw["image"][None])[0]}
+
+
+def _features(config: FAEConfig, frozen: PyTree, images: jax.Array) -> jax.Array:
+    """Returns (b, h/4, w/4, 256) of images (b, h, w, c) in [0, 1]."""
+    x = (images.astype(jnp.float32) - 0.5) * 2
     if config.center == "twice":
         x = (x - 0.5) * 2
-    x = jnp.broadcast_to(x, (*x.shape[:2], 3))
-    features = extractor.Extractor().apply(frozen, x[None])[0]
-    return {"features": features.astype(config.feature_dtype)}
+    x = jnp.broadcast_to(x, (*x.shape[:3], 3))
+    features: Any = extractor.Extractor().apply(frozen, x)
+    return features.astype(config.feature_dtype)
 
 
 def _loss(
     config: FAEConfig,
     model: FeatureAutoencoder,
+    augment: Augment | None,
     params: PyTree,
     frozen: PyTree,
     example: Example,
     key: jax.Array,
 ) -> tuple[jax.Array, dict[str, Any]]:
-    features = example["features"].astype(jnp.float32)[None]
+    if augment is None:
+        features = example["features"].astype(jnp.float32)[None]
+    else:
+        views = views_of(augment, example, config.multiplicity, jax.random.fold_in(key, VIEWS))
+        features = _features(config, frozen, views["image"]).astype(jnp.float32)
     rebuilt: Any = model.apply({"params": params}, features, train=True, rngs={"dropout": key})
     return jnp.mean(_loss_map(config, rebuilt, features)), {}
 
@@ -173,7 +205,10 @@ def _loss_map(config: FAEConfig, rebuilt: jax.Array, features: jax.Array) -> jax
 def _score(
     config: FAEConfig, model: FeatureAutoencoder, params: PyTree, frozen: PyTree, batch: Example
 ) -> dict[str, jax.Array]:
-    features, image = batch["features"].astype(jnp.float32), batch["image"]
+    image, features = batch["image"], batch.get("features")
+    if features is None:  # where images change in training, none is prepared
+        features = _features(config, frozen, image)
+    features = features.astype(jnp.float32)
     rebuilt: Any = model.apply({"params": params}, features, train=False)
     coarse = jnp.mean(_loss_map(config, rebuilt, features), axis=-1, keepdims=True)
     maps = resize_aligned(coarse, image.shape[1:3])[..., 0]

@@ -55,16 +55,17 @@ def make_network(
     activation: str = "relu",
     channels: int | None = None,
     pooled: bool = True,
+    standardise: bool = False,
 ) -> Network:
     """Returns the network of that backbone (one of BACKBONES) with `labels` outputs.
 
     With `channels` it reads images of so many, or grey ones as if repeated to so many; without,
     the channels of the images that it is made with. "slices" reads grey volumes alone. `labels`
     may be 0 where nothing but `features` is asked for; without `pooled` these are the maps before
-    they are pooled (not of "slices").
+    they are pooled (not of "slices"). `standardise` is of residual networks (DEPTHS) alone.
     """
     if backbone in DEPTHS:
-        return Network(ResNet(backbone, norm, activation, channels, pooled), labels)
+        return Network(ResNet(backbone, norm, activation, channels, pooled, standardise), labels)
     if backbone == "slices":
         return Network(SliceNet(norm, activation), labels)
     return Network(DenseNet121(norm, channels, pooled=pooled), labels)

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxfair.errors import InputError
+from jaxfair.models.norms import standardised
 
 __all__ = [
     "Conv",
@@ -68,7 +69,7 @@ class Conv(nn.Module):
     The kernel parameter has shape (*kernel, c, features). With `channels`, c is that, and an x
     of one channel counts as repeated to it: read once, by the kernel's sum over its channels.
     With `trained` False no filter gradient is ever asked for, and XLA's convolution serves
-    maps of every size.
+    maps of every size. With `standardise` it multiplies by the `standardised` kernel.
     """
 
     features: int
@@ -79,6 +80,7 @@ class Conv(nn.Module):
     kernel_init: nn.initializers.Initializer | None = None
     trained: bool = True
     channels: int | None = None
+    standardise: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -87,6 +89,7 @@ class Conv(nn.Module):
         fan_in = math.prod(window) * channels
         init = self.kernel_init or torch_uniform(fan_in)
         kernel = self.param("kernel", init, (*window, channels, self.features))
+        kernel = standardised(kernel) if self.standardise else kernel
         if x.shape[-1] == 1 < channels:
             kernel = jnp.sum(kernel, axis=-2, keepdims=True)
         how = convolve if self.trained else convolve_plain
@@ -104,12 +107,13 @@ class UpConv(nn.Module):
     `kernel` is stored by phases, (*taps, c, stride^n * features) with taps = kernel / stride:
     output position stride * i + r reads a window of `taps` inputs around i, so all
     phases r together are one stride-1 convolution. `phases_from_transposed` turns an
-    ordinary kernel into this form.
+    ordinary kernel into this form. With `standardise` the filter of each phase is standardised.
     """
 
     features: int
     kernel: int
     stride: int = 2
+    standardise: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -118,6 +122,7 @@ class UpConv(nn.Module):
         fan_in = self.features * self.kernel**n
         shape = (*(taps,) * n, x.shape[-1], self.stride**n * self.features)
         kernel = self.param("kernel", torch_uniform(fan_in), shape)
+        kernel = standardised(kernel) if self.standardise else kernel
         y = convolve(x, kernel, stride=1, padding=taps // 2)
         return interleave_phases(y, self.stride)
 
@@ -193,8 +198,7 @@ def _patch_entries(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -
 def interleave_phases(y: jax.Array, stride: int) -> jax.Array:
     """Returns (b, *spatial * stride, c) from (b, *spatial, stride^n * c), phases outermost."""
     b, *spatial, _ = y.shape
-    n = len(spatial)
-    y = y.reshape(b, *spatial, *(stride,) * n, -1)
+    y, n = y.reshape(b, *spatial, *(stride,) * len(spatial), -1), len(spatial)
     order = [0, *itertools.chain(*((1 + i, 1 + n + i) for i in range(n))), 1 + 2 * n]
     return y.transpose(order).reshape(b, *(s * stride for s in spatial), -1)
 
@@ -206,8 +210,7 @@ def phases_from_transposed(weight: jax.Array, stride: int) -> jax.Array:
     the weight at stride*t + r, hence the reversed taps.
     """
     c_in, c_out, *window = weight.shape
-    n = len(window)
-    taps = _taps(window[0], stride)
+    n, taps = len(window), _taps(window[0], stride)
     w = weight.reshape(c_in, c_out, *(m for _ in range(n) for m in (taps, stride)))
     w = jnp.flip(w, axis=tuple(2 + 2 * i for i in range(n)))
     order = [*(2 + 2 * i for i in range(n)), 0, *(3 + 2 * i for i in range(n)), 1]
@@ -270,8 +273,7 @@ def dense(features: int, fan_in: int, name: str | None = None) -> nn.Dense:
 
 def dropout_channels(rate: float, x: jax.Array, *, train: bool) -> jax.Array:
     """torch's Dropout2d (3d): drops whole channels of each example; needs the rng "dropout"."""
-    space = tuple(range(1, x.ndim - 1))
-    return nn.Dropout(rate, broadcast_dims=space, deterministic=not train)(x)
+    return nn.Dropout(rate, tuple(range(1, x.ndim - 1)), deterministic=not train)(x)
 
 
 def _patches(

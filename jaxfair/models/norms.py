@@ -1,4 +1,4 @@
-"""Norms that never look at another image: GroupNorm, and BatchNorm with stored statistics."""
+"""Norms that look at no other image: GroupNorm, BatchNorm with stored statistics, of filters."""
 
 import math
 
@@ -8,7 +8,18 @@ from flax import linen as nn
 
 from jaxfair.errors import InputError
 
-__all__ = ["FrozenNorm", "GroupNorm", "group_count", "group_norm", "make_norm"]
+__all__ = [
+    "KINDS",
+    "FrozenNorm",
+    "GroupNorm",
+    "group_count",
+    "group_norm",
+    "make_norm",
+    "standardised",
+]
+
+KINDS = ("group", "unscaled", "frozen")
+"""What `make_norm` makes: GroupNorm, the same without a learned scale, stored statistics."""
 
 
 class FrozenNorm(nn.Module):
@@ -37,15 +48,19 @@ class GroupNorm(nn.Module):
 
     Each channel is summed over its map before the channels of a group are: a sum over both
     at once reads the map with a stride, and takes four times as long on CPU. Statistics are
-    at least in float32. Source: Wu and He 2018 (arXiv 1803.08494).
+    at least in float32. Without `scaled` no scale is learned, only the shift. Source: Wu and He
+    2018 (arXiv 1803.08494).
     """
 
     groups: int
+    scaled: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+        scale = jnp.ones((), bias.dtype)
+        if self.scaled:
+            scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
         centred = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         centred = centred - self._group_mean(centred)
         gain = jax.lax.rsqrt(self._group_mean(jnp.square(centred)) + 1e-5)
@@ -62,8 +77,10 @@ class GroupNorm(nn.Module):
 
 
 def make_norm(kind: str, channels: int, name: str | None = None) -> nn.Module:
-    """Returns the norm "group" (GroupNorm by gcd) or "frozen" (BatchNorm, stored statistics)."""
-    return group_norm(channels, name=name) if kind == "group" else FrozenNorm(name=name)
+    """Returns the norm of that kind, one of KINDS; groups are by gcd."""
+    if kind == "frozen":
+        return FrozenNorm(name=name)
+    return GroupNorm(group_count(channels), scaled=kind == "group", name=name)
 
 
 def group_count(channels: int, rule: str = "gcd") -> int:
@@ -86,3 +103,19 @@ def group_count(channels: int, rule: str = "gcd") -> int:
 def group_norm(channels: int, rule: str = "gcd", name: str | None = None) -> GroupNorm:
     """Returns the GroupNorm of `channels` channels by the rule of `group_count`."""
     return GroupNorm(group_count(channels, rule), name=name)
+
+
+def standardised(kernel: jax.Array) -> jax.Array:
+    """Returns the kernel (*window, c, p) with mean 0 and variance 1 / (window x c) of each filter.
+
+    It is a function of the parameters alone, which each example's gradient goes through by itself.
+    A filter of variance below 1e-4 / (window x c) is divided by the root of that. Source: Qiao et
+    al. 2019 (arXiv 1903.10520), scaled by the fan-in as Brock et al. 2021 (arXiv 2101.08692).
+
+    >>> jnp.round(standardised(jnp.array([[1.0], [3.0]])), 3).tolist()
+    [[-0.707], [0.707]]
+    """
+    inputs = tuple(range(kernel.ndim - 1))
+    centred = kernel - jnp.mean(kernel, inputs, keepdims=True)
+    squares = jnp.sum(jnp.square(centred), inputs, keepdims=True)
+    return centred * jax.lax.rsqrt(jnp.maximum(squares, 1e-4))

@@ -45,7 +45,7 @@ def load_backbone(variables: PyTree, path: str | Path, *, norm: str) -> PyTree:
     """Returns the variables of a `heads.Network` with its backbone from a torchvision state dict.
 
     With `norm` "frozen" BatchNorm's scale and bias are taken over and its running statistics
-    are stored. With "group" a file with running statistics gives its filters alone, and
+    are stored. With others a file with running statistics gives its filters alone, and
     GroupNorms keep their own scale and bias; a file without (of a GroupNorm network, as
     DP_CXR's) gives everything. Head and attention stay as they were. A file for three channels
     fills a grey stem with the sum over its channels: the same network on an image repeated to
@@ -55,7 +55,7 @@ def load_backbone(variables: PyTree, path: str | Path, *, norm: str) -> PyTree:
     """
     state, _ = read_state_dict(path)
     where = Path(path).name
-    filters_alone = norm == "group" and any(name.endswith("running_mean") for name in state)
+    filters_alone = norm != "frozen" and any(name.endswith("running_mean") for name in state)
 
     def entry(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
         names = [part.key for part in path[1:] if part.key != "backbone"]

@@ -30,6 +30,7 @@ class BasicBlock(nn.Module):
     norm: str = "group"
     activation: str = "relu"
     trained: bool = True
+    standardise: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -48,6 +49,7 @@ class Bottleneck(nn.Module):
     norm: str = "group"
     activation: str = "relu"
     trained: bool = True
+    standardise: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -64,9 +66,10 @@ class ResNet(nn.Module):
     """Images (b, *spatial, c) with two or three spatial axes -> pooled features (b, width).
 
     Modules are named as in torchvision (conv1, bn1, layer1_0, ...), whatever the norm.
-    `depth` is a key of DEPTHS, `norm` "group" (32 groups at every width) or "frozen";
+    `depth` is a key of DEPTHS, `norm` one of `norms.KINDS` (32 groups at every width);
     `channels` are the stem's, to which a grey image counts as repeated (`layers.Conv`). Without
-    `pooled` it gives the maps (b, *spatial', width) of the last block.
+    `pooled` it gives the maps (b, *spatial', width) of the last block. With `standardise` every
+    convolution has a standardised kernel (`norms.standardised`).
     Source: He et al. 2016; ResNet9 as in Ziller et al. 2023 (arXiv 2302.01622).
     """
 
@@ -75,6 +78,7 @@ class ResNet(nn.Module):
     activation: str = "relu"
     channels: int | None = None
     pooled: bool = True
+    standardise: bool = False
 
     @property
     def width(self) -> int:
@@ -88,10 +92,11 @@ class ResNet(nn.Module):
             BasicBlock if kind == "basic" else Bottleneck,
             norm=self.norm,
             activation=self.activation,
+            standardise=self.standardise,
         )
         x = layers.Conv(
             64, 7, stride=2, padding=3, kernel_init=layers.he_normal, channels=self.channels,
-            name="conv1",
+            standardise=self.standardise, name="conv1",
         )(x)  # fmt: skip
         x = ACTIVATIONS[self.activation](make_norm(self.norm, 64, "bn1")(x))
         x = layers.max_pool(x)
@@ -103,7 +108,12 @@ class ResNet(nn.Module):
 
 
 def _pieces(block: nn.Module) -> tuple:
-    conv = functools.partial(layers.Conv, kernel_init=layers.he_normal, trained=block.trained)
+    conv = functools.partial(
+        layers.Conv,
+        kernel_init=layers.he_normal,
+        trained=block.trained,
+        standardise=block.standardise,
+    )
     return ACTIVATIONS[block.activation], conv, functools.partial(make_norm, block.norm)
 
 

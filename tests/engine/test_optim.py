@@ -15,9 +15,9 @@ STEPS = 40
 GRADS = np.random.default_rng(0).normal(size=(STEPS, 3, 2)).astype(np.float32)
 
 
-def trajectory(config, grads=GRADS):
+def trajectory(config, grads=GRADS, **options):
     """Returns the parameters after each step, and what is evaluated after the last."""
-    optimizer = make_optimizer(config)
+    optimizer = make_optimizer(config, **options)
     params = {"w": jnp.ones((3, 2)), "b": jnp.zeros(2)}
     state, seen = optimizer.init(params), []
     update = jax.jit(optimizer.update, donate_argnums=1)  # as the step gives its state away
@@ -112,6 +112,36 @@ def test_an_exponential_average_weighs_the_past_by_its_decay():
     weights = 0.9 ** np.arange(STEPS)[::-1]
     expected = np.average([params["w"] for params in seen], axis=0, weights=weights)
     np.testing.assert_allclose(evaluated["w"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("decay", [0.99, 0.3])
+def test_an_average_with_a_warm_up_is_that_of_de_et_al(decay):
+    config = OptimConfig("sgd", 0.01, average="ema", ema_decay=decay, ema_warm_up=True)
+    seen, evaluated = trajectory(config)
+    mean = np.ones((3, 2))
+    for t, params in enumerate(seen):
+        kept = min(decay, (1 + t) / (10 + t))
+        mean = kept * mean + (1 - kept) * np.asarray(params["w"], np.float64)
+    np.testing.assert_allclose(evaluated["w"], mean, rtol=1e-5)
+
+
+def test_a_warm_up_that_begins_late_keeps_nothing_of_what_came_before():
+    fields = {"average": "ema", "ema_decay": 0.99, "ema_warm_up": True}
+    seen, evaluated = trajectory(OptimConfig("sgd", 0.01, average_from=38, **fields))
+    expected = (2 / 11) * seen[38]["w"] + (9 / 11) * seen[39]["w"]
+    np.testing.assert_allclose(evaluated["w"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_a_unit_normed_rate_is_the_rate_for_a_clip_of_one(name):
+    """Clipped at C a gradient is C times as long; decay of the weights is none of its business."""
+    config = OptimConfig(name, 0.01, weight_decay=0.1, unit_normed=True)
+    for_one, _ = trajectory(config)
+    for clip in (0.05, 4.0):
+        seen, _ = trajectory(config, clip * GRADS, l2_clip_norm=clip)
+        np.testing.assert_allclose(seen[-1]["w"], for_one[-1]["w"], rtol=1e-4)
+    without, _ = trajectory(OptimConfig(name, 0.01, weight_decay=0.1), 4 * GRADS, l2_clip_norm=4)
+    assert not np.allclose(without[-1]["w"], for_one[-1]["w"], rtol=1e-3)
 
 
 def test_an_average_changes_no_step():

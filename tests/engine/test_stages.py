@@ -55,13 +55,13 @@ def plan_of(steps=8, **fields):
     return make_plan(config, steps=steps, expected_batch_size=12, public_size=N)
 
 
-def open_two(folder, method=TWO, plan=None, **options):
+def open_two(folder, method=TWO, plan=None, optimizer=None, **options):
     options = engine.Options(
         **{"save_every": 3, "microbatch": 8, "insecure_seed": 2, "progress": False} | options
     )
     people = engine.population_from_ids(range(N), unit="image")
     made = engine.open(
-        plan or plan_of(), method, optax.adam(0.05), people, FIELDS, folder, spec=SPEC,
+        plan or plan_of(), method, optimizer or optax.adam(0.05), people, FIELDS, folder, spec=SPEC,
         options=options, mesh=engine.make_mesh(2),
     )  # fmt: skip
     return made
@@ -89,6 +89,26 @@ def test_the_later_stage_stands_on_what_the_first_one_ended_with(tmp_path):
     frozen = trainer.assembly.frozen["encoder"]
     np.testing.assert_array_equal(frozen, ends[4]["encoder"])
     assert not np.array_equal(frozen, first_variables(None, None)[0]["encoder"])
+
+
+def test_a_stage_may_stand_on_the_average_that_the_one_before_kept(tmp_path):
+    averaged = TWO._replace(stages=(TWO.stages[0]._replace(averaged=True),))
+    optimizer = make_optimizer(OptimConfig("sgd", 0.05, average="late"))
+    options = {"optimizer": optimizer, "save_every": 1}
+    trainer = open_two(tmp_path / "run", averaged, **options)
+    with trainer:
+        seen = {r.step: r.params for r in trainer.steps()}
+    mean = np.mean([seen[step]["encoder"] for step in (1, 2, 3, 4)], axis=0)
+    np.testing.assert_allclose(trainer.assembly.frozen["encoder"], mean, rtol=1e-5)
+    assert not np.allclose(mean, seen[4]["encoder"], rtol=1e-3)
+    assert verify_run(tmp_path / "run") == []
+    fresh = join(
+        plan_of(), averaged, optimizer, spec=SPEC, variables=first_variables(None, None),
+        microbatch=8, mesh=engine.make_mesh(1),
+    )  # fmt: skip
+    ledger = fresh.plan.open_ledger(tmp_path / "run" / "ledger.jsonl", writes=False)
+    _, here, _ = stages.restore(stages.stages_of(fresh), RunFolder(tmp_path / "run"), ledger)
+    np.testing.assert_array_equal(here.frozen["encoder"], trainer.assembly.frozen["encoder"])
 
 
 def test_the_last_stage_is_found_again_with_what_was_frozen(tmp_path):

@@ -220,3 +220,39 @@ class DenseNet121(nn.Module):
 
 def group_norm(channels):
     return nn.GroupNorm(int(np.gcd(32, channels)), channels)
+
+
+class UnscaledNorm(nn.GroupNorm):
+    """GroupNorm whose weight is no parameter: it has a bias alone."""
+
+    def __init__(self, groups, channels):
+        super().__init__(groups, channels)
+        del self.weight
+
+    def forward(self, x):
+        return F.group_norm(x, self.num_groups, None, self.bias, self.eps)
+
+
+def unscaled_norm(channels):
+    return UnscaledNorm(int(np.gcd(32, channels)), channels)
+
+
+def standardised_weight(weight):
+    """Each filter with mean 0 and variance 1 / fan-in (Qiao et al. 2019, Brock et al. 2021)."""
+    flat = weight.flatten(1)
+    fan_in = flat.shape[1]
+    variance = flat.var(1, unbiased=False, keepdim=True)
+    flat = (flat - flat.mean(1, keepdim=True)) / (variance * fan_in).clamp(min=1e-4).sqrt()
+    return flat.reshape(weight.shape)
+
+
+def standardise(net):
+    """Lets every convolution of a net multiply by its standardised weight."""
+
+    def forward(self, x):
+        return self._conv_forward(x, standardised_weight(self.weight), self.bias)
+
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d):
+            module.forward = forward.__get__(module)
+    return net

@@ -104,12 +104,15 @@ class RefitHead:
     Attributes:
       share: of all steps, those of the last stage.
       afresh: it begins at zero, and not as it was.
+      averaged: the network that it reads is the average that `optim.average` kept, and not that of
+        the last step before.
 
     Raises InputError for a value outside these.
     """
 
     share: float = 0.25
     afresh: bool = False
+    averaged: bool = False
 
     def __post_init__(self) -> None:
         check_share(self.share)
@@ -133,7 +136,7 @@ def refit_head(config: RefitHead, method: Method) -> Method:
         return (jax.tree.map(jnp.zeros_like, head) if config.afresh else head), rest
 
     head = seen_through(last, NAME, _joined)._replace(name=f"head of {last.name}", stages=())
-    return then(method, Stage(head, begin, config.share))
+    return then(method, Stage(head, begin, config.share, averaged=config.averaged))
 
 
 def _joined(params: PyTree, frozen: PyTree) -> tuple[PyTree, PyTree]:

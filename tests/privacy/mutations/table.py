@@ -26,6 +26,7 @@ from tests.privacy import (
     test_edges_rules,
     test_edges_run,
     test_edges_sum,
+    test_edges_views,
     test_edges_wiring,
     test_precision,
     test_rounding,
@@ -45,6 +46,7 @@ from tests.privacy.mutations import (
     faults_rules,
     faults_run,
     faults_sum,
+    faults_views,
     faults_wiring,
 )
 
@@ -69,6 +71,7 @@ _TESTS = (
     test_edges_run,
     test_edges_published,
     test_edges_exported,
+    test_edges_views,
 )
 _FAULTS = (
     faults_sum,
@@ -86,6 +89,7 @@ _FAULTS = (
     faults_run,
     faults_published,
     faults_exported,
+    faults_views,
 )
 
 
