@@ -74,7 +74,7 @@ def test_the_feature_autoencoder_rebuilds_the_maps_of_a_lite(weights, monkeypatc
     params, frozen = method.init(jax.random.key(0), SPEC)
     example = jax.jit(method.prepare)(frozen, {"image": images(1)[0]})
     assert example["features"].shape == (8, 8, 176)
-    loss = method.loss(params, frozen, example, jax.random.key(0))[0]
+    loss = jax.jit(method.loss)(params, frozen, example, jax.random.key(0))[0]
     assert np.isfinite(float(loss))
     assert fae.describe(config)["extractor"] == "pretrained"
     assert "EfficientNet-Lite0" in fae.describe(config)["note"]
