@@ -38,6 +38,7 @@ def test_a_head_on_a_frozen_network_is_all_that_is_trained(weights):
     assert describe(config)["initial_sha256"] in describe(config)["note"]
 
 
+@pytest.mark.slow
 def test_last_blocks_train_and_their_statistics_stay(weights):
     """Gradients of the last blocks, clipped the fast way, are those of the plain one."""
     method = make_classifier(ClassifierConfig(("a",), **LITE, weights=weights, freeze=FIRST))

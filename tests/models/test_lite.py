@@ -32,9 +32,9 @@ def images(*shape, seed=0):
     "variant, expected",
     [
         ("lite0", 4_652_008),  # as many as in the published file
-        ("lite1", 5_416_680),
-        ("lite2", 6_092_072),
-        ("lite3", 8_197_096),
+        pytest.param("lite1", 5_416_680, marks=pytest.mark.slow),
+        pytest.param("lite2", 6_092_072, marks=pytest.mark.slow),
+        pytest.param("lite3", 8_197_096, marks=pytest.mark.slow),
         ("lite4", 13_006_568),
     ],
 )
