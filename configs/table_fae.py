@@ -10,8 +10,9 @@ your columns in `data.table`; `anomaly` takes one or several columns of 0 and 1,
 1 in any of them is abnormal. The labels are only read to choose and to score: a film whose cell
 is empty neither trains nor tests.
 
-Give `--config.method.extractor_weights=FILE` for ImageNet features; without it the extractor is
-random and every report says so. `phantom` is the same on drawn thoraxes.
+Give `--config.method.extractor_name=lite0` (docs/weights.md) or
+`--config.method.extractor_weights=FILE` for ImageNet features; without it the extractor is random
+and every report says so. `phantom` is the same on drawn thoraxes.
 """
 
 from ml_collections import ConfigDict

@@ -36,6 +36,7 @@ __all__ = [
     "RESNET9",
     "data_section",
     "experiment",
+    "film_probe",
     "mitigation_section",
     "section",
     "variant",
@@ -244,6 +245,22 @@ def variant(config: ConfigDict, arg: str, **variants: Mapping[str, Any]) -> Conf
     if arg == "phantom":
         config.name = f"{config.name}_phantom"
     return config
+
+
+def film_probe(name: str, arg: str, data: Section) -> ConfigDict:
+    """Returns the private linear probe of films, or its "phantom": full batches, 60 steps."""
+    drawn = DRAWN_GROUPS["data"]
+    config = experiment(
+        name,
+        data=data,
+        method={"name": "linear_probe", "size": 64, "symmetric": False},
+        optim={"name": "sgd", "momentum": 0.9, "average": "late", "average_from": 45},
+        dp={"epsilon": 8.0, "l2_clip_norm": 1.0, "microbatch": 512},
+        train={"steps": 60, "expected_batch_size": data["public_size"], "checkpoint_every": 60},
+    )
+    config.optim.learning_rate = 2.0 * config.dp.get_ref("epsilon")  # less noise, longer strides
+    batch = {"expected_batch_size": drawn["public_size"]}
+    return variant(config, arg, phantom={"data": drawn, "dp": {"microbatch": 128}, "train": batch})
 
 
 def data_section(chosen: Section) -> ConfigDict:

@@ -14,10 +14,9 @@ import jax.numpy as jnp
 
 from jaxfair.errors import InputError, nearest
 from jaxfair.methods.base import Example, PyTree
-from jaxfair.models import filters, heads, norms, pretrained
+from jaxfair.models import filters, heads, lite, norms, pretrained, public
 from jaxfair.models.filters import SMALLEST, Design
 from jaxfair.models.resnet import ACTIVATIONS, DEPTHS
-from jaxfair.models.torch_files import read_state_dict
 
 __all__ = [
     "BACKBONES",
@@ -49,7 +48,8 @@ class EncoderConfig:
         its parameters (weight standardisation, as in De et al. 2022).
       activation: "relu" or "mish" (residual networks).
       freeze: name prefixes of backbone modules that are not trained, as ("conv1", "layer1").
-      weights: a torchvision state dict of the same backbone (.safetensors, .pth), or None.
+      weights: a state dict of the same backbone (.safetensors, .pth; torchvision's names), a
+        public name as "lite0" (docs/weights.md), or None.
       size: of "features": side to which images are resized, a multiple of 4, at least SMALLEST.
       patterns: of "features": 5 x 5 filters at a half, and as many at a quarter, of this size.
       colours: of "features": thresholds on random mixtures of the channels.
@@ -87,6 +87,7 @@ class EncoderConfig:
                 f"standardise = True is of residual networks, and the backbone is "
                 f"{self.backbone!r}: use one of {', '.join(DEPTHS)}, or leave it False."
             )
+        self._check_lite()
         if self.backbone == "slices" and (self.ndim, self.channels) != (3, 1):
             raise InputError("The backbone 'slices' takes grey volumes: use ndim 3, channels 1.")
         if self.backbone != FEATURES:
@@ -97,6 +98,17 @@ class EncoderConfig:
                 "The backbone 'features' reads images by fixed filters: use ndim 2, and leave "
                 "weights and freeze out."
             )
+
+    def _check_lite(self) -> None:
+        """Refuses weights of a Lite in another network, and a Lite that would lose their norms."""
+        if self.weights in public.PUBLIC and (self.weights, "frozen") != (self.backbone, self.norm):
+            raise InputError(
+                f"weights = {self.weights!r} are of the backbone {self.weights!r} with its stored "
+                f"statistics: use backbone {self.weights!r} and norm 'frozen', not "
+                f"{self.backbone!r} and {self.norm!r}."
+            )
+        if self.backbone in lite.VARIANTS and self.ndim != 2:
+            raise InputError(f"The backbone {self.backbone!r} takes images: use ndim 2.")
 
     @property
     def design(self) -> Design:
@@ -168,9 +180,13 @@ def describe_encoder(config: EncoderConfig) -> dict[str, Any]:
         return {"features": count, "feature_seed": config.feature_seed, "note": note}
     if config.weights is None:
         return {"initial_weights": "random", "note": "Trained from random initial weights."}
-    _, checksum = read_state_dict(config.weights)
-    note = f"Initialised from a {config.backbone} whose file has the sha256 {checksum}."
-    return {"initial_weights": "pretrained", "initial_sha256": checksum, "note": note}
+    told = {f"initial_{key}": value for key, value in public.provenance(config.weights).items()}
+    if config.weights in public.PUBLIC:
+        note = f"Initialised from {public.words(config.weights, config.backbone)}."
+    else:
+        checksum = told["initial_sha256"]
+        note = f"Initialised from a {config.backbone} whose file has the sha256 {checksum}."
+    return {"initial_weights": "pretrained", **told, "note": note}
 
 
 def refuse_unless_known(config: Any, **choices: tuple[Any, ...]) -> None:
@@ -217,7 +233,9 @@ def _init(
     image = jnp.zeros((1, *shape[:-1], config.channels))
     variables = _compiled_init(network)(key, image)
     if config.weights is not None:
-        variables = pretrained.load_backbone(variables, config.weights, norm=config.norm)
+        variables = pretrained.load_backbone(
+            variables, config.weights, norm=config.norm, backbone=config.backbone
+        )
     params, kept = _split(config, variables["params"]["backbone"], trained)
     return params, {"backbone": kept, "stats": variables.get("stats", {})}
 

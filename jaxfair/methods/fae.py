@@ -17,12 +17,12 @@ import jax.numpy as jnp
 from jaxfair.errors import InputError, nearest
 from jaxfair.methods.base import Example, Method, PyTree
 from jaxfair.methods.multiplicity import Augment, refuse_views_of_nothing, views_of
-from jaxfair.models import extractor, norms, pretrained
+from jaxfair.models import norms
 from jaxfair.models.autoencoder import FeatureAutoencoder
+from jaxfair.models.extractors import describe_extractor, make_extractor
 from jaxfair.models.resize import resize_aligned
 from jaxfair.models.ssim import ssim_map
 from jaxfair.models.tail import mean_above_quantile
-from jaxfair.models.torch_files import read_state_dict
 
 __all__ = ["FAEConfig", "describe", "make_fae"]
 
@@ -58,9 +58,10 @@ class FAEConfig:
       standardise: each filter of the autoencoder but the last has mean 0 and variance 1 / fan-in,
         whatever its parameters (weight standardisation, as in De et al. 2022).
       multiplicity: augmented views of one image whose losses are averaged, before the clip.
-      extractor_weights: a torchvision ResNet-18 state dict (.safetensors, .pth), or None
-        for a seeded random extractor.
-      extractor_seed: seed of the random extractor; a public constant.
+      extractor_name: "resnet18", or "lite0" to "lite4" (EfficientNet-Lite).
+      extractor_weights: a state dict of that network (.safetensors, .pth) or a public name; None
+        for a seeded random ResNet-18, or for the Lite's own public weights (docs/weights.md).
+      extractor_seed: seed of the random extractor and of drawn images; a public constant.
 
     Raises InputError for a value outside these.
     """
@@ -74,6 +75,7 @@ class FAEConfig:
     feature_dtype: str = "float32"
     standardise: bool = False
     multiplicity: int = 1
+    extractor_name: str = "resnet18"
     extractor_weights: str | None = None
     extractor_seed: int = 0
 
@@ -86,6 +88,7 @@ class FAEConfig:
                     f"{name} = {value!r} is none of {', '.join(map(repr, known))}."
                     + nearest(str(value), known)
                 )
+        make_extractor(self.extractor_name)  # which refuses an unknown name
         if not self.hidden_dims or any(width < 1 for width in self.hidden_dims):
             raise InputError(f"hidden_dims = {self.hidden_dims} must be widths of at least 1.")
         if not 0 <= self.dropout < 1:
@@ -122,15 +125,9 @@ def make_fae(config: FAEConfig, augment: Augment | None = None) -> Method:
 
 def describe(config: FAEConfig) -> dict[str, Any]:
     """Returns what a report must say about the extractor: kind, seed or checksum, a sentence."""
-    if config.extractor_weights is None:
-        note = (
-            f"The extractor is an untrained ResNet-18 (seed {config.extractor_seed}) with "
-            "statistics from synthetic textures; no pretrained weights were used."
-        )
-        return {"extractor": "random", "extractor_seed": config.extractor_seed, "note": note}
-    _, checksum = read_state_dict(config.extractor_weights)
-    note = f"The extractor is a pretrained ResNet-18 (weights with sha256 {checksum})."
-    return {"extractor": "pretrained", "extractor_sha256": checksum, "note": note}
+    return describe_extractor(
+        config.extractor_name, config.extractor_weights, config.extractor_seed
+    )
 
 
 def _init(
@@ -138,13 +135,10 @@ def _init(
 ) -> tuple[PyTree, PyTree]:
     h, w, c = spec["image"].shape
     _check_image(h, w, c, depth=len(config.hidden_dims))
-    features = jnp.zeros((1, h // 4, w // 4, extractor.CHANNELS))
+    made = make_extractor(config.extractor_name)
+    features = jnp.zeros((1, h // 4, w // 4, made.channels))
     params = _compiled_init(model)(key, features)["params"]
-    if config.extractor_weights is None:
-        weights, stats = extractor.random_extractor(config.extractor_seed)
-    else:
-        weights, stats, _ = pretrained.read_extractor(config.extractor_weights)
-    return params, {"params": weights, "stats": stats}
+    return params, made.variables(config.extractor_weights, config.extractor_seed)
 
 
 @functools.lru_cache(maxsize=8)
@@ -163,17 +157,17 @@ def _check_image(h: int, w: int, c: int, *, depth: int) -> None:
 
 
 def _prepare(config: FAEConfig, frozen: PyTree, raw: Example) -> Example:
-    """Returns {"features": (h/4, w/4, 256)} of one raw example's image (h, w, c) in [0, 1]."""
+    """Returns {"features": (h/4, w/4, c')} of one raw example's image (h, w, c) in [0, 1]."""
     return {"features": _features(config, frozen, raw["image"][None])[0]}
 
 
 def _features(config: FAEConfig, frozen: PyTree, images: jax.Array) -> jax.Array:
-    """Returns (b, h/4, w/4, 256) of images (b, h, w, c) in [0, 1]."""
+    """Returns (b, h/4, w/4, c') of images (b, h, w, c) in [0, 1]."""
     x = (images.astype(jnp.float32) - 0.5) * 2
     if config.center == "twice":
         x = (x - 0.5) * 2
     x = jnp.broadcast_to(x, (*x.shape[:3], 3))
-    features: Any = extractor.Extractor().apply(frozen, x)
+    features = make_extractor(config.extractor_name).maps(frozen, x)
     return features.astype(config.feature_dtype)
 
 

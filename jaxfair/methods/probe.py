@@ -1,11 +1,12 @@
 """The linear probe: a linear head on fixed public features of an image.
 
-No patient shaped the features (models.filters), so only the head is learned, and only the head
-costs privacy. Feature vectors have length 1: one patient's gradient is at most sqrt(2) times
-the error of his prediction, clipping at 1 hardly bites, and the noise on a logit does not grow
-with the number of features. With `train.expected_batch_size` equal to `data.public_size` every
-step uses every patient (q = 1), which suits a few dozen steps; a smaller batch is drawn by
-Poisson as always. Source: Tramer & Boneh 2021 (arXiv 2011.11660), with other features.
+No patient shaped the features (models.filters; with `weights` also models.joined), so only the
+head is learned, and only the head costs privacy. Feature vectors have length 1: one patient's
+gradient is at most sqrt(2) times the error of his prediction, clipping at 1 hardly bites, and the
+noise on a logit does not grow with the number of features. With `train.expected_batch_size` equal
+to `data.public_size` every step uses every patient (q = 1), which suits a few dozen steps; a
+smaller batch is drawn by Poisson as always. Source: Tramer & Boneh 2021 (arXiv 2011.11660), with
+other features.
 
 A linear head on the pooled features of a network is the method `classifier` with
 `last_layer`.
@@ -21,8 +22,9 @@ import jax.numpy as jnp
 from jaxfair.errors import InputError, nearest
 from jaxfair.methods.base import Example, Method, PyTree
 from jaxfair.methods.labels import TARGETS, check_labels, label_loss, label_scores
-from jaxfair.models import filters, layers
+from jaxfair.models import filters, joined, layers, public
 from jaxfair.models.filters import SMALLEST, Design
+from jaxfair.models.joined import Joined
 
 __all__ = ["SMALLEST", "ProbeConfig", "describe", "make_probe"]
 
@@ -44,6 +46,10 @@ class ProbeConfig:
         are averaged over the eight ways and pooled over rings. False where an image has a top
         and a left (radiographs): pooled over 3 x 3 cells.
       feature_seed: seed of the filters and of the drawn images that scale the features.
+      weights: a public network whose features are joined with the drawn ones: a name as "lite0"
+        (docs/weights.md), or a file of `network`; None for drawn features alone.
+      network: of which network a file of weights is, "lite0" to "lite4".
+      sizes: sides, multiples of 32, to which images are resized for that network.
 
     Raises InputError for a value outside these.
     """
@@ -56,9 +62,12 @@ class ProbeConfig:
     colours: int = 64
     symmetric: bool = True
     feature_seed: int = 0
+    weights: str | None = None
+    network: str = "lite0"
+    sizes: tuple[int, ...] = (96, 160)
 
     def __post_init__(self) -> None:
-        for name in ("labels", "class_weights"):
+        for name in ("labels", "class_weights", "sizes"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.target not in TARGETS:
             raise InputError(
@@ -66,12 +75,20 @@ class ProbeConfig:
                 + nearest(self.target, TARGETS)
             )
         check_labels(self.labels, self.target, self.class_weights)
-        _ = self.design  # which refuses a size or a count
+        joined.check_joined(self.measured)
 
     @property
     def design(self) -> Design:
-        """What is measured of an image."""
+        """What the drawn filters measure of an image."""
         return filters.make_design(self.size, self.patterns, self.colours, symmetric=self.symmetric)
+
+    @property
+    def measured(self) -> Joined:
+        """All that is measured of an image."""
+        if self.weights is None:
+            return Joined(self.design)
+        network = self.weights if self.weights in public.PUBLIC else self.network
+        return Joined(self.design, network, self.weights, self.sizes)
 
 
 def make_probe(config: ProbeConfig) -> Method:
@@ -81,7 +98,7 @@ def make_probe(config: ProbeConfig) -> Method:
     (l,) and `label_mask` (l,) as the classifier has them; `prepare` turns the image into its
     features (d,) once. Scores are probabilities.
     """
-    head = layers.dense(len(config.labels), filters.feature_count(config.design))
+    head = layers.dense(len(config.labels), joined.joined_count(config.measured))
     return Method(
         name="linear_probe",
         tasks=config.labels,
@@ -95,12 +112,18 @@ def make_probe(config: ProbeConfig) -> Method:
 
 def describe(config: ProbeConfig) -> dict[str, Any]:
     """Returns what a report must say about the features: how many, and where they are from."""
-    count = filters.feature_count(config.design)
+    count, told = joined.joined_count(config.measured), {}
     note = (
         f"A linear head on {count} fixed features; filters and scales come from drawn images "
         f"(seed {config.feature_seed}), and no patient's image shaped them."
     )
-    return {"features": count, "feature_seed": config.feature_seed, "note": note}
+    if config.weights is not None:
+        found = public.provenance(config.weights)
+        told = {f"feature_{key}": value for key, value in found.items()}
+        network = public.words(config.weights, f"the public network {config.network}")
+        own = count - filters.feature_count(config.design)
+        note += f" {own} of them are means and deviations of the stages of {network}."
+    return {"features": count, "feature_seed": config.feature_seed, **told, "note": note}
 
 
 def _init(
@@ -112,14 +135,14 @@ def _init(
             f"The linear probe cannot take images of the shape {shape}: it needs height, width "
             "and channels."
         )
-    bank = filters.filter_bank(config.design, shape[-1], config.feature_seed)
-    features = jnp.zeros((1, filters.feature_count(config.design)))
+    bank = joined.joined_bank(config.measured, shape, config.feature_seed)
+    features = jnp.zeros((1, joined.joined_count(config.measured)))
     return {"head": head.init(key, features)["params"]}, bank
 
 
 def _prepare(config: ProbeConfig, frozen: PyTree, raw: Example) -> Example:
     """Returns {"features": (d,)} and the labels of one raw example."""
-    features = filters.filter_features(config.design, frozen, raw["image"])
+    features = joined.joined_features(config.measured, frozen, raw["image"])
     return {"features": features} | {n: raw[n] for n in ("label", "label_mask") if n in raw}
 
 

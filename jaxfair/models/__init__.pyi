@@ -1,9 +1,11 @@
 from .autoencoder import FeatureAutoencoder as FeatureAutoencoder
 from .densenet import DenseNet121 as DenseNet121
 from .extractor import random_extractor as random_extractor
+from .extractors import make_extractor as make_extractor
 from .heads import BACKBONES as BACKBONES
 from .heads import Network as Network
 from .heads import make_network as make_network
+from .lite import Lite as Lite
 from .norms import GroupNorm as GroupNorm
 from .pretrained import load_backbone as load_backbone
 from .pretrained import read_extractor as read_extractor

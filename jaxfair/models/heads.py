@@ -5,12 +5,13 @@ from flax import linen as nn
 
 from jaxfair.models import layers
 from jaxfair.models.densenet import DenseNet121
+from jaxfair.models.lite import VARIANTS, Lite
 from jaxfair.models.resnet import DEPTHS, ResNet
 from jaxfair.models.slices import SliceNet
 
 __all__ = ["BACKBONES", "MLP", "Network", "make_network"]
 
-BACKBONES = (*DEPTHS, "densenet121", "slices")
+BACKBONES = (*DEPTHS, "densenet121", *VARIANTS, "slices")
 
 
 class MLP(nn.Module):
@@ -66,6 +67,9 @@ def make_network(
     """
     if backbone in DEPTHS:
         return Network(ResNet(backbone, norm, activation, channels, pooled, standardise), labels)
+    if backbone in VARIANTS:
+        gives = "pooled" if pooled else "maps"
+        return Network(Lite(backbone, norm, channels, gives), labels)
     if backbone == "slices":
         return Network(SliceNet(norm, activation), labels)
     return Network(DenseNet121(norm, channels, pooled=pooled), labels)

@@ -23,12 +23,14 @@ KINDS = ("group", "unscaled", "frozen")
 
 
 class FrozenNorm(nn.Module):
-    """BatchNorm with stored statistics (eps 1e-5): y = (x - mean) / sqrt(var + eps) * scale + bias.
+    """BatchNorm with stored statistics: y = (x - mean) / sqrt(var + eps) * scale + bias.
 
     The collection "stats" holds mean and var (c,). They change only in an explicit call with
     `mutable=["stats"]`, which sets them to those of its input: that is how public or
     synthetic images are used to set them, and nothing else can.
     """
+
+    eps: float = 1e-5
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -39,7 +41,7 @@ class FrozenNorm(nn.Module):
         var = self.variable("stats", "var", jnp.ones, shape)
         if self.is_mutable_collection("stats"):
             mean.value, var.value = jnp.mean(x, axes), jnp.var(x, axes)
-        gain = scale * jax.lax.rsqrt(var.value + 1e-5)
+        gain = scale * jax.lax.rsqrt(var.value + self.eps)
         return x * gain + (bias - mean.value * gain)
 
 
@@ -76,10 +78,10 @@ class GroupNorm(nn.Module):
         return jnp.repeat(of_groups, c // self.groups, axis=-1).reshape(b, *(1 for _ in spatial), c)
 
 
-def make_norm(kind: str, channels: int, name: str | None = None) -> nn.Module:
-    """Returns the norm of that kind, one of KINDS; groups are by gcd."""
+def make_norm(kind: str, channels: int, name: str | None = None, *, eps: float = 1e-5) -> nn.Module:
+    """Returns the norm of that kind, one of KINDS; groups are by gcd, and `eps` is of "frozen"."""
     if kind == "frozen":
-        return FrozenNorm(name=name)
+        return FrozenNorm(eps, name=name)
     return GroupNorm(group_count(channels), scaled=kind == "group", name=name)
 
 
