@@ -48,12 +48,11 @@ LAWS = {"logarithmic": 0.0, "geometric": 1.0, "poisson": math.inf}
 """The laws of the number of runs by name, and their shape in the paper (and in dp_accounting)."""
 
 ORDERS = tuple(
-    [1 + k / 20 for k in range(1, 20)]
-    + [k / 10 for k in range(20, 110)]
+    [k / 4 for k in range(8, 44)]
     + [float(k) for k in range(11, 64)]
     + [80.0, 100.0, 128.0, 160.0, 200.0, 256.0, 512.0, 1024.0]
 )
-"""Renyi orders of a search; orders below 2 serve where a run alone costs much."""
+"""Renyi orders of a search."""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from tests.privacy import (
     test_edges_release,
     test_edges_rules,
     test_edges_run,
+    test_edges_search,
     test_edges_sum,
     test_edges_wiring,
     test_precision,
@@ -44,6 +45,7 @@ from tests.privacy.mutations import (
     faults_rounding,
     faults_rules,
     faults_run,
+    faults_search,
     faults_sum,
     faults_wiring,
 )
@@ -69,6 +71,7 @@ _TESTS = (
     test_edges_run,
     test_edges_published,
     test_edges_exported,
+    test_edges_search,
 )
 _FAULTS = (
     faults_sum,
@@ -86,6 +89,7 @@ _FAULTS = (
     faults_run,
     faults_published,
     faults_exported,
+    faults_search,
 )
 
 
