@@ -54,7 +54,8 @@ def price(config: ConfigDict) -> str:
         f"{config.name}: q = {plan.sampling_prob:.5g}, {plan.steps:,} steps, sigma "
         f"{plan.noise_multiplier:.4f}, delta {plan.delta:.3g}"
     )
-    parts = [head, _meaning(plan), _over_steps(plan), _by_epsilon(plan)]
+    parts = [head, _meaning(plan), _over_steps(plan)]
+    parts += [] if plan.perturbation else [_by_epsilon(plan)]  # its noise is on no mean gradient
     return "\n\n".join([*parts, _alone(plan) if plan.search else _by_group_size(plan)])
 
 

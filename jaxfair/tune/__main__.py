@@ -12,7 +12,7 @@ the claim of search and run together, and there is no second training. The same 
 
 Whoever trains is covered. Validation patients decide which run is best, by AUROC, and are not, as
 they never are in this house; --validation-epsilon takes a noisy sum of each patient's score instead
-(1 minus the squared error of probabilities), and search.json then states their guarantee too. Other
+(1 minus the squared error, for scores that are probabilities), and search.json then states their guarantee too. Other
 runs, how many there were, tried.csv and tried.png are covered by nothing: they stay in the house.
 
 A search that nobody paid for is still counted by dp.tuning_runs. What needs no search is
@@ -103,6 +103,7 @@ def run(
         forget_secret(folder.secret)
         folder.fingerprint.unlink(missing_ok=True)
         forget(folder)
+        RunFolder(folder.path).level_times()  # how long it took tells how many runs there were
     if _none_drawn(folder):
         return None
     chosen = ConfigDict(files.read_json(folder.chosen / "config.json"))
