@@ -11,9 +11,10 @@ the claim of search and run together, and there is no second training. The same 
 --workdir resumes.
 
 Whoever trains is covered. Validation patients decide which run is best, by AUROC, and are not, as
-they never are in this house; --validation-epsilon takes a noisy sum of each patient's score instead
-(1 minus the squared error, for scores that are probabilities), and search.json then states their guarantee too. Other
-runs, how many there were, tried.csv and tried.png are covered by nothing: they stay in the house.
+they never are in this house; --validation-epsilon takes a noisy sum of each patient's score
+instead (1 minus the squared error, for scores that are probabilities), and search.json then
+states their guarantee too. Other runs, how many there were, tried.csv and tried.png are covered
+by nothing: they stay in the house.
 
 A search that nobody paid for is still counted by dp.tuning_runs. What needs no search is
 optim.rate_at_epsilon, by which the learning rate follows epsilon.
