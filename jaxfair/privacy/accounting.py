@@ -89,7 +89,7 @@ def epsilon(
     >>> round(epsilon([Event(0.01, 1.0, 1000)], 1e-5), 4)
     1.8282
     >>> round(epsilon([Event(0.01, 1.0, 1000)], 1e-5, search=Search(10.0)), 4)
-    4.1033
+    4.1034
     """
     by = "pld" if search is None else "rdp"
     return _epsilon(merged_events(events), _checked_delta(delta), relation, by, search)

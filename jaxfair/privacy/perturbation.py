@@ -172,7 +172,7 @@ def dominating_mu(mu: float, curvature: float) -> float:
     """Returns mu_e of the Gaussian mechanism that is no more private than one label's release.
 
     >>> round(dominating_mu(1.0, 0.0), 12), round(dominating_mu(1.0, 0.1), 4)
-    (1.0, 1.1728)
+    (1.0, 1.1706)
     """
     return float(-2 * scipy.stats.norm.ppf(math.exp(-curvature) * scipy.stats.norm.cdf(-mu / 2)))
 
