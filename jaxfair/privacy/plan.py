@@ -122,6 +122,12 @@ def make_plan(
     if not config.enabled:
         _refuse_unless_plain(rule)
         return plain
+    return _private(plain, config)
+
+
+def _private(plain: PrivacyPlan, config: PrivacyConfig) -> PrivacyPlan:
+    """The plan with its clip and the noise for the promised epsilon."""
+    earlier, delta, steps = plain.earlier, plain.delta, plain.steps
     check_protected(earlier)
     search = config.search
     if search is not None and earlier is not None:
@@ -137,10 +143,10 @@ def make_plan(
         )
     except ValueError as error:
         raise InputError(f"{error} Raise dp.epsilon: it is the budget of all stages.") from error
-    asked = (*plain.queries, *priced(rule, sigma))
+    asked = (*plain.queries, *priced(plain.rule, sigma))
     alone = gradient_multiplier(sigma, asked)
-    if perturbation is not None:
-        alone, asked = perturbation.multipliers(sigma)
+    if plain.perturbation is not None:
+        alone, asked = plain.perturbation.multipliers(sigma)
     plan = dataclasses.replace(
         plain,
         private=True,
