@@ -10,8 +10,8 @@ from jaxfair.errors import nearest
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS = ("train", "prepare", "evaluate", "leakage", "report", "account", "audit", "benchmark",
-            "export", "predict")  # fmt: skip
+COMMANDS = ("train", "tune", "prepare", "evaluate", "leakage", "report", "account", "audit",
+            "benchmark", "export", "predict")  # fmt: skip
 """Each is jaxfair/NAME.py, or jaxfair/NAME/__main__.py, with `main(argv)`."""
 
 

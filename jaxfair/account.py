@@ -54,8 +54,9 @@ def price(config: ConfigDict) -> str:
         f"{config.name}: q = {plan.sampling_prob:.5g}, {plan.steps:,} steps, sigma "
         f"{plan.noise_multiplier:.4f}, delta {plan.delta:.3g}"
     )
-    parts = [head, _meaning(plan), _over_steps(plan), _by_epsilon(plan), _by_group_size(plan)]
-    return "\n\n".join(parts)
+    parts = [head, _meaning(plan), _over_steps(plan)]
+    parts += [] if plan.perturbation else [_by_epsilon(plan)]  # its noise is on no mean gradient
+    return "\n\n".join([*parts, _alone(plan) if plan.search else _by_group_size(plan)])
 
 
 def verify(workdir: pathlib.Path) -> list[str]:
@@ -135,7 +136,7 @@ def _check_image_level(
 
 
 def _meaning(plan: PrivacyPlan) -> str:
-    found = risk([plan.event(plan.steps)], plan.delta)
+    found = risk([plan.event(plan.steps)], plan.delta, plan.search)
     words = risk_words(found["true_positive_rates"], "unit")
     return f"{words} Gaussian-DP mu {found['gaussian_mu']:.4f}."
 
@@ -145,11 +146,22 @@ def _over_steps(plan: PrivacyPlan) -> str:
     rows = []
     for steps in counts:
         event = [plan.event(steps)]
-        by_pld = accounting.epsilon(event, plan.delta)
-        rows.append(
-            (f"{steps:,}", f"{by_pld:.4f}", f"{accounting.epsilon_rdp(event, plan.delta):.4f}")
-        )
-    return _table(("steps", "epsilon (PLD)", "epsilon (RDP)"), rows)
+        claimed = accounting.epsilon(event, plan.delta, search=plan.search)
+        by_rdp = accounting.epsilon_rdp(event, plan.delta, search=plan.search)
+        rows.append((f"{steps:,}", f"{claimed:.4f}", f"{by_rdp:.4f}"))
+    by = "RDP of the search" if plan.search else "PLD"
+    return _table(("steps", f"epsilon ({by})", "epsilon (RDP)"), rows)
+
+
+def _alone(plan: PrivacyPlan) -> str:
+    """What a run of a search would cost by itself."""
+    assert plan.search is not None
+    alone = accounting.epsilon([plan.event(plan.steps)], plan.delta)
+    law, mean = plan.search.law, plan.search.mean
+    return (
+        f"One of a search (number of runs {law}, {mean:g} on average), of which the best run alone "
+        f"is released; by itself it would cost epsilon {alone:.4f}."
+    )
 
 
 def _by_epsilon(plan: PrivacyPlan) -> str:
@@ -157,7 +169,7 @@ def _by_epsilon(plan: PrivacyPlan) -> str:
     rows = []
     for target in targets:
         sigma = accounting.noise_multiplier_from_epsilon(
-            target, plan.delta, plan.priced_prob, plan.steps
+            target, plan.delta, plan.priced_prob, plan.steps, search=plan.search
         )
         noise = sigma * plan.l2_clip_norm / plan.expected_batch_size
         rows.append((f"{target:g}", f"{sigma:.4f}", f"{noise:.3g}"))

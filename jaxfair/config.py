@@ -258,6 +258,7 @@ def plan_from_settings(settings: Settings) -> PrivacyPlan:
         earlier=None if train.start_from is None else read_earlier(train.start_from),
         group_probs=mitigations.own_rates(settings.mitigation_name, settings.mitigation, rate),
         rule=mitigations.clip_rule(settings.mitigation_name, settings.mitigation),
+        linear=lambda: method_from_settings(settings).linear,
     )
 
 

@@ -16,7 +16,7 @@ from jaxfair.data.dataset import Dataset, open_dataset
 from jaxfair.data.overlap import Places, check_places, places_of
 from jaxfair.engine.assembly import Assembly, assemble, join
 from jaxfair.engine.mesh import make_mesh
-from jaxfair.engine.optim import check_parts, make_optimizer
+from jaxfair.engine.optim import at_epsilon, check_parts, make_optimizer
 from jaxfair.engine.population import Population, make_population
 from jaxfair.engine.stages import restore, shapes_of_stages, stages_of
 from jaxfair.engine.step import DEFAULT_MICROBATCH, TrainState
@@ -254,8 +254,10 @@ def optimizer_of(
     if settings.optim.parts and method.stages:
         shapes = shapes_of_stages(method, (variables[0], variables[1]), settings.data.spec)
         check_parts(settings.optim, [params for params, _ in shapes])
-    clip = settings.dp.l2_clip_norm if settings.dp.enabled else 1.0
-    return make_optimizer(settings.optim, everywhere=not method.stages, l2_clip_norm=clip)
+    private = settings.dp.enabled
+    optim = at_epsilon(settings.optim, settings.dp.epsilon if private else None)
+    clip = settings.dp.l2_clip_norm if private else 1.0
+    return make_optimizer(optim, everywhere=not method.stages, l2_clip_norm=clip)
 
 
 def _assembly(settings: Settings, mesh: Mesh | None, make: Any) -> Assembly:

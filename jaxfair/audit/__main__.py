@@ -83,6 +83,11 @@ def run(
             f"The mitigation {settings.mitigation_name!r} changes how the step clips, and the "
             "detectors know the ordinary clip alone: leave mitigation.name out."
         )
+    if settings.dp.mechanism != "gradients":
+        raise InputError(
+            f"dp.mechanism is {settings.dp.mechanism!r}, and the detectors know noisy gradients "
+            "alone: audit a config with dp.mechanism='gradients'."
+        )
     claim = _claim(settings)
     bench = _bench(settings, claim, _small_data(settings, out, progress))
     with progress_bar(2 * claim.steps, what="audit", hidden=not progress) as bar:

@@ -1,7 +1,6 @@
 """A Method and a plan, joined: checked, with the one compiled step and everything it needs.
 
-Whoever trains, tries, measures or attacks a training does it through an Assembly. Nobody else
-derives keys, makes chunks or calls the step.
+Whoever trains, measures or attacks a training does it by an Assembly; nobody else calls the step.
 """
 
 import dataclasses
@@ -25,6 +24,7 @@ from jaxfair.engine.chunk import (
 )
 from jaxfair.engine.feed import Feed
 from jaxfair.engine.mesh import make_mesh, put_replicated, put_sharded
+from jaxfair.engine.minimum import check_linear, minimum_delivery
 from jaxfair.engine.population import Population
 from jaxfair.engine.scan import Delivery, make_delivery
 from jaxfair.engine.step import Step, TrainState, make_step, refuse_coupling
@@ -47,8 +47,7 @@ class Assembly:
 
     Attributes:
       method, plan, optimizer, mesh: as they were given.
-      params, frozen: what training begins with, on all devices; or its shapes, where nothing is
-        to be trained.
+      params, frozen: what training begins with, on all devices; or shapes, to train nothing.
       spec: shape and dtype of each array of a raw example.
       microbatch: examples per device whose gradients are held at once.
       step: the compiled step.
@@ -131,7 +130,8 @@ class Assembly:
 
     def delivery(self, feed: Feed) -> Delivery:
         """Returns how the feed's chunks reach the devices; made once, it is compiled once."""
-        return make_delivery(self.step, feed, self.frozen)
+        at_once = minimum_delivery(self.step, feed, self.frozen, self.method.linear)
+        return at_once or make_delivery(self.step, feed, self.frozen)
 
     def train(
         self, state: TrainState, delivery: Delivery, first: int, count: int
@@ -210,6 +210,7 @@ def assemble(
     method = carrying(method, spec)
     refuse_coupling(method, plan)
     _check_params(method.name, variables[0])
+    check_linear(method, plan, variables[0])
     told = (variables[0], informed(plan, variables[1], first_state(plan)))
     if plan.private:
         isolation.check(method.name, method.loss, method.prepare, *told, spec)

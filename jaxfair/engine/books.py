@@ -133,7 +133,8 @@ def _refuse_finished(folder: RunFolder) -> None:
 
 def _chosen_microbatch(assembly: Assembly, folder: RunFolder, options: Options) -> int:
     """The microbatch that was asked for, that was found when the run began, or a new find."""
-    if options.microbatch or jax.process_count() > 1:  # hosts would not agree on a clock
+    if options.microbatch or jax.process_count() > 1 or assembly.plan.perturbation:
+        # hosts would not agree on a clock, and a minimum holds no gradients
         return assembly.microbatch
     if not folder.microbatch.exists():
         files.write_json(folder.microbatch, {"microbatch": fastest(assembly)})

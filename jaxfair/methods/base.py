@@ -50,6 +50,7 @@ class Method(NamedTuple):
         in `score`; None for none.
       learned: `(params, frozen) -> str`, a sentence for a report on what was learned, made of
         released parameters and public constants alone; None for none.
+      linear: what the loss is where it may be minimised at once (`dp.mechanism`); None where not.
     """
 
     name: str
@@ -64,6 +65,23 @@ class Method(NamedTuple):
     embed: Callable[..., dict[str, Any]] | None = None
     schedule: Callable[..., PyTree] | None = None
     learned: Callable[..., str] | None = None
+    linear: "Linear | None" = None
+
+
+class Linear(NamedTuple):
+    """Says that a Method is a linear head on features, whose loss is a convex one of labels.
+
+    The parameters are {"head": {"kernel": (d, l), "bias": (l,)}} and nothing else. The loss of one
+    example is the sum of cross-entropies of the labels that are asked, over l (methods/labels.py).
+
+    Attributes:
+      weights: of the positives of each label, (l,).
+      features: name of the array (d,) of an example that the head reads; of length at most 1, or it
+        is cut to that where the loss is minimised at once.
+    """
+
+    weights: tuple[float, ...]
+    features: str = "features"
 
 
 class Stage(NamedTuple):

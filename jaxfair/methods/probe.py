@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxfair.errors import InputError, nearest
-from jaxfair.methods.base import Example, Method, PyTree
+from jaxfair.methods.base import Example, Linear, Method, PyTree
 from jaxfair.methods.labels import TARGETS, check_labels, label_loss, label_scores
 from jaxfair.models import filters, joined, layers, public
 from jaxfair.models.filters import SMALLEST, Design
@@ -107,7 +107,15 @@ def make_probe(config: ProbeConfig) -> Method:
         score=functools.partial(_score, config, head),
         prepare=functools.partial(_prepare, config),
         embed=lambda params, frozen, batch: {"features": batch["features"]},
+        linear=_linear(config),
     )
+
+
+def _linear(config: ProbeConfig) -> Linear | None:
+    """What is minimised at once by `dp.mechanism`: of labels that are asked one by one."""
+    if config.target != "multi-label":
+        return None
+    return Linear(tuple(map(float, config.class_weights)) or (1.0,) * len(config.labels))
 
 
 def describe(config: ProbeConfig) -> dict[str, Any]:

@@ -1,5 +1,8 @@
 """What a list of mechanism events costs, by dp_accounting: PLD for the claim, RDP beside it.
 
+With a `search` the events are those of one run, of which a random number was made and the best one
+is released (`search.py`); its price is by RDP, as no PLD of it is known.
+
 Nothing here is our own mathematics but three short formulas; everything else is Google's
 accountant, which rounds pessimistically by construction.
 """
@@ -17,10 +20,14 @@ import scipy.optimize
 from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
 
+from jaxfair.privacy import search as searches
+from jaxfair.privacy.search import Search
+
 __all__ = [
     "ACCOUNTANT",
     "RELATIONS",
     "Event",
+    "accountant_of",
     "epsilon",
     "epsilon_rdp",
     "group_epsilon",
@@ -68,22 +75,47 @@ class Event:
             raise ValueError(f"steps must not be negative, got {self.steps}.")
 
 
-def epsilon(events: Iterable[Event], delta: float, relation: str = _ADD_OR_REMOVE) -> float:
+def epsilon(
+    events: Iterable[Event],
+    delta: float,
+    relation: str = _ADD_OR_REMOVE,
+    search: Search | None = None,
+) -> float:
     """Returns epsilon at `delta` for all events together, by PLD (an upper bound).
+
+    Args:
+      search: the events are those of one run of this search, and the price is the search's, by RDP.
 
     >>> round(epsilon([Event(0.01, 1.0, 1000)], 1e-5), 4)
     1.8282
+    >>> round(epsilon([Event(0.01, 1.0, 1000)], 1e-5, search=Search(10.0)), 4)
+    4.1034
     """
-    return _epsilon(merged_events(events), _checked_delta(delta), relation, "pld")
+    by = "pld" if search is None else "rdp"
+    return _epsilon(merged_events(events), _checked_delta(delta), relation, by, search)
 
 
-def epsilon_rdp(events: Iterable[Event], delta: float, relation: str = _ADD_OR_REMOVE) -> float:
+def epsilon_rdp(
+    events: Iterable[Event],
+    delta: float,
+    relation: str = _ADD_OR_REMOVE,
+    search: Search | None = None,
+) -> float:
     """Returns epsilon at `delta` by RDP: looser, and computed in an independent way."""
-    return _epsilon(merged_events(events), _checked_delta(delta), relation, "rdp")
+    return _epsilon(merged_events(events), _checked_delta(delta), relation, "rdp", search)
+
+
+def accountant_of(search: Search | None) -> dict[str, Any]:
+    """Returns the accountant of a claim as it stands in privacy.json, with its version."""
+    named = ACCOUNTANT if search is None else {"name": "rdp", "library": ACCOUNTANT["library"]}
+    return named | {"version": library_version()}
 
 
 def privacy_profile(
-    events: Iterable[Event], epsilons: Sequence[float], relation: str = _ADD_OR_REMOVE
+    events: Iterable[Event],
+    epsilons: Sequence[float],
+    relation: str = _ADD_OR_REMOVE,
+    search: Search | None = None,
 ) -> list[float]:
     """Returns delta at each epsilon, of all events together, by PLD: upper bounds, at most 1.
 
@@ -95,6 +127,9 @@ def privacy_profile(
     merged = merged_events(events)
     if not merged:
         return [0.0] * len(epsilons)
+    if search is not None:
+        book = _searched(merged, relation, search)
+        return [min(1.0, float(book.get_delta(value))) for value in epsilons]
     return [min(1.0, float(d)) for d in _by_pld(merged, relation).get_delta(list(epsilons))]
 
 
@@ -115,18 +150,23 @@ def joint_noise_multiplier(queries: Sequence[tuple[float, float]]) -> float:
 
 @functools.lru_cache(maxsize=256)
 def noise_multiplier_from_epsilon(
-    target: float, delta: float, sampling_prob: float, steps: int, prior: tuple[Event, ...] = ()
+    target: float,
+    delta: float,
+    sampling_prob: float,
+    steps: int,
+    prior: tuple[Event, ...] = (),
+    search: Search | None = None,
 ) -> float:
     """Returns the smallest noise multiplier, to a relative 1e-4, whose epsilon is at most `target`.
 
     Guarantee: `epsilon([*prior, Event(sampling_prob, result, steps)], delta) <= target`,
-    where `prior` are the events of earlier stages. Raises ValueError if those alone reach
-    the target.
+    where `prior` are the events of earlier stages; with a `search`, which has none, the same of
+    its price. Raises ValueError if earlier stages alone reach the target.
     """
 
     def excess(log_sigma: float) -> float:
         event = Event(sampling_prob, math.exp(log_sigma), steps)
-        return epsilon([*prior, event], delta) - target
+        return epsilon([*prior, event], delta, search=search) - target
 
     if prior and epsilon(prior, delta) >= target:
         raise ValueError(f"Earlier stages spent epsilon {epsilon(prior, delta):.4f} of {target}.")
@@ -171,9 +211,17 @@ def group_epsilon(event: Event, delta: float, group_size: int) -> float:
 
 
 @functools.lru_cache(maxsize=8192)
-def _epsilon(events: tuple[Event, ...], delta: float, relation: str, accountant: str) -> float:
+def _epsilon(
+    events: tuple[Event, ...],
+    delta: float,
+    relation: str,
+    accountant: str,
+    search: Search | None = None,
+) -> float:
     if not events:
         return 0.0
+    if search is not None:
+        return float(_searched(events, relation, search).get_epsilon(delta))
     if accountant == "pld":
         return float(_by_pld(events, relation).get_epsilon(delta))
     return float(
@@ -186,12 +234,22 @@ def _by_pld(events: tuple[Event, ...], relation: str) -> PLDAccountant:
     return _composed(PLDAccountant(RELATIONS[relation], GRID), events)
 
 
+@functools.lru_cache(maxsize=64)
+def _searched(events: tuple[Event, ...], relation: str, search: Search) -> RdpAccountant:
+    run = dp_accounting.ComposedDpEvent([_dp_event(event) for event in events])
+    return searches.priced(search, run, RELATIONS[relation])
+
+
 def _composed(book: Any, events: tuple[Event, ...]) -> Any:
     for event in events:
-        gaussian = dp_accounting.GaussianDpEvent(event.noise_multiplier)
-        sampled = dp_accounting.PoissonSampledDpEvent(event.sampling_prob, gaussian)
-        book.compose(dp_accounting.SelfComposedDpEvent(sampled, event.steps))
+        book.compose(_dp_event(event))
     return book
+
+
+def _dp_event(event: Event) -> Any:
+    gaussian = dp_accounting.GaussianDpEvent(event.noise_multiplier)
+    sampled = dp_accounting.PoissonSampledDpEvent(event.sampling_prob, gaussian)
+    return dp_accounting.SelfComposedDpEvent(sampled, event.steps)
 
 
 def merged_events(events: Iterable[Event]) -> tuple[Event, ...]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxfair.errors import InputError
+from jaxfair.privacy.perturbation import MECHANISMS
+from jaxfair.privacy.search import LAWS, Search
 from jaxfair.schema import UNITS
 
 __all__ = ["CLIPPINGS", "PrivacyConfig"]
@@ -30,6 +32,13 @@ class PrivacyConfig:
         then says that the run is not private.
       tuning_runs: how many runs on the same private data were compared to choose this
         config, itself included; 1 for none. The statement prices them.
+      search_mean: expected number of runs of a search that is paid for (`python -m jaxfair.tune`);
+        `epsilon` is then the budget of all its runs together, and each has more noise. 0 for none.
+      search_law: law of that number: geometric, logarithmic or poisson (`search.LAWS`).
+      mechanism: how parameters become private: "gradients", noisy sums of them in steps; of a
+        linear probe also "objective" or "output", the minimum of its loss with noise inside or on
+        it, at once (`perturbation.py`).
+      ridge: of these two: weight of half the squared length of the parameters beside the mean loss.
       padded_draws: fill the work of each step up to one public size, so that the time of a
         step does not tell how many were drawn. False saves a third to a half of the rows, and
         the statement says what a watcher of the machine then sees.
@@ -44,7 +53,11 @@ class PrivacyConfig:
     microbatch: int = 0
     insecure_seed: int | None = None
     tuning_runs: int = 1
+    search_mean: float = 0.0
+    search_law: str = "geometric"
     padded_draws: bool = True
+    mechanism: str = "gradients"
+    ridge: float = 1e-3
 
     def __post_init__(self) -> None:
         _require(0 < self.epsilon <= 100, "dp.epsilon", self.epsilon, "in (0, 100]")
@@ -55,7 +68,21 @@ class PrivacyConfig:
         _require(known, "dp.unit", self.unit, f"one of {', '.join(UNITS)}, or left out")
         _require(self.clipping in CLIPPINGS, "dp.clipping", self.clipping, " or ".join(CLIPPINGS))
         _require(self.tuning_runs >= 1, "dp.tuning_runs", self.tuning_runs, "1 or more")
+        searched = self.search_mean == 0 or 1 < self.search_mean <= 1e6
+        _require(searched, "dp.search_mean", self.search_mean, "above 1 and at most 1e6, or 0")
+        _require(self.search_law in LAWS, "dp.search_law", self.search_law, " or ".join(LAWS))
+        paid = self.search_mean == 0 or self.tuning_runs == 1
+        _require(paid, "dp.tuning_runs", self.tuning_runs, "1 beside dp.search_mean, which pays")
+        known = self.mechanism in MECHANISMS
+        _require(known, "dp.mechanism", self.mechanism, " or ".join(MECHANISMS))
+        _require(0 < self.ridge < math.inf, "dp.ridge", self.ridge, "positive")
         _require(self.microbatch >= 0, "dp.microbatch", self.microbatch, "0 or more")
+
+    @property
+    def search(self) -> Search | None:
+        """The search that the run belongs to; None for a run by itself, and without privacy."""
+        paid = self.enabled and self.search_mean
+        return Search(float(self.search_mean), self.search_law) if paid else None
 
 
 def _require(holds: bool, name: str, value: Any, rule: str) -> None:

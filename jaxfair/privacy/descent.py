@@ -177,6 +177,11 @@ def read_earlier(folder: str | pathlib.Path, *, named: str = "train.start_from")
     if not (path / "privacy.json").is_file():
         raise InputError(f"{named} is {path}, which holds no finished run.")
     claim, config = (read_json(path / name) for name in ("privacy.json", "config.json"))
+    if isinstance(claim.get("tuning"), dict) and "search" in claim["tuning"]:
+        raise InputError(
+            f"{named} is {path}, the best run of a search that was paid for, which is priced by "
+            "itself alone: it neither begins another run nor is priced together with one."
+        )
     lacking = sorted(set(_NEEDED) - claim.keys())
     if lacking:
         raise InputError(

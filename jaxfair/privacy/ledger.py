@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from jaxfair.errors import InputError
 from jaxfair.privacy import accounting
 from jaxfair.privacy.accounting import Event
+from jaxfair.privacy.search import Search
 
 __all__ = ["BudgetExceeded", "Entry", "Ledger", "LedgerError", "read_entries"]
 
@@ -75,10 +76,19 @@ class Ledger:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, budget: float, delta: float, writes: bool = True
+        self,
+        path: str | os.PathLike[str],
+        *,
+        budget: float,
+        delta: float,
+        writes: bool = True,
+        search: Search | None = None,
     ) -> None:
-        """Opens the ledger at `path`; with several hosts one of them `writes`."""
-        self.path = pathlib.Path(path)
+        """Opens the ledger at `path`; with several hosts one of them `writes`.
+
+        With a `search` it is the ledger of one of its runs, and every price is the search's.
+        """
+        self.path, self.search = pathlib.Path(path), search
         self.writes = writes
         self.budget = budget
         self.delta = delta
@@ -101,7 +111,7 @@ class Ledger:
     def epsilon(self, *, accountant: str = "pld") -> float:
         """Returns what all entries cost together at `delta`, in one composition."""
         price = accounting.epsilon if accountant == "pld" else accounting.epsilon_rdp
-        return price((entry.event for entry in self.entries), self.delta)
+        return price((entry.event for entry in self.entries), self.delta, search=self.search)
 
     def charge(self, entry: Entry) -> float:
         """Pays for the draws of `entry` and returns the epsilon spent so far.
@@ -110,7 +120,8 @@ class Ledger:
         LedgerError if they were paid for another use, BudgetExceeded instead of overspending.
         """
         unpaid = self._unpaid(entry)
-        spent = accounting.epsilon([e.event for e in (*self.entries, *unpaid)], self.delta)
+        events = [e.event for e in (*self.entries, *unpaid)]
+        spent = accounting.epsilon(events, self.delta, search=self.search)
         if unpaid and not spent <= self.budget:
             last = unpaid[-1].first_step + unpaid[-1].steps - 1
             raise BudgetExceeded(

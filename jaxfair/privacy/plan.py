@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 from jaxfair.errors import InputError
@@ -9,6 +10,7 @@ from jaxfair.privacy import accounting
 from jaxfair.privacy.cliprules.base import ClipRule, priced
 from jaxfair.privacy.config import PrivacyConfig
 from jaxfair.privacy.descent import Earlier, check_protected
+from jaxfair.privacy.perturbation import Perturbation
 from jaxfair.privacy.promise import PrivacyPlan
 from jaxfair.privacy.public import check_sizes, chosen_delta, delta_from_public_size, whole
 from jaxfair.privacy.queries import Query, gradient_multiplier
@@ -26,6 +28,7 @@ def make_plan(
     queries: tuple[Query, ...] = (),
     group_probs: tuple[float, ...] = (),
     rule: ClipRule | None = None,
+    linear: Callable[[], Any] | None = None,
 ) -> PrivacyPlan:
     """Finds the noise for the promised epsilon. Touches no data.
 
@@ -41,6 +44,8 @@ def make_plan(
       group_probs: sampling probability by group code, where groups are drawn at rates of their
         own; the budget holds for the group that is drawn most often.
       rule: how gradients are scaled; its queries are priced with the others.
+      linear: gives the linear head (`methods.base.Linear`) that a `config.mechanism` minimises at
+        once, in one step; asked by those alone.
 
     Raises InputError for a beginning where patients are not protected, a batch above the public
     size, a delta too large for it, side queries that alone exceed the budget, and a rule that
@@ -91,6 +96,11 @@ def make_plan(
     steps = whole("train.steps", steps)
     expected_batch_size = whole("train.expected_batch_size", expected_batch_size)
     delta = _delta(config, public_size, earlier)
+    asked_beside = (queries, group_probs, rule, earlier)
+    perturbation = _perturbation(config, linear, expected_batch_size, public_size)
+    if perturbation is not None:
+        _refuse_beside(asked_beside)
+        steps = 1
     shared: dict[str, Any] = {
         "sampling_prob": expected_batch_size / public_size,
         "expected_batch_size": expected_batch_size,
@@ -103,6 +113,7 @@ def make_plan(
         "group_probs": tuple(group_probs),
         "earlier": earlier,
         "rule": rule,
+        "perturbation": perturbation,
     }
     plain = PrivacyPlan(
         private=False, l2_clip_norm=math.inf, noise_multiplier=0.0, epsilon=math.inf,
@@ -111,19 +122,36 @@ def make_plan(
     if not config.enabled:
         _refuse_unless_plain(rule)
         return plain
+    return _private(plain, config)
+
+
+def _private(plain: PrivacyPlan, config: PrivacyConfig) -> PrivacyPlan:
+    """The plan with its clip and the noise for the promised epsilon."""
+    earlier, delta, steps = plain.earlier, plain.delta, plain.steps
     check_protected(earlier)
+    search = config.search
+    if search is not None and earlier is not None:
+        raise InputError(
+            f"train.start_from is {earlier.folder} and dp.search_mean is {search.mean}: a search "
+            "is priced for runs that begin afresh; leave one of them out."
+        )
     spent = tuple(entry.event for entry in earlier.entries) if earlier else ()
     prob = plain.priced_prob
     try:
-        sigma = accounting.noise_multiplier_from_epsilon(config.epsilon, delta, prob, steps, spent)
+        sigma = accounting.noise_multiplier_from_epsilon(
+            config.epsilon, delta, prob, steps, spent, search
+        )
     except ValueError as error:
         raise InputError(f"{error} Raise dp.epsilon: it is the budget of all stages.") from error
-    asked = (*plain.queries, *priced(rule, sigma))
+    asked = (*plain.queries, *priced(plain.rule, sigma))
+    alone = gradient_multiplier(sigma, asked)
+    if plain.perturbation is not None:
+        alone, asked = plain.perturbation.multipliers(sigma)
     plan = dataclasses.replace(
         plain,
         private=True,
         l2_clip_norm=config.l2_clip_norm,
-        noise_multiplier=gradient_multiplier(sigma, asked),
+        noise_multiplier=alone,
         queries=asked,
         budget=config.epsilon,
         clipping="fast" if config.clipping == "auto" else config.clipping,
@@ -131,8 +159,9 @@ def make_plan(
     events = [*spent, plan.event(steps)]
     return dataclasses.replace(
         plan,
-        epsilon=accounting.epsilon(events, delta),
-        epsilon_rdp=accounting.epsilon_rdp(events, delta),
+        search=search,
+        epsilon=accounting.epsilon(events, delta, search=search),
+        epsilon_rdp=accounting.epsilon_rdp(events, delta, search=search),
     )
 
 
@@ -141,6 +170,47 @@ def _refuse_unless_plain(rule: ClipRule | None) -> None:
         raise InputError(
             f"The clip rule {rule.name!r} says how gradients are clipped, and dp.enabled=False "
             "clips none: train with privacy, or without this mitigation."
+        )
+
+
+def _perturbation(
+    config: PrivacyConfig,
+    linear: Callable[[], Any] | None,
+    expected_batch_size: int,
+    public_size: int,
+) -> Perturbation | None:
+    """The objective of a config that minimises at once; None for noisy gradients."""
+    if config.mechanism == "gradients":
+        return None
+    head = linear() if linear else None
+    if head is None:
+        raise InputError(
+            f"dp.mechanism is {config.mechanism!r}, which is proved for a linear head on fixed "
+            "features with labels of yes or no and no mitigation: use the method 'linear_probe' "
+            "with target 'multi-label', or dp.mechanism='gradients'."
+        )
+    if expected_batch_size != public_size:
+        raise InputError(
+            f"dp.mechanism is {config.mechanism!r}, which takes everybody once: set "
+            f"train.expected_batch_size to data.public_size ({public_size}), not "
+            f"{expected_batch_size}."
+        )
+    return Perturbation(
+        way=config.mechanism,
+        labels=len(head.weights),
+        weight=max(1.0, *head.weights),
+        ridge=config.ridge,
+        public_size=public_size,
+        l2_clip_norm=config.l2_clip_norm,
+    )
+
+
+def _refuse_beside(asked: tuple[Any, ...]) -> None:
+    """Refuses side queries, rates by group, clip rules and earlier runs beside a minimum."""
+    if any(part for part in asked):
+        raise InputError(
+            "dp.mechanism is not 'gradients', and then nothing goes beside it: leave out the "
+            "mitigation and train.start_from."
         )
 
 

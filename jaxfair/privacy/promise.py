@@ -12,14 +12,14 @@ import jax
 import numpy as np
 
 from jaxfair.errors import InputError
-from jaxfair.privacy import accounting, release, sampling, wiring
-from jaxfair.privacy import statement as words
+from jaxfair.privacy import claim, release, sampling, wiring
 from jaxfair.privacy.accounting import Event
 from jaxfair.privacy.cliprules.base import ClipRule
-from jaxfair.privacy.descent import Earlier, uncovered
+from jaxfair.privacy.descent import Earlier
 from jaxfair.privacy.ledger import Entry, Ledger
-from jaxfair.privacy.queries import GRADIENT_SUM, Query, check_names, joint, listed
-from jaxfair.privacy.risk import risk
+from jaxfair.privacy.perturbation import Perturbation
+from jaxfair.privacy.queries import GRADIENT_SUM, Query, check_names, joint
+from jaxfair.privacy.search import Search
 from jaxfair.privacy.secret import Secret, create_secret, insecure_secret, load_secret
 from jaxfair.privacy.sums import clipping, fast
 
@@ -54,6 +54,10 @@ class PrivacyPlan:
         its own data alone (protocol P9).
       padded_draws: whether each step of a private run works on `max_draw` rows or more.
       rule: how gradients are scaled; None for the ordinary clip. Its queries are among `queries`.
+      perturbation: the one draw gives the minimum of this objective, with its noise; None for
+        noisy gradients.
+      search: the run is one of a random number of runs of which the best is released, and all
+        prices are those of the search (`search.py`); None for a run by itself.
 
     Raises InputError for two queries of one name, a rate outside (0, 1] and an unpriced query.
     """
@@ -77,6 +81,8 @@ class PrivacyPlan:
     group_probs: tuple[float, ...] = ()
     padded_draws: bool = True
     rule: ClipRule | None = field(default=None, repr=False)
+    search: Search | None = None
+    perturbation: Perturbation | None = None
 
     def __post_init__(self) -> None:
         check_names(self.queries)
@@ -182,7 +188,9 @@ class PrivacyPlan:
 
     def open_ledger(self, path: pathlib.Path, *, writes: bool = True) -> Ledger:
         """Returns the ledger of a run under this plan's budget; it begins with `prior`."""
-        ledger = Ledger(path, budget=self.budget, delta=self.delta, writes=writes)
+        ledger = Ledger(
+            path, budget=self.budget, delta=self.delta, writes=writes, search=self.search
+        )
         ledger.inherit(self.prior)
         return ledger
 
@@ -215,7 +223,8 @@ class PrivacyPlan:
         return ledger.charge(entry)
 
     def _own_entries(self, ledger: Ledger) -> list[Entry]:
-        return wiring.own_entries(ledger, budget=self.budget, delta=self.delta, prior=self.prior)
+        wanted: dict[str, Any] = {"budget": self.budget, "delta": self.delta, "search": self.search}
+        return wiring.own_entries(ledger, prior=self.prior, **wanted)
 
     def open_secret(
         self, folder: pathlib.Path, *, seed: int, insecure_seed: int | None, may_create: bool
@@ -253,48 +262,5 @@ class PrivacyPlan:
         privacy, never Infinity. Raises InputError where the ledger is of another plan, or has
         not paid for all of the `steps` draws.
         """
-        earlier = self.earlier.told() if self.earlier else {}
-        tuning = words.tuning_of((), earlier.get("chain", ()), self.tuning_runs, self.delta)
-        statement = {
-            "relation": self.relation,
-            "accountant": accounting.ACCOUNTANT | {"version": accounting.library_version()},
-            "sampling_prob": self.sampling_prob,
-            "expected_batch_size": self.expected_batch_size,
-            "public_size": self.public_size,
-            "sampler": "poisson",
-            "steps": steps,
-            "events": words.events_of(ledger.entries),
-            "inherited": len(self.prior),
-            "stages": words.stages_of(ledger.entries, self.delta),
-            "tuning": tuning | {"epsilon": None},
-            "earlier": earlier,
-            "ledger_head": ledger.head,
-            "released": words.RELEASED,
-            "padded_to": self.padded_to,
-            "not_covered": uncovered(
-                words.not_covered(watched=self.private and not self.padded_draws), earlier
-            ),
-            "queries": [],
-            "group_sampling": [],
-            "true_positive_rates": {},
-            **dict.fromkeys(release.CLAIMS),
-        }
-        return release.allowed("privacy.json", statement | self._claims(ledger, steps))
-
-    def _claims(self, ledger: Ledger, steps: int) -> dict[str, Any]:
-        """What only a private run says."""
-        if not self.private:
-            return {}
-        wiring.check_paid(self._own_entries(ledger), self.event(steps), steps)
-        rates = sampling.rate_by_group(self.group_probs, self.sampling_prob)
-        costs = words.group_costs(ledger.entries, len(self.prior), rates, self.delta)
-        chain = self.earlier.told()["chain"] if self.earlier else ()
-        told = risk([entry.event for entry in ledger.entries], self.delta)
-        own = {n: getattr(self, n) for n in release.CLAIMS if n not in told}
-        return own | told | {
-            "epsilon": ledger.epsilon(),
-            "epsilon_rdp": ledger.epsilon(accountant="rdp"),
-            "queries": listed(self.all_queries),
-            "group_sampling": costs if self.group_probs else [],
-            "tuning": words.tuning_of(ledger.entries, chain, self.tuning_runs, self.delta),
-        }  # fmt: skip
+        own = self._own_entries(ledger) if self.private else []
+        return claim.statement_of(self, ledger, own, steps)

@@ -14,10 +14,22 @@ from typing import Any
 from jaxfair.errors import InputError
 from jaxfair.privacy import accounting
 
-__all__ = ["GRADIENT_SUM", "Query", "check_names", "gradient_multiplier", "joint", "listed"]
+__all__ = [
+    "CURVATURE",
+    "GRADIENT_SUM",
+    "REST",
+    "Query",
+    "check_names",
+    "gradient_multiplier",
+    "joint",
+    "listed",
+]
 
 GRADIENT_SUM = "gradient_sum"
 """Name of the query that every plan has: the clipped sum of gradients."""
+
+CURVATURE, REST = "curvature of label", "rest of the minimum"
+"""Names of what objective perturbation pays beside its noise (`perturbation.py`)."""
 
 
 @dataclass(frozen=True)

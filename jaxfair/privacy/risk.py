@@ -24,6 +24,7 @@ import scipy.stats
 
 from jaxfair.privacy import accounting
 from jaxfair.privacy.accounting import Event
+from jaxfair.privacy.search import Search
 
 __all__ = [
     "FALSE_POSITIVES",
@@ -42,21 +43,24 @@ _DIGITS = 4
 Array = npt.NDArray[np.float64]
 
 
-def risk(events: Iterable[Event], delta: float) -> dict[str, Any]:
+def risk(events: Iterable[Event], delta: float, search: Search | None = None) -> dict[str, Any]:
     """Returns `gaussian_mu` and `true_positive_rates` by false positive rate, rounded up.
 
     Args:
       delta: of the claim; mu holds for every delta that is no smaller (`gaussian_mu`).
+      search: the events are those of one run of this search, as in `accounting.epsilon`.
 
     >>> found = risk([Event(1.0, 1.0, 1)], 1e-5)
     >>> found["gaussian_mu"], found["true_positive_rates"]
     (1.0039, {'0.01': 0.0924, '0.001': 0.0183})
     """
-    mu, rates = _risk(accounting.merged_events(events), delta)
+    mu, rates = _risk(accounting.merged_events(events), delta, search)
     return {"gaussian_mu": mu, "true_positive_rates": dict(rates)}
 
 
-def true_positive_rate(events: Iterable[Event], false_positive_rate: float) -> float:
+def true_positive_rate(
+    events: Iterable[Event], false_positive_rate: float, search: Search | None = None
+) -> float:
     """Returns the largest share of members that an attacker finds who accuses so many innocents.
 
     Raises ValueError for a rate outside [0, 1].
@@ -64,10 +68,12 @@ def true_positive_rate(events: Iterable[Event], false_positive_rate: float) -> f
     if not 0 <= false_positive_rate <= 1:
         raise ValueError(f"A false positive rate lies in [0, 1], got {false_positive_rate}.")
     events = accounting.merged_events(events)
-    return _found(false_positive_rate, *_profile(events)) if events else false_positive_rate
+    if not events:
+        return false_positive_rate
+    return _found(false_positive_rate, *_profile(events, search))
 
 
-def gaussian_mu(events: Iterable[Event], delta: float) -> float:
+def gaussian_mu(events: Iterable[Event], delta: float, search: Search | None = None) -> float:
     """Returns the smallest mu whose Gaussian mechanism is no more private than these events.
 
     Its delta is at least theirs at every epsilon from 0 to that of the claim (where theirs is
@@ -80,9 +86,9 @@ def gaussian_mu(events: Iterable[Event], delta: float) -> float:
     events = accounting.merged_events(events)
     if not events:
         return 0.0
-    last = accounting.epsilon(events, delta)
+    last = accounting.epsilon(events, delta, search=search)
     epsilons = np.linspace(0.0, max(last, 1e-3), _POINTS)
-    deltas = np.array(accounting.privacy_profile(events, list(epsilons)))
+    deltas = np.array(accounting.privacy_profile(events, list(epsilons), search=search))
 
     def shortfall(mu: float) -> float:
         return float(np.max(deltas[:-1] - _gaussian_delta(mu, epsilons[1:])))
@@ -114,18 +120,21 @@ def group_guarantee(epsilon: float, delta: float, size: int) -> tuple[float, flo
 
 
 @functools.lru_cache(maxsize=64)
-def _risk(events: tuple[Event, ...], delta: float) -> tuple[float, dict[str, float]]:
+def _risk(
+    events: tuple[Event, ...], delta: float, search: Search | None
+) -> tuple[float, dict[str, float]]:
     found = {
-        f"{rate:g}": min(1.0, _up(true_positive_rate(events, rate))) for rate in FALSE_POSITIVES
+        f"{rate:g}": min(1.0, _up(true_positive_rate(events, rate, search)))
+        for rate in FALSE_POSITIVES
     }
-    return _up(gaussian_mu(events, delta)), found
+    return _up(gaussian_mu(events, delta, search)), found
 
 
-def _profile(events: Sequence[Event]) -> tuple[Array, Array]:
+def _profile(events: Sequence[Event], search: Search | None) -> tuple[Array, Array]:
     """Epsilons from 0 to where delta no longer matters, and their deltas."""
-    last = max(accounting.epsilon(events, 1e-9), 1e-3)
+    last = max(accounting.epsilon(events, 1e-9, search=search), 1e-3)
     epsilons = np.linspace(0.0, last, _POINTS)
-    return epsilons, np.array(accounting.privacy_profile(events, list(epsilons)))
+    return epsilons, np.array(accounting.privacy_profile(events, list(epsilons), search=search))
 
 
 def _found(rate: float, epsilons: Array, deltas: Array) -> float:

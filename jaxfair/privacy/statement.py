@@ -9,6 +9,7 @@ from typing import Any
 from jaxfair.privacy import accounting
 from jaxfair.privacy.accounting import Event
 from jaxfair.privacy.ledger import Entry
+from jaxfair.privacy.search import Search
 from jaxfair.schema import NOT_COVERED
 
 __all__ = [
@@ -29,12 +30,21 @@ COVERED_ALONE = (
     "removing one"
 )
 WATCHED = "the sizes of draws, for who watches the clock of a run with dp.padded_draws=False"
+SEARCHED = (
+    "every other run of the search, their scores and how many there were (tried.csv, tried.png), "
+    "and validation patients, by whose scores this run was chosen, but for what search.json says"
+)
 RELEASED = ["parameters after every step", "functions of the noisy mean in metrics.jsonl"]
 
 
-def not_covered(*, watched: bool) -> list[str]:
-    """Returns what the guarantee does not cover; `watched` where draws are not padded."""
-    return [*NOT_COVERED, *([WATCHED] if watched else [])]
+def not_covered(*, watched: bool, searched: bool = False) -> list[str]:
+    """Returns what the guarantee does not cover.
+
+    Args:
+      watched: draws are not padded.
+      searched: the run is the best one of a search that is paid for.
+    """
+    return [*NOT_COVERED, *([WATCHED] if watched else []), *([SEARCHED] if searched else [])]
 
 
 def events_of(entries: Iterable[Entry]) -> list[dict[str, Any]]:
@@ -62,7 +72,11 @@ def stages_of(entries: Iterable[Entry], delta: float) -> dict[str, Any]:
 
 
 def group_costs(
-    entries: Sequence[Entry], inherited: int, rates: Mapping[int, float], delta: float
+    entries: Sequence[Entry],
+    inherited: int,
+    rates: Mapping[int, float],
+    delta: float,
+    search: Search | None = None,
 ) -> list[dict[str, Any]]:
     """Returns the sampling probability and the epsilon of each group, by group code.
 
@@ -77,7 +91,7 @@ def group_costs(
     costs = []
     for group, rate in rates.items():
         own = [Event(rate, e.noise_multiplier, e.steps) for e in entries[inherited:]]
-        cost = accounting.epsilon([*before, *own], delta)
+        cost = accounting.epsilon([*before, *own], delta, search=search)
         costs.append({"group": group, "sampling_prob": rate, "epsilon": cost})
     return costs
 
@@ -126,15 +140,26 @@ def tuning_cost(
 
 
 def tuning_of(
-    entries: Sequence[Entry], chain: Sequence[Mapping[str, Any]], runs: int, delta: float
+    entries: Sequence[Entry],
+    chain: Sequence[Mapping[str, Any]],
+    runs: int,
+    delta: float,
+    search: Search | None = None,
 ) -> dict[str, Any]:
     """Returns `tuning` of a claim: the runs that were compared for any of its stages, added up.
+
+    A search that was paid for is in the epsilon of the claim; `search` names its law, its mean (the
+    number itself is a secret) and what the run would cost alone.
 
     Args:
       entries: of the ledger, those of earlier stages first.
       chain: of the earlier stages, as `descent.Earlier.told` gives it.
       runs: how many were compared for the last stage, itself included.
     """
+    if search is not None:
+        alone = accounting.epsilon([entry.event for entry in entries], delta)
+        told = {"law": search.law, "mean": search.mean, "epsilon_alone": alone}
+        return {"runs": 1, "epsilon": None, "search": told}
     events, compared = [entry.event for entry in entries], []
     for link in chain:
         compared += [events[: link["lines"]]] * link["tuning_runs"]

@@ -31,6 +31,7 @@ from jaxfair.privacy.verify_costs import (
     cost_faults,
     ledger_faults,
     query_faults,
+    search_of,
 )
 from jaxfair.schema import COUPLED, COUPLING, COUPLING_MITIGATION, INDEPENDENT, PHANTOM
 
@@ -117,7 +118,9 @@ def _own_faults(files: Files, workdir: pathlib.Path, *, older: bool) -> list[str
         return [*faults, str(error)]
     asked = query_faults(statement) or asked_faults(statement, files.config)
     faults += _tuning_faults(files, entries, older) + asked
-    return faults + ledger_faults(statement, entries, heads[-1]) + cost_faults(statement)
+    search = search_of(files.config)
+    faults += ledger_faults(statement, entries, heads[-1], search)
+    return faults + cost_faults(statement, search)
 
 
 def _brought_up_to_date(files: Files) -> tuple[dict[str, Any], list[str]]:
@@ -150,7 +153,8 @@ def _with_risk(files: Files) -> Files:
         return files
     told: dict[str, Any] = {"gaussian_mu": None, "true_positive_rates": {}}
     if statement["grade"] != "none":
-        told = risk([Event(**event) for event in statement["events"]], statement["delta"])
+        search = search_of(files.config)
+        told = risk([Event(**event) for event in statement["events"]], statement["delta"], search)
     return files._replace(statement=statement | told)
 
 
@@ -171,7 +175,7 @@ def _schema_faults(statement: Mapping[str, Any]) -> list[str]:
 
 def _config_faults(files: Files, older: bool) -> list[str]:
     """What the statement repeats from the config, or what follows from it."""
-    statement, config = files.statement, files.config
+    statement, config, search = files.statement, files.config, search_of(files.config)
     data, train = config["data"], config["train"]
     dp = {field.name: field.default for field in dataclasses.fields(PrivacyConfig)} | config["dp"]
     private, earlier = dp["enabled"], statement["earlier"]
@@ -185,9 +189,13 @@ def _config_faults(files: Files, older: bool) -> list[str]:
         "sampling_prob": train["expected_batch_size"] / data["public_size"],
         "relation": "add_or_remove_one",
         "sampler": "poisson",
-        "accountant": accounting.ACCOUNTANT | {"version": files.env["versions"]["dp-accounting"]},
+        "accountant": accounting.accountant_of(search)
+        | {"version": files.env["versions"]["dp-accounting"]},
         "released": RELEASED,
-        "not_covered": uncovered(not_covered(watched=private and not dp["padded_draws"]), earlier),
+        "not_covered": uncovered(
+            not_covered(watched=private and not dp["padded_draws"], searched=search is not None),
+            earlier,
+        ),
         "covered": covered(units_of(own, earlier)),
         "population": files.people.get("population", statement["population"]),
         "inherited": sum(link["lines"] for link in earlier.get("chain", ())) if private else 0,
@@ -241,7 +249,7 @@ def _tuning_faults(files: Files, entries: list[Entry], older: bool) -> list[str]
     """The runs that were compared for any stage, and what all of them cost."""
     statement, runs = files.statement, files.config["dp"].get("tuning_runs", 1)
     chain = () if older else statement["earlier"].get("chain", ())  # older: all lines, own runs
-    wanted = tuning_of(entries, chain, runs, statement["delta"])
+    wanted = tuning_of(entries, chain, runs, statement["delta"], search_of(files.config))
     if statement["grade"] == "none":
         wanted["epsilon"] = None
     if statement["tuning"] == wanted:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from jaxfair.privacy.cliprules import by_group, cell_counts, global_adapt, group_losses, quantile
+from jaxfair.privacy.perturbation import Perturbation
 from jaxfair.privacy.queries import Query, listed
 
 __all__ = ["ASKED", "Asked", "asked_faults", "rate_faults"]
@@ -45,6 +46,8 @@ def asked_faults(statement: Mapping[str, Any], config: Mapping[str, Any]) -> lis
     """
     if not _is_whole(config):
         return []
+    if config["dp"].get("mechanism", "gradients") != "gradients":
+        return _perturbed_faults(statement, config)
     chosen = config.get("mitigation") or {}
     wanted, rows = [], statement["queries"][1:]
     if asked := ASKED.get(chosen.get("name") or ""):
@@ -54,6 +57,27 @@ def asked_faults(statement: Mapping[str, Any], config: Mapping[str, Any]) -> lis
     if len(rows) == len(wanted) and all(_alike(*pair) for pair in zip(rows, wanted)):
         return []
     return [f"queries beside the gradient sum are {rows}, and the config asks for {wanted}"]
+
+
+def _perturbed_faults(statement: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    """Noise and payments of a minimum, computed again from its config (`perturbation.py`)."""
+    dp, rows = config["dp"], statement["queries"][1:]
+    asked = Perturbation(
+        way=dp["mechanism"],
+        labels=max(1, len(rows) - 1),
+        weight=max(1.0, *(config["method"].get("class_weights") or (1.0,))),
+        ridge=dp["ridge"],
+        public_size=config["data"]["public_size"],
+        l2_clip_norm=dp["l2_clip_norm"],
+    )
+    sigma, queries = asked.multipliers(statement["joint_noise_multiplier"])
+    alike = len(rows) == len(queries) and all(map(_alike, rows, listed(queries)))
+    if alike and math.isclose(sigma, statement["noise_multiplier"], rel_tol=TOLERANCE):
+        return []
+    return [
+        f"noise_multiplier is {statement['noise_multiplier']} beside {rows}, and {dp['mechanism']} "
+        f"perturbation at that budget has {sigma} beside {listed(queries)}"
+    ]
 
 
 def rate_faults(statement: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:

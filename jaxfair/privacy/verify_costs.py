@@ -10,18 +10,33 @@ from jaxfair.privacy.ledger import Entry
 from jaxfair.privacy.queries import GRADIENT_SUM, Query, check_names, joint, listed
 from jaxfair.privacy.risk import risk
 from jaxfair.privacy.sampling import UNKNOWN
+from jaxfair.privacy.search import Search
 from jaxfair.privacy.statement import events_of, group_costs, stages_of
 
-__all__ = ["TOLERANCE", "cost_faults", "ledger_faults", "query_faults"]
+__all__ = ["TOLERANCE", "cost_faults", "ledger_faults", "query_faults", "search_of"]
 
 TOLERANCE = 1e-6
 
 
-def ledger_faults(statement: Mapping[str, Any], entries: Sequence[Entry], head: str) -> list[str]:
+def search_of(config: Mapping[str, Any]) -> Search | None:
+    """Returns the search that a run of this config.json belongs to; None for a run by itself."""
+    dp = config["dp"]
+    if not (dp.get("enabled", True) and dp.get("search_mean")):
+        return None
+    return Search(float(dp["search_mean"]), dp.get("search_law", Search.law))
+
+
+def ledger_faults(
+    statement: Mapping[str, Any],
+    entries: Sequence[Entry],
+    head: str,
+    search: Search | None = None,
+) -> list[str]:
     """Returns where the statement is not that of the ledger, or of one that did not pay for it.
 
     Args:
       entries, head: the ledger and the hash of its last line.
+      search: that the run belongs to.
     """
     faults = []
     if statement["ledger_head"] != head:
@@ -30,7 +45,7 @@ def ledger_faults(statement: Mapping[str, Any], entries: Sequence[Entry], head: 
         faults.append("events are not those of the ledger")
     if statement["stages"] != stages_of(entries, statement["delta"]):
         faults.append(f"stages are {statement['stages']}, not those of the ledger")
-    faults += _group_faults(statement, entries)
+    faults += _group_faults(statement, entries, search)
     entries = entries[statement["inherited"] :]
     if {entry.population for entry in entries} - {statement["population"]}:
         faults.append(f"population is {statement['population']!r}, but not in the ledger")
@@ -49,7 +64,9 @@ def ledger_faults(statement: Mapping[str, Any], entries: Sequence[Entry], head: 
     return sorted(set(faults))
 
 
-def _group_faults(statement: Mapping[str, Any], entries: Sequence[Entry]) -> list[str]:
+def _group_faults(
+    statement: Mapping[str, Any], entries: Sequence[Entry], search: Search | None
+) -> list[str]:
     """What each group pays at its own rate; the claim is the largest."""
     rows = statement["group_sampling"]
     if not rows:
@@ -62,7 +79,7 @@ def _group_faults(statement: Mapping[str, Any], entries: Sequence[Entry]) -> lis
     faults = []
     if rates[UNKNOWN] != statement["sampling_prob"]:
         faults.append(f"units of unknown group are drawn at {rates[UNKNOWN]}, not sampling_prob")
-    costs = group_costs(entries, statement["inherited"], rates, statement["delta"])
+    costs = group_costs(entries, statement["inherited"], rates, statement["delta"], search)
     if not _close(rows, costs):
         faults.append(f"group_sampling is {rows}, recomputed {costs}")
     if not math.isclose(max(r["epsilon"] for r in rows), statement["epsilon"], rel_tol=TOLERANCE):
@@ -105,22 +122,22 @@ def _close(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> bool:
     )
 
 
-def cost_faults(statement: Mapping[str, Any]) -> list[str]:
+def cost_faults(statement: Mapping[str, Any], search: Search | None = None) -> list[str]:
     """Recomputes what the events cost, by PLD, by RDP and, for one step, in closed form."""
     delta = statement["delta"]
     events = [
         Event(e["sampling_prob"], e["noise_multiplier"], e["steps"]) for e in statement["events"]
     ]
     costs = {
-        "epsilon": accounting.epsilon(events, delta),
-        "epsilon_rdp": accounting.epsilon_rdp(events, delta),
+        "epsilon": accounting.epsilon(events, delta, search=search),
+        "epsilon_rdp": accounting.epsilon_rdp(events, delta, search=search),
     }
     faults = [
         f"{name} is {statement[name]}, recomputed {cost}"
         for name, cost in costs.items()
         if not math.isclose(statement[name], cost, rel_tol=TOLERANCE)
     ]
-    told, found = risk(events, delta), statement["true_positive_rates"]
+    told, found = risk(events, delta, search), statement["true_positive_rates"]
     if not _close([found], [told["true_positive_rates"]]):
         faults.append(f"true_positive_rates are {found}, recomputed {told['true_positive_rates']}")
     if not math.isclose(statement["gaussian_mu"], told["gaussian_mu"], rel_tol=TOLERANCE):

@@ -12,6 +12,7 @@ from jaxfair.privacy.accounting import Event
 from jaxfair.privacy.cliprules.base import ClipRule
 from jaxfair.privacy.ledger import Entry, Ledger, LedgerError
 from jaxfair.privacy.queries import Query
+from jaxfair.privacy.search import Search
 
 __all__ = [
     "check_groups",
@@ -24,17 +25,27 @@ __all__ = [
 
 
 def own_entries(
-    ledger: Ledger, *, budget: float, delta: float, prior: Sequence[Entry]
+    ledger: Ledger,
+    *,
+    budget: float,
+    delta: float,
+    prior: Sequence[Entry],
+    search: Search | None = None,
 ) -> list[Entry]:
     """Returns the lines of a ledger after those of earlier stages.
 
-    Raises LedgerError for a ledger that was opened with another budget or delta, or that does
-    not begin with `prior`.
+    Raises LedgerError for a ledger that was opened with another budget, delta or search, or that
+    does not begin with `prior`.
     """
     if (ledger.budget, ledger.delta) != (budget, delta):
         raise LedgerError(
             f"{ledger.path} was opened for a budget of {ledger.budget} at delta {ledger.delta}, "
             f"but this plan has {budget} at {delta}: open it by plan.open_ledger(path)."
+        )
+    if ledger.search != search:
+        raise LedgerError(
+            f"{ledger.path} was opened for the search {ledger.search}, but this plan belongs to "
+            f"{search}: open it by plan.open_ledger(path)."
         )
     if tuple(ledger.entries[: len(prior)]) != tuple(prior):
         raise LedgerError(

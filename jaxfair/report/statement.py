@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxfair.privacy.meaning import risk_words, rounded_up
+from jaxfair.privacy.queries import CURVATURE
 from jaxfair.schema import NOT_COVERED_IN_SHORT, PHANTOM
 
 __all__ = ["caveats", "costs", "of_number", "opening", "phantom_lines", "price", "weaknesses"]
@@ -93,6 +94,12 @@ def _queries(privacy: Claim) -> list[str]:
     names = [query["name"] for query in privacy.get("queries") or ()][1:]
     if not names:
         return []
+    if names[0].startswith(CURVATURE):
+        return [
+            "The parameters are the minimum of a loss with a random linear term (objective"
+            " perturbation); its curvature and the last digits of the minimum are in the same"
+            " epsilon."
+        ]
     has, alone = privacy["noise_multiplier"], privacy["joint_noise_multiplier"]
     return [
         f"Beside the gradient sum each draw released {', '.join(names)}, in the same epsilon: the"
@@ -115,6 +122,12 @@ def _stages(privacy: Claim) -> list[str]:
 
 def _tuning(privacy: Claim) -> list[str]:
     told = privacy.get("tuning") or {}
+    if search := told.get("search"):
+        return [
+            f"The best of a random number of runs ({search['law']}, {search['mean']:g} on average):"
+            " epsilon covers the search, of which nothing else may be published; alone this run"
+            f" costs {of_number(search['epsilon_alone'])}."
+        ]
     if told.get("epsilon") is None:
         return []
     return [

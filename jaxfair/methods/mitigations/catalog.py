@@ -217,8 +217,11 @@ MITIGATIONS: dict[str, Mitigation] = {
 
 
 def mitigated(name: str, config: Any, method: Method) -> Method:
-    """Returns `method` under the mitigation `name`; raises InputError for an unknown name."""
-    return entry_of(name).apply(config, method)
+    """Returns `method` under the mitigation `name`; raises InputError for an unknown name.
+
+    Its loss may be another one then, so it is no longer said to be a linear head's.
+    """
+    return entry_of(name).apply(config, method)._replace(linear=None)
 
 
 def described(name: str, config: Any, told: dict[str, Any]) -> dict[str, Any]:

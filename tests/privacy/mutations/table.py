@@ -25,6 +25,7 @@ from tests.privacy import (
     test_edges_release,
     test_edges_rules,
     test_edges_run,
+    test_edges_search,
     test_edges_sum,
     test_edges_views,
     test_edges_wiring,
@@ -45,6 +46,7 @@ from tests.privacy.mutations import (
     faults_rounding,
     faults_rules,
     faults_run,
+    faults_search,
     faults_sum,
     faults_views,
     faults_wiring,
@@ -72,6 +74,7 @@ _TESTS = (
     test_edges_published,
     test_edges_exported,
     test_edges_views,
+    test_edges_search,
 )
 _FAULTS = (
     faults_sum,
@@ -90,6 +93,7 @@ _FAULTS = (
     faults_published,
     faults_exported,
     faults_views,
+    faults_search,
 )
 
 
