@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxfair.errors import InputError
-from jaxfair.schema import UNITS
+from jaxfair.schema import PRECISIONS, UNITS
 
-__all__ = ["CLIPPINGS", "PrivacyConfig"]
+__all__ = ["CLIPPINGS", "WAYS", "PrivacyConfig"]
 
 CLIPPINGS = ("auto", "vmap", "fast")
+WAYS = ("auto", "loop", "accelerator")
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,11 @@ class PrivacyConfig:
         knows patients, else the lesion or the image. The statement names it.
       clipping: how the clipped sum is computed, "vmap" or "fast", or "auto" for the fast
         way; both give the same sum.
+      precision: what the fast way rounds its operands to, once, before norm and sum alike:
+        "float32" (not at all), "tf32" or "bfloat16", which a GPU's tensor cores multiply
+        exactly. The clip's margin follows. How the model itself computes is another matter.
+      way: how the fast way goes: "loop" over the examples, "accelerator" (many at a time, sums
+        as convolutions), or "auto" for what suits the device and the precision.
       microbatch: examples per device whose gradients are held at once; 0 chooses.
       insecure_seed: a research seed instead of the operating system's secret. The statement
         then says that the run is not private.
@@ -41,6 +47,8 @@ class PrivacyConfig:
     delta: float | None = None
     unit: str | None = None
     clipping: str = "auto"
+    precision: str = "float32"
+    way: str = "auto"
     microbatch: int = 0
     insecure_seed: int | None = None
     tuning_runs: int = 1
@@ -54,6 +62,12 @@ class PrivacyConfig:
         known = self.unit is None or self.unit in UNITS
         _require(known, "dp.unit", self.unit, f"one of {', '.join(UNITS)}, or left out")
         _require(self.clipping in CLIPPINGS, "dp.clipping", self.clipping, " or ".join(CLIPPINGS))
+        precisions = PRECISIONS if self.clipping != "vmap" else ("float32",)
+        rule = " or ".join(precisions) + " with dp.clipping='vmap'" * (self.clipping == "vmap")
+        _require(self.precision in precisions, "dp.precision", self.precision, rule)
+        ways = WAYS if self.precision == "float32" else ("auto", "accelerator")
+        rule = " or ".join(ways) + f" with dp.precision={self.precision!r}"
+        _require(self.way in ways, "dp.way", self.way, rule)
         _require(self.tuning_runs >= 1, "dp.tuning_runs", self.tuning_runs, "1 or more")
         _require(self.microbatch >= 0, "dp.microbatch", self.microbatch, "0 or more")
 
