@@ -96,10 +96,7 @@ class PrivacyPlan:
         return self.earlier.entries if self.private and self.earlier else ()
 
     def sensitivity(self) -> float:
-        """Returns how far one unit more or less moves the released float32 sum, in l2 norm.
-
-        Units are clipped below C by `clip_margin`.
-        """
+        """Returns how far one unit moves the released sum, in l2 norm: see `clip_margin`."""
         return self.l2_clip_norm
 
     how = property(lambda self: choice.How(self.clipping, self.precision, self.way))
@@ -131,9 +128,9 @@ class PrivacyPlan:
 
     @property
     def max_draw(self) -> int:
-        """Units that a draw exceeds with a chance below 2^-40, by public constants alone.
+        """Units that a draw of up to `public_size` exceeds with a chance below 2^-40; none is cut.
 
-        For up to `public_size` units in any mix of groups; a larger draw is not cut.
+        By public constants alone, in any mix of groups (`sampling.draw_bound`).
         """
         return sampling.draw_bound(self.public_size, self.priced_prob)
 

@@ -18,7 +18,7 @@ from jaxfair.privacy.sums.contractions import Contraction
 from jaxfair.privacy.sums.formats import Format
 from jaxfair.privacy.sums.machines import Machine
 
-__all__ = ["GHOST_POSITIONS", "at_once", "passes", "seconds", "sum_error"]
+__all__ = ["GHOST_POSITIONS", "at_once", "leaf_seconds", "passes", "seconds", "sum_error"]
 
 GHOST_POSITIONS = {"float32": 64, "tf32": 256, "bfloat16": 256}
 """Above so many positions Gram matrices are too rough for the margin of the format."""
@@ -51,6 +51,26 @@ def sum_error(positions: int, form: Format) -> float:
 def seconds(way: str, sites: Sequence[Contraction], form: Format, machine: Machine) -> float:
     """Returns the seconds of one example's norm and sum by a way, launches left out."""
     return sum(_of_site(way, site, form, machine) for site in sites)
+
+
+def leaf_seconds(
+    way: str,
+    sites: Sequence[Contraction],
+    entries: int,
+    rows: int,
+    form: Format,
+    machine: Machine,
+) -> float:
+    """Returns the predicted seconds of a leaf's norms and sum over `rows` examples.
+
+    Args:
+      entries: of the leaf; one that is materialised ("vmap") is read for the norm and for the sum,
+        and made in the backward pass, which is not counted.
+    """
+    if way == "vmap":
+        return 8 * entries * rows / machine.copy + 2 * machine.launch
+    rounds = -(-rows // at_once(way, sites, rows, form, machine))
+    return rows * seconds(way, sites, form, machine) + (2 + 4 * rounds) * machine.launch
 
 
 def _of_site(way: str, site: Contraction, form: Format, machine: Machine) -> float:
