@@ -110,7 +110,7 @@ def prepare(
 ) -> Prepared:
     """Returns the operands of a batch, rounded once to the format."""
     example = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (batch, keys))
-    plan = ways.choose_ways(loss_fn, params, *example, rule=rule_of(form))
+    plan = ways.choose_ways(loss_fn, params, example[0], example[1], rule_of(form))
     values = dict(zip(plan.graph.params, jax.tree.leaves(params), strict=True))
     found = fast.operands_of(plan, values, jax.tree.leaves((batch, keys)))
     operands = [
