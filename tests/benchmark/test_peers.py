@@ -11,7 +11,7 @@ PATH = pathlib.Path(__file__).resolve().parents[2] / "experiments/e07_throughput
 
 @pytest.fixture
 def peers(monkeypatch):
-    """The script, with workers that are no processes: Opacus fits 40 examples, one way is broken."""
+    """The script, with workers that are no processes: Opacus fits 40 examples, one is broken."""
     spec = importlib.util.spec_from_file_location("peers_run", PATH)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
