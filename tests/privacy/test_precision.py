@@ -37,9 +37,11 @@ def many_params():
     return {n: jnp.asarray(rng.normal(size=s) / 4, jnp.float32) for n, s in shapes.items()}
 
 
-def products_of_the_clip(way, **how):
+def products_of_the_clip(clipping, **how):
     """The products behind a barrier, in the step of a training with several microbatches."""
-    bench = Bench(method_of(many_loss, many_params), plan_of(1.0, clipping=way, **how), chunk=8)
+    bench = Bench(
+        method_of(many_loss, many_params), plan_of(1.0, clipping=clipping, **how), chunk=8
+    )
     made = bench.assembly
     chunk = abstract_chunk(made.example, 8)
     keys = abstract_randomness(made.num_leaves)
