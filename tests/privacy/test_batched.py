@@ -176,6 +176,18 @@ def test_edge_242_no_leaf_is_left_out_of_the_batched_norm():
     assert 0.9e-2 < size <= 1e-2
 
 
+def test_a_step_on_two_devices_takes_the_precision_of_its_plan_and_keeps_the_clip():
+    plan = plan_of(clipping="fast", precision="bfloat16", public_size=4)
+    bench = Bench(method_of(conv_loss, conv_params), plan, devices=2, microbatch=2, chunk=4)
+    examples = examples_of([1e3, 1.0, np.nan, 30.0])
+    exact = looped(bench, {name: a[[0, 1, 3]] for name, a in examples.items()})
+    total = bench.noisy_sum(examples)
+    assert 1e-5 < np.linalg.norm(total - exact) / np.linalg.norm(exact) < OFF["bfloat16"]
+    for scale in (1e3, 1e6):
+        alone = np.linalg.norm(bench.noisy_sum(examples_of([scale])))
+        assert 0.97 * C < alone <= C
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_cancelling_positions_are_clipped_to_c_and_not_dropped(name):
     """The cotangents of many positions add up to a thousandth of themselves."""

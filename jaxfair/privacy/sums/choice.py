@@ -93,7 +93,7 @@ def clip_margin(how: How, units: int) -> float:
     """Returns which share of C goes to rounding, of one contribution and of the sum of a draw.
 
     >>> [round(clip_margin(How("fast", name), 671), 4) for name in formats.FORMATS]
-    [0.0037, 0.0145, 0.0145]
+    [0.0036, 0.0145, 0.0145]
     """
     form = how.form
     return 1 - (1 - form.margin) * (1 - rounding.margin(units, form.unit))
