@@ -34,6 +34,16 @@ from tests.privacy.test_fast import (
     run,
     small_model,
 )
+from tests.privacy.toy import (
+    Bench,
+    C,
+    conv_loss,
+    conv_params,
+    examples_of,
+    looped,
+    method_of,
+    plan_of,
+)
 
 FORMATS = list(formats.FORMATS)
 GPU = machines.MACHINES["gpu"]
