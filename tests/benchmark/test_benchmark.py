@@ -49,7 +49,7 @@ def within_budget(tmp_path_factory):
     config.works.fae.image, config.works.fae.batch = (16, 16, 1), 4
     config.works.fae.options.hidden_dims = (4,)
     config.check_rows, config.explain = 2, True
-    return command.run(config, out, budget_s=600.0), json.loads(out.read_text())
+    return command.run(config, out, budget_s=3600.0), json.loads(out.read_text())
 
 
 def test_a_budget_writes_what_it_measured_and_errors_of_a_few_rows(within_budget):

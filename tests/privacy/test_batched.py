@@ -46,6 +46,7 @@ from tests.privacy.toy import (
 )
 
 FORMATS = list(formats.FORMATS)
+SOME = [pytest.param(n, marks=[pytest.mark.slow] * (n == "tf32")) for n in FORMATS]
 GPU = machines.MACHINES["gpu"]
 OFF = {"float32": 1e-5, "tf32": 1e-2, "bfloat16": 5e-2}
 """How far the rounding of operands may move a sum of few examples, as a share of it."""
@@ -86,7 +87,7 @@ def test_a_contribution_recomputed_in_float64_of_the_rounded_operands_is_at_most
     hypothesis.seed(part)(test)()
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", SOME)
 def test_the_batched_sum_is_that_of_the_loop(name):
     loss, params, x = small_model()
     x = x.at[1].set(jnp.nan)
@@ -198,7 +199,7 @@ def test_a_step_on_two_devices_takes_the_precision_of_its_plan_and_keeps_the_cli
         assert 0.97 * C < alone <= C
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", SOME)
 def test_cancelling_positions_are_clipped_to_c_and_not_dropped(name):
     """The cotangents of many positions add up to a thousandth of themselves."""
     loss = lambda p, x, key: jnp.sum((x["x"] @ p["w"]) * x["c"])
