@@ -45,9 +45,10 @@ def within_budget(tmp_path_factory):
     """The GPU's config, tiny, measured by the command's own process within a budget."""
     out = tmp_path_factory.mktemp("budget") / "gpu.json"
     config = load_config(f"{CONFIG}:gpu")
-    config.only, config.precisions, config.rounds, config.seconds = ("fae",), ("tf32",), 1, 1.0
-    config.works.fae.image, config.works.fae.batch = (16, 16, 1), 4
-    config.works.fae.options.hidden_dims = (4,)
+    config.only, config.precisions, config.rounds, config.seconds = ("ae",), ("tf32",), 1, 1.0
+    options = {"hidden_dims": (4,), "loss": "mse"}
+    work = {"method": "ssim_autoencoder", "options": options, "prepared": False}
+    config.works.ae = work | {"image": (16, 16, 1), "batch": 4}
     config.check_rows, config.explain = 2, True
     return command.run(config, out, budget_s=3600.0), json.loads(out.read_text())
 
