@@ -3,7 +3,7 @@
     python -m jaxfair.benchmark --config configs/throughput.py --out throughput.json
     python -m jaxfair.benchmark --config configs/throughput.py:quick --out quick.json
     python -m jaxfair.benchmark --config configs/throughput.py:devices --devices 1,2,4,8 --out FILE
-    python -m jaxfair.benchmark --config configs/throughput.py:gpu --out gpu.json
+    python -m jaxfair.benchmark --config configs/throughput.py:gpu --budget_s 240 --out gpu.json
 
 On two CPU cores the full list takes about half an hour, `quick` about two minutes. `devices` is
 one work, in few rounds: on CPU several devices share the cores and show that sums are right, not
@@ -14,6 +14,7 @@ experiments/e07_throughput.
 from ml_collections import ConfigDict
 
 VARIANTS = ("", "quick", "devices", "gpu")
+GPU = ("fae", "resnet18_224", "resnet9_128", "resnet9_3d", "fae_pixels")
 LABELS = tuple(f"label{i}" for i in range(8))
 
 
@@ -37,6 +38,8 @@ def get_config(arg: str = "") -> ConfigDict:
     config.rounds = 9
     config.seconds = 60.0  # per work, after which no further round begins
     config.check = True  # errors against the loop over single examples
+    config.check_rows = 0  # on all of them
+    config.explain = False  # each leaf alone, predicted and measured
     config.largest_batch = True
     config.memory_gib = 16.0
     if arg == "quick":
@@ -47,8 +50,11 @@ def get_config(arg: str = "") -> ConfigDict:
         config.only = ("resnet9_64",)
         config.rounds, config.seconds, config.largest_batch = 3, 20.0, False
     if arg == "gpu":
-        config.precisions = ("float32", "tf32", "bfloat16")
-        config.memory_gib = 64.0
+        config.only = GPU  # in order of worth
+        config.precisions = ("tf32", "bfloat16", "float32")
+        config.ways = ("non-private", "fast")
+        config.rounds, config.seconds = 10, 8.0
+        config.check_rows, config.largest_batch, config.memory_gib = 16, False, 64.0
         for work in config.works.values():
             work.batch *= 16
     return config

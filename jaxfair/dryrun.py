@@ -19,7 +19,7 @@ from jaxfair.engine.stages import ends_of, stages_of
 from jaxfair.methods.base import PyTree
 from jaxfair.privacy.cliprules.apply import first_state, informed
 from jaxfair.privacy.plan import PrivacyPlan
-from jaxfair.privacy.sums import fast
+from jaxfair.privacy.sums import choice
 from jaxfair.start import shapes_of
 
 __all__ = ["describe"]
@@ -68,6 +68,7 @@ def _privacy_lines(settings: Settings, plan: PrivacyPlan) -> list[str]:
         f"{plan.delta:.2g}; unit: {unit}",
         f"  noise         sigma {plan.noise_multiplier:.4f}, clip {plan.l2_clip_norm:g}, sampling "
         f"probability {plan.sampling_prob:.4g}, clipping way {plan.clipping}",
+        f"  rounding      operands in {plan.precision}, {plan.clip_margin:.2%} of the clip",
         f"  draws         {_padding(plan)}",
     ]
 
@@ -86,13 +87,18 @@ def _clipping_lines(made: Assembly) -> list[str]:
     frozen = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), made.frozen)
     frozen = informed(made.plan, frozen, first_state(made.plan))
     loss_fn = lambda p, example, key: made.method.loss(p, frozen, example, key)[0]
-    rows = fast.explain(loss_fn, made.params, dict(made.example), jax.random.key(0))
+    example, key = dict(made.example), jax.random.key(0)
+    rows = choice.explain(made.plan.how, loss_fn, made.params, example, key)
     counts = collections.Counter(way for _, way, _ in rows)
     total = ", ".join(f"{count} {way}" for way, count in counts.most_common())
     return [
-        f"  clipping      {len(rows)} leaves: {total}",
+        f"  clipping      {len(rows)} leaves: {total} ({_structure(made.plan)})",
         *(f"    {way:8}{path} ({reason})" for path, way, reason in rows),
     ]
+
+
+def _structure(plan: PrivacyPlan) -> str:
+    return "many examples at a time" if plan.how.is_batched else "one example after the other"
 
 
 def _memory(made: Assembly, compiled: bool) -> str:

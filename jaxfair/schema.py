@@ -25,6 +25,7 @@ __all__ = [
     "NOT_COVERED_IN_SHORT",
     "PHANTOM",
     "PHANTOM_MARKER",
+    "PRECISIONS",
     "REAL",
     "SCORE_COLUMNS",
     "SEXES",
@@ -51,6 +52,9 @@ INTERNAL_COLUMNS = (
 """Columns of a manifest that group nobody; predictions leave them out, as all `label_<task>`."""
 
 SPLITS = ("train", "validation", "test")
+PRECISIONS = ("float32", "tf32", "bfloat16")
+"""Formats to which the operands of a clipped sum may be rounded."""
+
 UNITS = ("patient", "image", "lesion")
 """Who may be protected, and so what `patient_id` may name."""
 

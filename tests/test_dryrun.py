@@ -196,3 +196,13 @@ def test_the_command_prints_the_plan_and_makes_no_folder(tmp_path, monkeypatch, 
     text = capsys.readouterr().out
     assert "derm_probe_phantom: linear_probe on 1 x" in text and "No data was touched." in text
     assert not any(tmp_path.iterdir())
+
+
+def test_the_ways_of_an_accelerator_are_listed_with_what_they_should_cost(tmp_path):
+    config = small_config(tmp_path, **{"dp.precision": "tf32"})
+    text = dryrun.describe(config, num_devices=1)
+    assert "many examples at a time" in text
+    assert re.search(r"operands in tf32, \d\.\d\d% of the clip", text)
+    assert re.search(
+        r"(product|ghost|kept) +\[.*us an example: ghost \S+, product \S+, kept \S+\)", text
+    )

@@ -86,6 +86,23 @@ def loop() -> Iterator[Sequence[str]]:
                str(row["compiles_of_the_step"]))  # fmt: skip
 
 
+def predicted() -> Iterator[Sequence[str]]:
+    """What each leaf should cost on a GPU; leaves below a hundredth of the work in one line."""
+    yield ("work, TF32", "leaf", "way", "groups, positions, rows, columns", "predicted ms")
+    rows = read("predicted")
+    for work in dict.fromkeys(row["work"] for row in rows):
+        mine = [row for row in rows if row["work"] == work]
+        total = sum(row["predicted_ms"] for row in mine)
+        large = [row for row in mine if row["predicted_ms"] >= total / 100]
+        for row in large:
+            shape = [row[n] for n in ("groups", "positions", "rows", "cols")]
+            told = ", ".join(f"{size:,}" for size in shape if size)
+            yield (name(row), f"`{row['leaf']}`", row["way"], told, f"{row['predicted_ms']:.2f}")
+        rest = total - sum(row["predicted_ms"] for row in large)
+        yield name(mine[0]), f"{len(mine) - len(large)} others", "", "", f"{rest:.2f}"
+        yield name(mine[0]), "all", "", "", f"{total:.1f}"
+
+
 def summary() -> Iterator[Sequence[str]]:
     """What the project's first page shows."""
     yield ("examples per second", "no privacy", "private", "ratio of the times",
@@ -103,7 +120,14 @@ def summary() -> Iterator[Sequence[str]]:
                *map(number, shown[2:]))  # fmt: skip
 
 
-TABLES = {"speeds": speeds, "devices": devices, "peers": peers, "loop": loop, "summary": summary}
+TABLES = {
+    "speeds": speeds,
+    "devices": devices,
+    "peers": peers,
+    "loop": loop,
+    "predicted": predicted,
+    "summary": summary,
+}
 
 
 def name(row: Row) -> str:

@@ -6,6 +6,8 @@ For each model: the sum of gradients without privacy, clipped by vmap, and clipp
 way, in interleaved rounds; beside each speed its relative error against a loop over single
 examples, its memory, its compile time and its share of the machine's matrix-product
 ceiling. `--devices 1,2` runs one process per count. Batches are made up; no data is read.
+`--budget_s 240` measures in the order of `config.only`, writes each work as it is measured, and
+ends in time. `--explain` adds each leaf alone, predicted and measured.
 """
 
 import dataclasses
@@ -15,6 +17,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,7 +33,13 @@ from jaxfair.errors import InputError
 __all__ = ["COMMAND", "main", "run", "table"]
 
 
-def run(config: ConfigDict, out: str | os.PathLike[str], *, devices: Sequence[int] = (1,)) -> Any:
+def run(
+    config: ConfigDict,
+    out: str | os.PathLike[str],
+    *,
+    devices: Sequence[int] = (1,),
+    budget_s: float | None = None,
+) -> Any:
     """Measures every work of `config.works` on each device count and writes `out` (json).
 
     Returns the content: `{"environment": {...}, "ceilings": {...}, "rows": [...]}`, one
@@ -38,10 +47,16 @@ def run(config: ConfigDict, out: str | os.PathLike[str], *, devices: Sequence[in
     are not in `config.only` stay there if nothing else has changed (`results.write`). Raises
     InputError for a work that is not in the config, or a device count that the machine does
     not have.
+
+    Args:
+      budget_s: seconds after which the process that measures is ended; what it has measured by
+        then stands in `out`. For one device count.
     """
     missing = sorted(set(config.only or ()) - set(config.works))
     if missing:
         raise InputError(f"only = {missing} are no works; known are {', '.join(config.works)}.")
+    if budget_s is not None:
+        return _within(config, out, devices, budget_s)
     parts = [_in_own_process(config, count) for count in devices]
     content = {
         "environment": parts[0]["environment"],
@@ -51,8 +66,30 @@ def run(config: ConfigDict, out: str | os.PathLike[str], *, devices: Sequence[in
     return results.write(out, content)
 
 
-def _in_own_process(config: ConfigDict, devices: int) -> dict[str, Any]:
-    """The number of devices is fixed before jax starts, so each count has its own process."""
+def _within(
+    config: ConfigDict, out: str | os.PathLike[str], devices: Sequence[int], budget_s: float
+) -> Any:
+    """Measures until the budget is spent; returns what stands in `out` then."""
+    begun, path = time.time(), pathlib.Path(out)
+    if len(devices) != 1:
+        raise InputError(f"--budget_s is for one device count; --devices has {len(devices)}.")
+    _in_own_process(config, devices[0], (str(path.absolute()), str(budget_s)), budget_s)
+    if not path.exists() or path.stat().st_mtime < begun:
+        raise InputError(
+            f"--budget_s {budget_s:g} was over before one work was measured: give more seconds, or "
+            "fewer works by --config.only."
+        )
+    return json.loads(path.read_text())
+
+
+def _in_own_process(
+    config: ConfigDict, devices: int, more: tuple[str, ...] = (), limit: float | None = None
+) -> dict[str, Any]:
+    """The number of devices is fixed before jax starts, so each count has its own process.
+
+    Without preallocation on a GPU, for several processes on one card starve each other; after
+    `limit` seconds it is ended.
+    """
     with tempfile.TemporaryDirectory() as folder:
         given, found = pathlib.Path(folder, "config.json"), pathlib.Path(folder, "out.json")
         given.write_text(config.to_json())
@@ -60,8 +97,12 @@ def _in_own_process(config: ConfigDict, devices: int) -> dict[str, Any]:
         host = f"--xla_force_host_platform_device_count={devices}"
         env["XLA_FLAGS"] = f"{env.get('XLA_FLAGS', '')} {host}".strip()
         module = [sys.executable, "-m", "jaxfair.benchmark.measure"]
-        command = [*module, str(given), str(found), str(devices)]
-        done = subprocess.run(command, env=env, check=False)
+        env.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+        command = [*module, str(given), str(found), str(devices), *more]
+        try:
+            done = subprocess.run(command, env=env, check=False, timeout=limit)
+        except subprocess.TimeoutExpired:
+            return {}
         if done.returncode or not found.exists():
             raise InputError(f"The process with {devices} devices ended without a result.")
         return json.loads(found.read_text())
@@ -87,6 +128,8 @@ COMMAND = Command(
     flags=(
         Flag("out", str, None, "file for the result (json)"),
         Flag("devices", list, ["1"], "device counts, one process each"),
+        Flag("budget_s", float, None, "seconds, after which what was measured is all"),
+        Flag("explain", bool, False, "each leaf alone: predicted and measured milliseconds"),
     ),
     sections=sections,
 )
@@ -101,8 +144,11 @@ def _act(line: Line) -> int:
     config = ConfigDict(dataclasses.asdict(checked(BenchmarkConfig, line.config.to_dict(), "")))
     if not line.flags["out"]:
         raise InputError("Give --out FILE.json: it holds the result.")
-    counts = _counts(line.flags["devices"] or [])
-    print(table(run(config, line.flags["out"], devices=counts)["rows"]))
+    counts, budget = _counts(line.flags["devices"] or []), line.flags["budget_s"]
+    if budget is not None and not budget > 0:
+        raise InputError(f"--budget_s is {budget:g}; it must be a positive number of seconds.")
+    config.explain = config.explain or line.flags["explain"]
+    print(table(run(config, line.flags["out"], devices=counts, budget_s=budget)["rows"]))
     return 0
 
 

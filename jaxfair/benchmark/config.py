@@ -44,6 +44,8 @@ class BenchmarkConfig:
       rounds: each way is timed so often, in turns.
       seconds: per work, after which no further round begins.
       check: measure errors against the loop over single examples.
+      check_rows: on the first so many examples (and the last alone); 0 for all.
+      explain: measure each leaf's norms and sum alone, beside what the cost rule predicts.
       largest_batch: estimate how many examples would fit into `memory_gib`.
       memory_gib: memory of one device.
     """
@@ -56,6 +58,8 @@ class BenchmarkConfig:
     rounds: int = 9
     seconds: float = 60.0
     check: bool = True
+    check_rows: int = 0
+    explain: bool = False
     largest_batch: bool = True
     memory_gib: float = 16.0
 

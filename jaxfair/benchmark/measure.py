@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxfair import files
-from jaxfair.benchmark import results, stopwatch
+from jaxfair.benchmark import leaves, results, stopwatch
 from jaxfair.benchmark.workload import PRECISIONS, Workload, make_workload
 from jaxfair.engine.chunk import unit_keys
 from jaxfair.engine.mesh import make_mesh
@@ -25,7 +26,7 @@ from jaxfair.methods.base import PyTree
 from jaxfair.privacy.cliprules.apply import Sums
 from jaxfair.privacy.config import PrivacyConfig
 from jaxfair.privacy.plan import make_plan
-from jaxfair.privacy.sums import clipping, rounding, twofloat
+from jaxfair.privacy.sums import choice, twofloat
 
 __all__ = ["COLUMNS", "WAYS", "measure"]
 
@@ -50,16 +51,33 @@ COLUMNS = {
 }
 
 
-def measure(config: ConfigDict, *, devices: int) -> dict[str, Any]:
-    """Measures every work in this process, on the first `devices` devices."""
-    mesh, rows, limits = make_mesh(devices), [], {}
-    for precision in config.precisions:
-        with jax.default_matmul_precision(PRECISIONS.get(precision, "highest")):
-            limits[precision] = stopwatch.ceilings(precision)
-            for name in config.only or config.works:
-                rows += _measure_work(config, name, mesh, precision, limits[precision])
+Keep = Callable[[dict[str, Any]], Any]
+
+
+def measure(
+    config: ConfigDict, *, devices: int, until: float = float("inf"), keep: Keep | None = None
+) -> dict[str, Any]:
+    """Measures every work in this process, on the first `devices` devices.
+
+    Args:
+      until: `time.monotonic()` after which no further work and precision begins.
+      keep: called with what was measured so far, after each.
+    """
+    mesh = make_mesh(devices)
     names = {f"{d.device_kind} ({d.platform})" for d in mesh.devices.flat}
-    return {"environment": results.environment(sorted(names)), "ceilings": limits, "rows": rows}
+    found: dict[str, Any] = {"environment": results.environment(sorted(names))}
+    found |= {"ceilings": {}, "rows": []}
+    works = config.only or tuple(config.works)
+    for name, precision in ((n, p) for n in works for p in config.precisions):
+        if time.monotonic() > until:
+            break
+        with jax.default_matmul_precision(PRECISIONS.get(precision, "highest")):
+            limits = found["ceilings"].get(precision) or stopwatch.ceilings(precision)
+            found["ceilings"][precision] = limits
+            found["rows"] += _measure_work(config, name, mesh, precision, limits)
+        if keep is not None:
+            keep(found)
+    return found
 
 
 def _measure_work(
@@ -75,16 +93,20 @@ def _measure_work(
     times = stopwatch.interleaved(calls, rounds=config.rounds, seconds=config.seconds)
     shared = {"work": name, "devices": mesh.size, "precision": precision, "batch": count}
     shared |= {"load_before": load, **limits}
-    clip = rounding.bound(config.l2_clip_norm, count)  # as of the plan of `_sum_fn`
-    truths = _loop(work, clip) if config.check else {}
+    some = config.check_rows or count
+    truths = _loop(work, config.l2_clip_norm, min(some, count)) if config.check else {}
     rows = []
     for way, made in built.items():
         row = {**shared, "way": way, **_speed(times[way], times[config.ways[0]], count)}
         row |= {"compile_seconds": made.compile_seconds, "memory_mib": made.memory_mib}
-        row |= _errors(made.call, arguments, *truths[way == "non-private"]) if truths else {}
+        if truths:
+            row |= _errors(made.call, arguments, some, *truths[how_of(way, work)])
         row |= _roofline(built[config.ways[0]], row["seconds"]["median"], mesh, limits)
         if config.largest_batch:
             row |= _largest_batch(spec, way, work, mesh, made.memory_mib, count, config)
+        if config.explain and way == "fast":
+            row |= {"leaves": leaves.compared(work, how_of(way, work), config.l2_clip_norm)}
+            print(leaves.table(row["leaves"]), file=sys.stderr, flush=True)
         rows.append(row)
         print(_line(row), file=sys.stderr, flush=True)
     return rows
@@ -94,8 +116,13 @@ def _sum_fn(way: str, work: Workload, mesh: Mesh, clip: float) -> Callable[..., 
     """Returns the step's own sum, `(params, frozen, chunk, words) -> sum over all devices`."""
     if way not in WAYS:
         raise InputError(f"The way {way!r} is none of {', '.join(WAYS)}.")
-    private, rows = way != "non-private", len(work.chunk.is_padding)
-    promise = PrivacyConfig(enabled=private, l2_clip_norm=clip, clipping=way if private else "auto")
+    how, rows = how_of(way, work), len(work.chunk.is_padding)
+    promise = PrivacyConfig(
+        enabled=how is not None,
+        l2_clip_norm=clip,
+        clipping=how.clipping if how else "auto",
+        precision=how.precision if how else "float32",
+    )
     plan = make_plan(promise, steps=1, expected_batch_size=rows, public_size=rows)
     add = sharded_sum(work.method, plan, mesh, rows)  # all rows of a device at once
 
@@ -104,6 +131,12 @@ def _sum_fn(way: str, work: Workload, mesh: Mesh, clip: float) -> Callable[..., 
         return add(params, *given, twofloat.from_float(Sums(nothing, {})), {}).high.grads
 
     return total
+
+
+def how_of(way: str, work: Workload) -> choice.How | None:
+    """Returns how a way makes its sum: the fast one in the precision of the work; None: plain."""
+    precision = work.precision if way == "fast" else "float32"
+    return None if way == "non-private" else choice.How(way, precision)
 
 
 def _speed(taken: np.ndarray, base: np.ndarray, count: int) -> dict[str, Any]:
@@ -139,37 +172,47 @@ def _roofline(
 
 
 def _errors(
-    call: Any, arguments: Any, total: list[np.ndarray], last: list[np.ndarray]
+    call: Any, arguments: Any, rows: int, total: list[np.ndarray], last: list[np.ndarray]
 ) -> dict[str, float]:
-    """Relative errors against the loop over single examples, of all, and of the last alone."""
+    """Relative errors against the loop over single examples, of `rows`, and of the last alone."""
     *variables, chunk, words = arguments
-    alone = jnp.arange(len(chunk.is_padding)) == len(chunk.is_padding) - 1
+    number = jnp.arange(len(chunk.is_padding))
+    alone, some = number == len(number) - 1, number < rows
     return {
-        "relative_error": _difference(call(*arguments), total),
+        "relative_error": _difference(
+            call(*variables, chunk._replace(is_padding=~some), words), total
+        ),
         "isolation_error": _difference(
             call(*variables, chunk._replace(is_padding=~alone), words), last
         ),
     }
 
 
-def _loop(work: Workload, clip: float) -> dict[bool, tuple[list[np.ndarray], list[np.ndarray]]]:
-    """(sum, last summand) over single examples in float64; True: plain, False: clipped."""
+Summed = tuple[list[np.ndarray], list[np.ndarray]]
+
+
+def _loop(work: Workload, clip: float, rows: int) -> dict[choice.How | None, Summed]:
+    """(sum of the first rows, last example) in float64 by how it is made; None: unclipped."""
     grad = jax.jit(jax.grad(lambda *row: work.method.loss(*row)[0]))
     keys = unit_keys(work.words, work.chunk.unit_id)
-    plain: list[np.ndarray] = []
-    clipped: list[np.ndarray] = []
-    for i, key in enumerate(keys):
+    count = len(work.chunk.is_padding)
+    hows = {how_of(way, work) for way in WAYS}
+    sums: dict[choice.How | None, Summed] = {how: ([], []) for how in hows}
+    for place, i in enumerate([*range(rows), count - 1]):
         example = jax.tree.map(lambda x, i=i: x[i], work.chunk.examples)
-        leaves = jax.tree.leaves(grad(work.params, work.frozen, example, key))
+        leaves = jax.tree.leaves(grad(work.params, work.frozen, example, keys[i]))
         single = [np.asarray(g, np.float64) for g in leaves]
         norm = np.sqrt(sum(np.vdot(g, g) for g in single))
-        scale = min(1.0, clip * (1 - clipping.CLIP_MARGIN) / norm)
-        if not plain:
-            plain, clipped = ([np.zeros_like(g) for g in single] for _ in range(2))
-        for sum_plain, sum_clipped, g in zip(plain, clipped, single, strict=True):
-            sum_plain += g
-            sum_clipped += scale * g
-    return {True: (plain, single), False: (clipped, [scale * g for g in single])}
+        for how in hows:
+            scale = 1.0
+            if how is not None:
+                bound = choice.strict_bound(how, clip, count)  # as of the plan of `_sum_fn`
+                scale = min(1.0, float(bound) / norm)
+            total = sums[how][0] or [np.zeros_like(g) for g in single]
+            own = [scale * g for g in single]
+            added = [t + g for t, g in zip(total, own)] if place < rows else total
+            sums[how] = (added, own)
+    return sums
 
 
 def _difference(tree: PyTree, truth: list[np.ndarray]) -> float:
@@ -199,10 +242,13 @@ def _line(row: dict[str, Any]) -> str:
     return "  ".join(f"{k} {show(row.get(v))}" for k, v in COLUMNS.items())
 
 
-def _main(given: str, found: str, devices: str) -> None:
+def _main(given: str, found: str, devices: str, out: str = "", seconds: str = "inf") -> None:
+    """Measures; with `out`, which a budget needs, everything is written there as it is measured."""
     jax.config.update("jax_enable_compilation_cache", False)  # its seconds are a column
     config = ConfigDict(json.loads(pathlib.Path(given).read_text()))
-    files.write_json(found, measure(config, devices=int(devices)))
+    keep = (lambda content: results.write(out, content)) if out else None
+    until = time.monotonic() + float(seconds)
+    files.write_json(found, measure(config, devices=int(devices), until=until, keep=keep))
 
 
 if __name__ == "__main__":

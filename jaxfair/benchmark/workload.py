@@ -25,6 +25,7 @@ class Workload(NamedTuple):
       params, frozen: float32 leaves.
       chunk: as the training step receives it; nobody in it is padding.
       words: key material of its examples.
+      precision: as it was asked for.
     """
 
     method: Method
@@ -32,6 +33,7 @@ class Workload(NamedTuple):
     frozen: PyTree
     chunk: Chunk
     words: jax.Array
+    precision: str = "float32"
 
 
 def make_workload(work: Any, *, rows: int, precision: str) -> Workload:
@@ -62,7 +64,7 @@ def make_workload(work: Any, *, rows: int, precision: str) -> Workload:
 
     measured = method._replace(loss=loss, prepare=None)
     words = jax.random.key_data(jax.random.key(1))
-    return Workload(measured, params, frozen, made_up_chunk(batch), words)
+    return Workload(measured, params, frozen, made_up_chunk(batch), words, precision)
 
 
 def _method(work: Any) -> Any:

@@ -7,11 +7,12 @@ from typing import Any
 from jaxfair.errors import InputError
 from jaxfair.privacy.perturbation import MECHANISMS
 from jaxfair.privacy.search import LAWS, Search
-from jaxfair.schema import UNITS
+from jaxfair.schema import PRECISIONS, UNITS
 
-__all__ = ["CLIPPINGS", "PrivacyConfig"]
+__all__ = ["CLIPPINGS", "WAYS", "PrivacyConfig"]
 
 CLIPPINGS = ("auto", "vmap", "fast")
+WAYS = ("auto", "loop", "accelerator")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,11 @@ class PrivacyConfig:
         knows patients, else the lesion or the image. The statement names it.
       clipping: how the clipped sum is computed, "vmap" or "fast", or "auto" for the fast
         way; both give the same sum.
+      precision: what the fast way rounds its operands to, once, before norm and sum alike:
+        "float32" (not at all), "tf32" or "bfloat16", which a GPU's tensor cores multiply
+        exactly. The clip's margin follows. How the model itself computes is another matter.
+      way: how the fast way goes: "loop" over the examples, "accelerator" (many at a time, sums
+        as convolutions), or "auto" for what suits the device and the precision.
       microbatch: examples per device whose gradients are held at once; 0 chooses.
       insecure_seed: a research seed instead of the operating system's secret. The statement
         then says that the run is not private.
@@ -50,6 +56,8 @@ class PrivacyConfig:
     delta: float | None = None
     unit: str | None = None
     clipping: str = "auto"
+    precision: str = "float32"
+    way: str = "auto"
     microbatch: int = 0
     insecure_seed: int | None = None
     tuning_runs: int = 1
@@ -67,6 +75,12 @@ class PrivacyConfig:
         known = self.unit is None or self.unit in UNITS
         _require(known, "dp.unit", self.unit, f"one of {', '.join(UNITS)}, or left out")
         _require(self.clipping in CLIPPINGS, "dp.clipping", self.clipping, " or ".join(CLIPPINGS))
+        precisions = PRECISIONS if self.clipping != "vmap" else ("float32",)
+        rule = " or ".join(precisions) + " with dp.clipping='vmap'" * (self.clipping == "vmap")
+        _require(self.precision in precisions, "dp.precision", self.precision, rule)
+        ways = WAYS if self.precision == "float32" else ("auto", "accelerator")
+        rule = " or ".join(ways) + f" with dp.precision={self.precision!r}"
+        _require(self.way in ways, "dp.way", self.way, rule)
         _require(self.tuning_runs >= 1, "dp.tuning_runs", self.tuning_runs, "1 or more")
         searched = self.search_mean == 0 or 1 < self.search_mean <= 1e6
         _require(searched, "dp.search_mean", self.search_mean, "above 1 and at most 1e6, or 0")

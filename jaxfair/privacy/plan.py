@@ -109,6 +109,8 @@ def make_plan(
         "delta": delta,
         "tuning_runs": config.tuning_runs,
         "padded_draws": config.padded_draws,
+        "precision": config.precision,
+        "way": config.way,
         "queries": tuple(queries),
         "group_probs": tuple(group_probs),
         "earlier": earlier,

@@ -21,7 +21,7 @@ from jaxfair.privacy.perturbation import Perturbation
 from jaxfair.privacy.queries import GRADIENT_SUM, Query, check_names, joint
 from jaxfair.privacy.search import Search
 from jaxfair.privacy.secret import Secret, create_secret, insecure_secret, load_secret
-from jaxfair.privacy.sums import clipping, fast
+from jaxfair.privacy.sums import choice, clipping
 
 __all__ = ["PrivacyPlan"]
 
@@ -30,7 +30,7 @@ PyTree = Any
 
 @dataclass(frozen=True)
 class PrivacyPlan:
-    """How one run keeps its promise. All fields are public constants.
+    """How one run keeps its promise; all fields are public constants.
 
     Attributes:
       private: False for a plain run: nothing clipped, no noise, no claim.
@@ -44,7 +44,7 @@ class PrivacyPlan:
       epsilon, epsilon_rdp: cost of all steps at `delta`, by PLD and by RDP.
       budget: the epsilon that was asked for and is never exceeded.
       relation: the neighbouring relation of the guarantee.
-      clipping: the way the sum is computed.
+      clipping, precision, way: how the sum is computed, see `sums.choice.How`.
       tuning_runs: see PrivacyConfig.
       earlier: the run whose parameters this one starts from; priced together, and no word of the
         claim is better than its own.
@@ -75,6 +75,8 @@ class PrivacyPlan:
     budget: float
     relation: str = "add_or_remove_one"
     clipping: str = "vmap"
+    precision: str = "float32"
+    way: str = "auto"
     tuning_runs: int = 1
     earlier: Earlier | None = None
     queries: tuple[Query, ...] = ()
@@ -100,12 +102,15 @@ class PrivacyPlan:
         return self.earlier.entries if self.private and self.earlier else ()
 
     def sensitivity(self) -> float:
-        """Returns how far adding or removing one unit moves the clipped sum, in l2 norm.
-
-        That is the float32 sum which is released: units are clipped below C by the margin that
-        `sums.rounding` derives from `max_draw`.
-        """
+        """Returns how far one unit moves the released sum, in l2 norm: see `clip_margin`."""
         return self.l2_clip_norm
+
+    how = property(lambda self: choice.How(self.clipping, self.precision, self.way))
+
+    @property
+    def clip_margin(self) -> float:
+        """Share of C that goes to rounding, by the format and `max_draw` (`sums.choice`)."""
+        return choice.clip_margin(self.how, self.max_draw)
 
     def noise_stddev(self) -> float:
         """Returns the standard deviation of the noise on every entry of the sum."""
@@ -114,9 +119,7 @@ class PrivacyPlan:
     @property
     def joint_noise_multiplier(self) -> float:
         """Noise multiplier of everything that one draw releases, taken together."""
-        if not self.queries:
-            return self.noise_multiplier
-        return joint(self.all_queries)
+        return joint(self.all_queries) if self.queries else self.noise_multiplier
 
     @property
     def all_queries(self) -> tuple[Query, ...]:
@@ -131,10 +134,9 @@ class PrivacyPlan:
 
     @property
     def max_draw(self) -> int:
-        """Units that a draw exceeds with a chance below 2^-40, by public constants alone.
+        """Units that a draw of up to `public_size` exceeds with a chance below 2^-40; none is cut.
 
-        It holds for a population of up to `public_size` units, in any mix of groups
-        (`sampling.draw_bound`). A draw that is larger all the same is not cut.
+        By public constants alone, in any mix of groups (`sampling.draw_bound`).
         """
         return sampling.draw_bound(self.public_size, self.priced_prob)
 
@@ -167,24 +169,21 @@ class PrivacyPlan:
         Raises InputError for a code that the plan has no rate for.
         """
         wiring.check_groups(groups, len(self.group_probs))
-        if not self.group_probs:
-            size, prob = len(groups), self.sampling_prob
-            return sampling.poisson_draw(secret, step, num_units=size, sampling_prob=prob)
-        rates: dict[str, Any] = {
-            "group_probs": self.group_probs,
-            "sampling_prob": self.sampling_prob,
-        }
-        return sampling.grouped_draw(secret, step, groups=groups, **rates)
+        prob, rates = self.sampling_prob, self.group_probs
+        if not rates:
+            return sampling.poisson_draw(secret, step, num_units=len(groups), sampling_prob=prob)
+        return sampling.grouped_draw(
+            secret, step, groups=groups, group_probs=rates, sampling_prob=prob
+        )
 
     def sum_grads(
         self, loss_fn: Callable[..., jax.Array], params: PyTree, batch: PyTree, keys: Any, mask: Any
     ) -> PyTree:
         """Returns the (clipped) sum of the gradients of one batch, in float32."""
+        given, units = (loss_fn, params, batch, keys, mask), self.max_draw
         if not self.private:
-            return clipping.summed_grads(loss_fn, params, batch, keys, mask)
-        way = fast.clipped_sum if self.clipping == "fast" else clipping.clipped_sum
-        clip: dict[str, Any] = {"l2_clip_norm": self.l2_clip_norm, "units": self.max_draw}
-        return way(loss_fn, params, batch, keys, mask, **clip)
+            return clipping.summed_grads(*given)
+        return choice.clipped_sum(self.how, *given, l2_clip_norm=self.l2_clip_norm, units=units)
 
     def open_ledger(self, path: pathlib.Path, *, writes: bool = True) -> Ledger:
         """Returns the ledger of a run under this plan's budget; it begins with `prior`."""

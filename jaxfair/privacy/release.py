@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxfair.errors import InputError
-from jaxfair.schema import COUPLED, INDEPENDENT, PHANTOM, REAL, UNITS
+from jaxfair.schema import COUPLED, INDEPENDENT, PHANTOM, PRECISIONS, REAL, UNITS
 
 __all__ = [
     "ADDED",
@@ -53,6 +53,7 @@ _NUMBER, _COUNT, _TEXT = (int, float), int, str
 SCHEMA: dict[str, Any] = {
     "accountant": dict,
     "budget": _NUMBER,
+    "clip_margin": _NUMBER,
     "config_digest": _TEXT,
     "covered": _TEXT,
     "data": (PHANTOM, REAL),
@@ -76,6 +77,7 @@ SCHEMA: dict[str, Any] = {
     "padded_to": (int, type(None)),
     "parameters_digest": _TEXT,
     "population": _TEXT,
+    "precision": PRECISIONS,
     "public_size": _COUNT,
     "queries": list,
     "relation": ("add_or_remove_one", "replace_one"),
@@ -94,6 +96,7 @@ SCHEMA: dict[str, Any] = {
 The digests are of what is released anyway: parameters with their optimiser, and metrics.jsonl."""
 
 ADDED = (
+    ("clip_margin", "precision"),
     ("gaussian_mu", "true_positive_rates"),
     ("earlier", "metrics_digest", "padded_to", "parameters_digest"),
     ("group_sampling", "joint_noise_multiplier", "queries"),
@@ -102,6 +105,7 @@ ADDED = (
 
 CLAIMS = (
     "budget",
+    "clip_margin",
     "delta",
     "epsilon",
     "epsilon_rdp",
@@ -109,6 +113,7 @@ CLAIMS = (
     "joint_noise_multiplier",
     "l2_clip_norm",
     "noise_multiplier",
+    "precision",
 )
 """Keys of privacy.json that are null without privacy."""
 

@@ -24,6 +24,7 @@ from jaxfair.privacy.release import ADDED, CLAIMS, SCHEMA, fits_schema, is_about
 from jaxfair.privacy.risk import risk
 from jaxfair.privacy.sampling import draw_bound
 from jaxfair.privacy.statement import RELEASED, covered, not_covered, tuning_of
+from jaxfair.privacy.sums.choice import How, clip_margin
 from jaxfair.privacy.verify_asked import asked_faults, rate_faults
 from jaxfair.privacy.verify_bound import bound_faults, earlier_faults, earlier_of_older
 from jaxfair.privacy.verify_costs import (
@@ -87,8 +88,8 @@ def _checked(workdir: pathlib.Path) -> Findings:
         read_json(workdir / "env.json"),
         read_json(people) if people.is_file() else {},
     )
-    files = _with_risk(files)
-    older = not set(ADDED[1]) & files.statement.keys()
+    files = _with_margin(_with_risk(files))
+    older = not set(ADDED[2]) & files.statement.keys()
     statement, unchecked = _brought_up_to_date(files) if older else (files.statement, [])
     faults = _schema_faults(statement)
     if faults:
@@ -132,7 +133,7 @@ def _brought_up_to_date(files: Files) -> tuple[dict[str, Any], list[str]]:
         "earlier stages: that the checkpoints and metrics.jsonl here are the ones that it is "
         "about cannot be checked."
     ]
-    if not set(ADDED[2]) & statement.keys():
+    if not set(ADDED[3]) & statement.keys():
         clip = statement.get("l2_clip_norm")
         queries = listed([Query(GRADIENT_SUM, clip, sigma)]) if clip and sigma else []
         found |= {"joint_noise_multiplier": sigma, "group_sampling": [], "queries": queries}
@@ -149,13 +150,34 @@ def _brought_up_to_date(files: Files) -> tuple[dict[str, Any], list[str]]:
 def _with_risk(files: Files) -> Files:
     """The files with the risk that older statements did not say, as it follows from the events."""
     statement = files.statement
-    if set(ADDED[0]) & statement.keys() or "grade" not in statement:
+    if set(ADDED[1]) & statement.keys() or "grade" not in statement:
         return files
     told: dict[str, Any] = {"gaussian_mu": None, "true_positive_rates": {}}
     if statement["grade"] != "none":
         search = search_of(files.config)
         told = risk([Event(**event) for event in statement["events"]], statement["delta"], search)
     return files._replace(statement=statement | told)
+
+
+def _with_margin(files: Files) -> Files:
+    """The files with the clip's format and margin, which older runs had in float32."""
+    statement = files.statement
+    if set(ADDED[0]) & statement.keys() or not {"grade", "sampling_prob"} <= statement.keys():
+        return files
+    told: dict[str, Any] = {"clip_margin": None, "precision": None}
+    if statement["grade"] != "none":
+        told = {"clip_margin": _margin(statement, "float32"), "precision": "float32"}
+    return files._replace(statement=statement | told)
+
+
+def _margin(statement: Mapping[str, Any], precision: str) -> float:
+    units = draw_bound(statement["public_size"], _largest_rate(statement))
+    return clip_margin(How(precision=precision), units)
+
+
+def _largest_rate(statement: Mapping[str, Any]) -> float:
+    rates = [row.get("sampling_prob", 0) for row in statement.get("group_sampling", ())]
+    return max([statement["sampling_prob"], *rates])
 
 
 def _schema_faults(statement: Mapping[str, Any]) -> list[str]:
@@ -209,10 +231,11 @@ def _config_faults(files: Files, older: bool) -> list[str]:
             "budget": dp["epsilon"],
             "l2_clip_norm": dp["l2_clip_norm"],
             "delta": dp.get("delta") or min(d for d in deltas if d is not None),
+            "precision": dp["precision"],
+            "clip_margin": _margin(statement, dp["precision"]),
         }
-    rates = [row.get("sampling_prob", 0) for row in statement["group_sampling"]]
-    largest_rate = max([statement["sampling_prob"], *rates])
-    expected["padded_to"] = draw_bound(data["public_size"], largest_rate) if padded else None
+    bound = lambda: draw_bound(data["public_size"], _largest_rate(statement))
+    expected["padded_to"] = bound() if padded else None
     faults = [
         f"{name} is {statement[name]!r}, but {value!r} follows from config and stages"
         for name, value in expected.items()

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import time
 
 import numpy as np
 import pytest
@@ -37,6 +38,48 @@ def test_every_way_is_measured_and_right_on_every_device(rows):
         assert row["examples_per_second"] > 0
         assert row["memory_mib"] > 0
         assert row["compile_seconds"] > 0
+
+
+@pytest.fixture(scope="module")
+def within_budget(tmp_path_factory):
+    """The GPU's config, tiny, measured by the command's own process within a budget."""
+    out = tmp_path_factory.mktemp("budget") / "gpu.json"
+    config = load_config(f"{CONFIG}:gpu")
+    config.only, config.precisions, config.rounds, config.seconds = ("ae",), ("tf32",), 1, 1.0
+    options = {"hidden_dims": (4,), "loss": "mse"}
+    work = {"method": "ssim_autoencoder", "options": options, "prepared": False}
+    config.works.ae = work | {"image": (16, 16, 1), "batch": 4}
+    config.check_rows, config.explain = 2, True
+    return command.run(config, out, budget_s=3600.0), json.loads(out.read_text())
+
+
+def test_a_budget_writes_what_it_measured_and_errors_of_a_few_rows(within_budget):
+    content, written = within_budget
+    assert content == written
+    plain, fast = content["rows"]
+    assert (plain["way"], fast["way"], fast["precision"]) == ("non-private", "fast", "tf32")
+    assert plain["relative_error"] < 1e-5
+    assert 1e-7 < fast["relative_error"] < 1e-2, "operands are rounded to TF32"
+    assert fast["isolation_error"] < 1e-2
+
+
+def test_each_leaf_is_predicted_and_measured(within_budget):
+    leaves = within_budget[0]["rows"][1]["leaves"]
+    assert len(leaves) > 4
+    assert all(min(row["predicted_ms"], row["norms_ms"], row["sum_ms"]) > 0 for row in leaves)
+    assert {row["way"] for row in leaves} <= {"ghost", "product", "kept", "vmap"}
+
+
+def test_no_work_begins_after_the_budget(monkeypatch):
+    began = []
+    monkeypatch.setattr(measure, "_measure_work", lambda *a: began.append(a[1]) or [])
+    monkeypatch.setattr(stopwatch, "ceilings", lambda precision: {})
+    config, kept = load_config(f"{CONFIG}:gpu"), []
+    measure.measure(config, devices=1, until=time.monotonic() - 1, keep=kept.append)
+    assert not began and not kept
+    measure.measure(config, devices=1, keep=kept.append)
+    assert began == [name for name in config.only for _ in config.precisions]
+    assert len(kept) == len(began)
 
 
 def test_ratios_are_to_the_non_private_way(rows):
@@ -97,6 +140,8 @@ def test_wrong_input_is_refused_in_one_sentence(tmp_path, capsys):
         (["--config.only=('fea',)", out], "known are fae"),
         (["--devices=0", out], "counts such as"),
         ([], "--out FILE.json"),
+        (["--budget_s=0", out], "positive number of seconds"),
+        (["--budget_s=5", "--devices=1,2", out], "one device count"),
         (["--nothing", out], "nothing"),
     ]:
         assert command.main(["benchmark", "--config", CONFIG, *wrong]) == 2

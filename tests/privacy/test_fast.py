@@ -234,8 +234,8 @@ def forced(way):
         return
     rule = ways._choose_way
 
-    def choose(producer, sites, shape):
-        chosen = rule(producer, sites, shape)
+    def choose(producer, sites, shape, costs):
+        chosen = rule(producer, sites, shape, costs)
         many = len(sites) > 1 or (sites and sites[0].positions > ways.GHOST_POSITIONS)
         if chosen == "vmap" or not producer.isometric or (way == "ghost" and many):
             return chosen
@@ -461,8 +461,8 @@ def test_each_leaf_counts_in_the_norm():
 )
 def test_the_equality_tests_would_notice_a_leaf_without_norm(leaf, monkeypatch):
     loss, params, x = small_model()
-    joint = fast._joint
-    monkeypatch.setattr(fast, "_joint", lambda norms: joint(norms[:leaf] + norms[leaf + 1 :]))
+    joint = fast.joint
+    monkeypatch.setattr(fast, "joint", lambda norms: joint(norms[:leaf] + norms[leaf + 1 :]))
     ours = run(fast.clipped_sum, loss, params, x, l2_clip_norm=1e-3)
     monkeypatch.undo()
     assert difference(ours, truth_of_small_model()) > 1e-5

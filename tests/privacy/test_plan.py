@@ -8,6 +8,8 @@ import pytest
 from jaxfair.errors import InputError
 from jaxfair.privacy import accounting
 from jaxfair.privacy.plan import PrivacyConfig, PrivacyPlan, delta_from_public_size, make_plan
+from jaxfair.privacy.sums.formats import FORMATS
+from jaxfair.schema import PRECISIONS
 from tests.privacy.toy import plan_of
 
 CHEAP = {"steps": 5, "expected_batch_size": 10, "public_size": 100}
@@ -59,6 +61,20 @@ def test_the_noise_is_the_multiplier_times_the_sensitivity():
     plan = plan_of(3.0, clip=0.25)
     assert plan.sensitivity() == 0.25
     assert plan.noise_stddev() == 0.75
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_margin_of_the_precision_stands_in_plan_and_statement(precision, tmp_path):
+    plan = make_plan(PrivacyConfig(precision=precision), **CHEAP)
+    form = FORMATS[precision]
+    assert plan.clip_margin >= form.margin + 80 * form.unit * plan.max_draw
+    ledger = plan.open_ledger(tmp_path / "ledger.jsonl")
+    plan.charge(ledger, stage="train", population="made up", draws="a", first_step=0, steps=1)
+    told = plan.statement(ledger, 1)
+    assert (told["precision"], told["clip_margin"]) == (precision, plan.clip_margin)
+    plain = make_plan(PrivacyConfig(enabled=False, precision=precision), **CHEAP)
+    said = plain.statement(plain.open_ledger(tmp_path / "none.jsonl"), 1)
+    assert (said["precision"], said["clip_margin"]) == (None, None)
 
 
 def test_delta_follows_from_the_public_size():

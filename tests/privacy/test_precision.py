@@ -37,9 +37,11 @@ def many_params():
     return {n: jnp.asarray(rng.normal(size=s) / 4, jnp.float32) for n, s in shapes.items()}
 
 
-def products_of_the_clip(way):
+def products_of_the_clip(clipping, **how):
     """The products behind a barrier, in the step of a training with several microbatches."""
-    bench = Bench(method_of(many_loss, many_params), plan_of(1.0, clipping=way), chunk=8)
+    bench = Bench(
+        method_of(many_loss, many_params), plan_of(1.0, clipping=clipping, **how), chunk=8
+    )
     made = bench.assembly
     chunk = abstract_chunk(made.example, 8)
     keys = abstract_randomness(made.num_leaves)
@@ -81,6 +83,13 @@ def faults_of(eqns):
 def test_edge_66_the_products_of_norm_and_sum_are_of_full_precision():
     for way in ("vmap", "fast"):
         assert not faults_of(products_of_the_clip(way))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_without_a_unit_for_them_rounded_operands_are_multiplied_in_float32(precision):
+    found = products_of_the_clip("fast", way="accelerator", precision=precision)
+    assert len(found) >= 8
+    assert not faults_of(found)
 
 
 @pytest.mark.parametrize(("way", "kinds"), [("vmap", 1), ("fast", 6)])

@@ -95,7 +95,7 @@ def make_jax(way: str, work: str, rows: int, clip: float, precision: str) -> tup
     sys.path.insert(0, str(ROOT))
     from jaxfair.benchmark.workload import PRECISIONS, make_workload
     from jaxfair.engine.chunk import unit_keys
-    from jaxfair.privacy.sums import clipping, fast
+    from jaxfair.privacy.sums import choice, clipping
 
     jax.config.update("jax_default_matmul_precision", PRECISIONS[precision])
     made = make_workload(_config().works[work], rows=rows, precision=precision)
@@ -113,7 +113,9 @@ def make_jax(way: str, work: str, rows: int, clip: float, precision: str) -> tup
         ways = {
             "jaxfair": clipping.summed_grads,
             "jaxfair-vmap": functools.partial(clipping.clipped_sum, l2_clip_norm=clip),
-            "jaxfair-fast": functools.partial(fast.clipped_sum, l2_clip_norm=clip),
+            "jaxfair-fast": functools.partial(
+                choice.clipped_sum, choice.How("fast", precision), l2_clip_norm=clip
+            ),
         }
         sums = functools.partial(ways[way], loss)
     call, arguments = jax.jit(sums), (made.params, batch, keys, mask)

@@ -13,7 +13,7 @@ from jaxfair.errors import InputError
 from jaxfair.privacy import isolation, noise
 from jaxfair.privacy.cliprules.base import ClipRule
 from jaxfair.privacy.promise import PrivacyPlan
-from jaxfair.privacy.sums import clipping, fast, rounding
+from jaxfair.privacy.sums import choice, clipping, rounding
 
 __all__ = ["Sums", "check_rule", "first_state", "informed", "next_state", "no_answers", "sums"]
 
@@ -105,13 +105,12 @@ def _clipped(
     plan: PrivacyPlan, rule: ClipRule, given: tuple[Any, ...], groups: Array, state: PyTree
 ) -> tuple[PyTree, Array, Array]:
     """The sum by the rule's factors, the norms in units of C', and who counts."""
-    way = fast.clipped_sum_by if plan.clipping == "fast" else clipping.clipped_sum_by
-    strict = clipping.strict_bound(rounding.bound(plan.l2_clip_norm, plan.max_draw))
+    strict = choice.strict_bound(plan.how, plan.l2_clip_norm, plan.max_draw)
 
     def scales_of(norms: Array, mask: Array) -> Array:
         return _scales(rule, norms, mask, strict, groups, state)
 
-    grads, norms = way(*given, scales_of=scales_of)
+    grads, norms = choice.clipped_sum_by(plan.how, *given, scales_of=scales_of)
     counted = given[-1] & jnp.isfinite(norms)
     return grads, _relative(norms, counted, strict), counted
 

@@ -106,15 +106,21 @@ def per_example_norms(per_example_grads: PyTree) -> jax.Array:
     return safe * jnp.sqrt(squares)
 
 
-def scales_from_norms(norms: jax.Array, mask: jax.Array, l2_clip_norm: float) -> jax.Array:
+def scales_from_norms(
+    norms: jax.Array, mask: jax.Array, l2_clip_norm: float, margin: float | None = None
+) -> jax.Array:
     """Returns the (b,) factors min(1, C' / norm), zero for padding and non-finite norms."""
-    scales = jnp.minimum(1.0, largest_scales(norms, strict_bound(l2_clip_norm)))
+    scales = jnp.minimum(1.0, largest_scales(norms, strict_bound(l2_clip_norm, margin)))
     return kept_scales(scales, mask & jnp.isfinite(norms))
 
 
-def strict_bound(l2_clip_norm: float) -> jax.Array:
-    """Returns C', what a norm is clipped to so that float32 rounding never exceeds C."""
-    return jnp.float32(l2_clip_norm * (1 - CLIP_MARGIN))
+def strict_bound(l2_clip_norm: float, margin: float | None = None) -> jax.Array:
+    """Returns C', what a norm is clipped to so that rounding never exceeds C.
+
+    Args:
+      margin: that of the format in which the sum is made (`formats`); None for CLIP_MARGIN.
+    """
+    return jnp.float32(l2_clip_norm * (1 - (CLIP_MARGIN if margin is None else margin)))
 
 
 def largest_scales(norms: jax.Array, bound: jax.Array) -> jax.Array:

@@ -17,7 +17,16 @@ from jax import lax
 
 from jaxfair.privacy.sums import clipping, contractions, graph, producers, products, rounding, ways
 
-__all__ = ["clipped_sum", "clipped_sum_by", "explain"]
+__all__ = [
+    "clipped_sum",
+    "clipped_sum_by",
+    "example_leaf",
+    "explain",
+    "joint",
+    "lengths",
+    "operands_of",
+    "whole_norm",
+]
 
 PyTree = Any
 Array = jax.Array
@@ -82,7 +91,7 @@ def clipped_sum_by(
     example = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (batch, keys))
     plan = ways.choose_ways(loss_fn, params, *example)
     values = dict(zip(plan.graph.params, jax.tree.leaves(params), strict=True))
-    operands = _operands(plan, values, jax.tree.leaves((batch, keys)))
+    operands = operands_of(plan, values, jax.tree.leaves((batch, keys)))
     coefficients = [
         graph.evaluate(plan.graph, values, x.producer.coefficients) for x in plan.leaves
     ]
@@ -98,25 +107,35 @@ def clipped_sum_by(
 
 
 def explain(
-    loss_fn: clipping.LossFn, params: PyTree, example: PyTree, key: Any
+    loss_fn: clipping.LossFn,
+    params: PyTree,
+    example: PyTree,
+    key: Any,
+    rule: ways.Rule | None = None,
 ) -> list[tuple[str, str, str]]:
     """Returns (leaf path, way, reason) for each leaf of `params`; nothing is computed.
 
     Args:
       loss_fn: `(params, example, key) -> scalar` for one example.
       params, example, key: arrays or `jax.ShapeDtypeStruct`s, without a batch axis.
+      rule: the cost rule of the batched way (`batched.rule_of`); None for that of this file.
 
     The way is "ghost", "product", "kept" or "vmap" (materialised per example).
     """
-    plan = ways.choose_ways(loss_fn, params, example, key)
+    plan = ways.choose_ways(loss_fn, params, example, key, rule)
     paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     return [
         (path, leaf.way, ways.reason(leaf)) for path, leaf in zip(paths, plan.leaves, strict=True)
     ]
 
 
-def _operands(plan: ways.Ways, values: dict[Any, Array], inputs: list[Array]) -> list[Any]:
-    """Per leaf: its sites' operand pairs, or the leaf itself, each with the leading axis b."""
+def operands_of(plan: ways.Ways, values: dict[Any, Array], inputs: list[Array]) -> list[Any]:
+    """Returns per leaf its sites' operand pairs, or the leaf itself, with the leading axis b.
+
+    Args:
+      values: of the parameters, by variable.
+      inputs: the leaves of (batch, keys).
+    """
     cuts = [[v for pair in leaf.cuts for v in pair] or [leaf.var] for leaf in plan.leaves]
     wanted = [v for vs in cuts for v in vs]
 
@@ -157,10 +176,10 @@ def _norms(
     found = of(light, LIGHT_AT_ONCE) | of(heavy, at_once)
     norms, held = [], []
     for i, x in enumerate(operands):
-        norm, full = found[i] if i in found else _whole_norm(x)
+        norm, full = found[i] if i in found else whole_norm(x)
         norms.append(norm)
         held.append(full)
-    return _joint(norms), held
+    return joint(norms), held
 
 
 def _is_light(leaf: ways.Leaf) -> bool:
@@ -168,7 +187,7 @@ def _is_light(leaf: ways.Leaf) -> bool:
     return leaf.way != "kept" and len(leaf.sites) == 1 and leaf.sites[0].positions == 1
 
 
-def _whole_norm(full: Array) -> tuple[Array, Array]:
+def whole_norm(full: Array) -> tuple[Array, Array]:
     """Returns the (b,) norms of (b, leaf) gradients, and these with zeros where not finite."""
     norms = clipping.per_example_norms([full])
     finite = jnp.isfinite(norms).reshape(-1, *[1] * (full.ndim - 1))
@@ -180,14 +199,14 @@ def _example_norm(
 ) -> tuple[Array, Array | None]:
     """The norm of one leaf of one example, and for the way "kept" the leaf, zero if not finite."""
     if leaf.way == "kept":
-        norm, full = _whole_norm(_example_leaf(leaf, pairs, coefficients)[None])
+        norm, full = whole_norm(example_leaf(leaf, pairs, coefficients)[None])
         return norm[0], full[0]
     norms, errors = zip(
         *[_site_norm(leaf, s, *x) for s, x in zip(leaf.sites, pairs, strict=True)], strict=True
     )
     if len(leaf.sites) == 1:
         return _rounded_up(norms[0], errors[0]), None
-    full = _example_leaf(leaf, pairs, coefficients, products.blocked_product)
+    full = example_leaf(leaf, pairs, coefficients, products.blocked_product)
     return _rounded_up(clipping.per_example_norms([full[None]])[0], sum(errors)), None
 
 
@@ -203,7 +222,7 @@ def _site_norm(
     (a, a_size), (b, b_size) = _normalised(a), _normalised(b)
     a, b = site.matrices(a, b)
     size, g, t = a_size * b_size, site.groups, site.positions
-    bound = 1.01 * jnp.linalg.norm(jnp.sum(_lengths(a) * _lengths(b), axis=1))
+    bound = 1.01 * jnp.linalg.norm(jnp.sum(lengths(a) * lengths(b), axis=1))
     if leaf.way == "ghost":
         norm = jnp.sqrt(jnp.maximum(products.gram_squares(a, b), 0))
         off = products.gram_error(g, t, site.rows, site.cols) * jnp.square(bound)
@@ -215,12 +234,13 @@ def _site_norm(
     return size * norm, size * error
 
 
-def _example_leaf(
+def example_leaf(
     leaf: ways.Leaf,
     pairs: list[tuple[Array, Array]],
     coefficients: list[Array],
     product: Callable[[Array, Array], Array] = products.product,
 ) -> Array:
+    """Returns the gradient of one example in one leaf, in float32, from its sites' operands."""
     made = []
     for site, (a, b) in zip(leaf.sites, pairs, strict=True):
         matrices = site.matrices(a.astype(jnp.float32), b.astype(jnp.float32))
@@ -263,11 +283,12 @@ def _normalised(x: Array) -> tuple[Array, Array]:
     return x / safe, safe
 
 
-def _lengths(x: Array) -> Array:
-    return jnp.sqrt(jnp.sum(jnp.square(x), axis=-1))
+def lengths(x: Array) -> Array:
+    """Returns the (g, t) l2 norms of (g, t, p) rows, in float32."""
+    return jnp.sqrt(jnp.sum(jnp.square(x.astype(jnp.float32)), axis=-1))
 
 
-def _joint(norms: list[Array]) -> Array:
+def joint(norms: list[Array]) -> Array:
     """sqrt of the sum of squares, scaled so that norms up to 1e38 do not overflow.
 
     Stacked, since XLA on CPU made a sum over many arrays anew for every entry that it scales.

@@ -132,8 +132,8 @@ def operand_of(graph: Graph, var: Any) -> Operand:
 
 
 def apply_moves(operand: Operand, var: Any, value: Any) -> Any:
-    """Returns `var` in float32 from the float32 value of `operand.source`."""
-    values = {operand.source: value}
+    """Returns `var` in float32 from the value of `operand.source`."""
+    values = {operand.source: _float32(value)}
     for eqn in operand.moves:
         operands = [_float32(v.val) if is_literal(v) else values[v] for v in eqn.invars]
         values[eqn.outvars[0]] = _bind_float32(eqn, operands)

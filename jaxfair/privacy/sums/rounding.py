@@ -49,31 +49,36 @@ LARGEST_MARGIN = 0.25
 """Above this share of the clip a draw is refused: its sum would be mostly margin."""
 
 
-def margin(units: int) -> float:
+def margin(units: int, unit: float = UNIT) -> float:
     """Returns which share of C goes to rounding where a draw has at most `units` units.
+
+    Args:
+      unit: what one addition is off by; that of the format in which the sum is made (`formats`).
 
     >>> round(margin(690), 4)
     0.0035
     """
-    return 1.01 * 2 * (ROUNDINGS + 2) * UNIT * units
+    return 1.01 * 2 * (ROUNDINGS + 2) * unit * units
 
 
-def bound(l2_clip_norm: float, units: int) -> float:
+def bound(l2_clip_norm: float, units: int, unit: float = UNIT) -> float:
     """Returns what one unit's contribution is clipped to, so that a sum moves by at most C.
 
     Args:
       l2_clip_norm: C.
       units: a public bound on the units of a draw; 0 for no margin.
+      unit: as of `margin`.
 
     Raises InputError for draws so large that float32 cannot hold their sum to C.
     """
-    if margin(units) > LARGEST_MARGIN:
+    share = margin(units, unit)
+    if share > LARGEST_MARGIN:
         raise InputError(
             f"A draw of up to {units} units cannot be added in float32 so that one unit moves it "
-            f"by a clip norm only: rounding would take {margin(units):.0%} of it. Lower "
+            f"by a clip norm only: rounding would take {share:.0%} of it. Lower "
             "train.expected_batch_size."
         )
-    return l2_clip_norm * (1 - margin(units))
+    return l2_clip_norm * (1 - share)
 
 
 def weighted_sum(scales: Array, held: Array) -> Array:

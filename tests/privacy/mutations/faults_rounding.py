@@ -42,7 +42,7 @@ def fault_64_devices_are_added_in_float32():
 
 def fault_65_the_clip_has_no_margin_for_rounding():
     """A sensitivity of C for a sum that is rounded."""
-    return replaced(rounding, "margin", lambda units: 0.0)
+    return replaced(rounding, "margin", lambda units, unit=0.0: 0.0)
 
 
 def fault_66_the_sum_over_the_batch_is_of_lower_precision():

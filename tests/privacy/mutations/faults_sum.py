@@ -65,7 +65,7 @@ def fault_05_the_norm_is_of_another_precision_than_the_gradient():
 
 def fault_06_a_parameter_is_left_out_of_the_norm():
     """fastDP drops what it has no rule for."""
-    return wrapped(fast, "_joint", lambda original, norms: original(norms[:-1] or norms))
+    return wrapped(fast, "joint", lambda original, norms: original(norms[:-1] or norms))
 
 
 def fault_07_the_second_use_of_a_weight_overwrites_the_first():
@@ -74,7 +74,7 @@ def fault_07_the_second_use_of_a_weight_overwrites_the_first():
     def leaf(original, leaf, pairs, *more):
         return original(leaf, [pairs[0], *((0 * a, b) for a, b in pairs[1:])], *more)
 
-    return wrapped(fast, "_example_leaf", leaf)
+    return wrapped(fast, "example_leaf", leaf)
 
 
 def fault_08_asymmetric_padding_is_taken_for_its_mirror_image():

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from tests.privacy import (
+    test_batched,
     test_edges_accounting,
     test_edges_claims,
     test_edges_counts,
@@ -33,6 +34,7 @@ from tests.privacy import (
     test_rounding,
 )
 from tests.privacy.mutations import (
+    faults_batched,
     faults_claims,
     faults_counts,
     faults_draws,
@@ -70,6 +72,7 @@ _TESTS = (
     test_edges_moments,
     test_precision,
     test_rounding,
+    test_batched,
     test_edges_run,
     test_edges_published,
     test_edges_exported,
@@ -79,6 +82,7 @@ _TESTS = (
 _FAULTS = (
     faults_sum,
     faults_rounding,
+    faults_batched,
     faults_draws,
     faults_counts,
     faults_price,
