@@ -75,14 +75,8 @@ et al. 2024) at its top epsilon. It trains its private model without augmentatio
 PANCREAS_CT: dict[str, Section] = {
     "data": {
         "source": "volumes",
-        "table": {
-            "file": "table.csv",
-            "image": "image",
-            "patient": "patient",
-            "sex": "sex",
-            "age": "age",
-            "labels": ("lesion",),
-        },
+        "table": {"file": "table.csv", "image": "image", "patient": "patient", "sex": "sex",
+                  "age": "age", "labels": ("lesion",)},
         "volume": (64, 128, 128),  # d, h, w
         "spacing": (4.0, 2.0, 2.0),  # mm, to which a volume is resampled
         "window": (-160.0, 240.0),  # Hounsfield units that become black and white
@@ -92,22 +86,16 @@ PANCREAS_CT: dict[str, Section] = {
     "optim": {"name": "nadam", "learning_rate": 0.0002, "average": "ema"},
     "dp": {"epsilon": 8.0, "l2_clip_norm": 1.0},
     "train": {"steps": 800, "expected_batch_size": 64, "checkpoint_every": 50},
-}
+}  # fmt: skip
 """Data and training of the pancreas task of the same paper, whose private code was never
 published: batch 64, clip 1, NAdam at 2e-4 and 50 epochs are our reading of it."""
 
 HAM10000: Section = {
     "source": "table",
     "table": {
-        "file": "metadata.csv",
-        "stack": "images_48_rgb.npz",
-        "id": "image_id",
-        "patient": "lesion_id",
-        "unit": "lesion",
-        "sex": "sex",
-        "age": "age",
-        "labels": ("malignant",),
-        "name": "ham10000",
+        "file": "metadata.csv", "stack": "images_48_rgb.npz", "id": "image_id",
+        "patient": "lesion_id", "unit": "lesion", "sex": "sex", "age": "age",
+        "labels": ("malignant",), "name": "ham10000",
         "title": "HAM10000 skin lesions, 48 x 48",
         "licence": "CC BY-NC-SA 4.0 (Tschandl, Rosendahl, Kittler 2018)",
     },
@@ -115,17 +103,11 @@ HAM10000: Section = {
     "channels": 3,
     "split": "folds",
     "public_size": 4_200,  # 70 % of 5,984, rounded; fixes q and delta
-}
+}  # fmt: skip
 """Skin lesions as a table with a stack of images; the unit of privacy is the lesion."""
 
-DRAWN_COLUMNS: Section = {
-    "file": "table.csv",
-    "image": "image",
-    "patient": "patient",
-    "sex": "sex",
-    "age": "age",
-    "view": "view",
-}
+DRAWN_COLUMNS: Section = {"file": "table.csv", "image": "image", "patient": "patient",
+                          "sex": "sex", "age": "age", "view": "view"}  # fmt: skip
 """The columns of the table that comes with drawn films."""
 
 DRAWN_FILMS: dict[str, Section] = {

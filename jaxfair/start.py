@@ -16,8 +16,9 @@ from jaxfair.data.dataset import Dataset, open_dataset
 from jaxfair.data.overlap import Places, check_places, places_of
 from jaxfair.engine.assembly import Assembly, assemble, join
 from jaxfair.engine.mesh import make_mesh
-from jaxfair.engine.optim import at_epsilon, check_parts, make_optimizer
+from jaxfair.engine.optim import check_parts, make_optimizer
 from jaxfair.engine.population import Population, make_population
+from jaxfair.engine.rates import at_epsilon
 from jaxfair.engine.stages import restore, shapes_of_stages, stages_of
 from jaxfair.engine.step import DEFAULT_MICROBATCH, TrainState
 from jaxfair.errors import InputError
@@ -53,10 +54,7 @@ def assembly_of(settings: Settings, mesh: Mesh | None = None) -> Assembly:
 
 
 def shapes_of(settings: Settings, mesh: Mesh | None = None) -> Assembly:
-    """Returns `assembly_of` with the shapes of the variables for their values; nothing is compiled.
-
-    A run that begins with another one's network is given its values all the same.
-    """
+    """Returns `assembly_of` with shapes for values, but for those of `train.start_from`."""
     if settings.train.start_from is not None:
         return assembly_of(settings, mesh)
     method = method_from_settings(settings)
@@ -254,9 +252,9 @@ def optimizer_of(
     if settings.optim.parts and method.stages:
         shapes = shapes_of_stages(method, (variables[0], variables[1]), settings.data.spec)
         check_parts(settings.optim, [params for params, _ in shapes])
-    private = settings.dp.enabled
-    optim = at_epsilon(settings.optim, settings.dp.epsilon if private else None)
-    clip = settings.dp.l2_clip_norm if private else 1.0
+    dp = settings.dp
+    epsilon, clip = (dp.epsilon, dp.l2_clip_norm) if dp.enabled else (None, 1.0)
+    optim = at_epsilon(settings.optim, epsilon)
     return make_optimizer(optim, everywhere=not method.stages, l2_clip_norm=clip)
 
 
