@@ -11,7 +11,7 @@ Bins have equal weight sqrt(m sqrt(f g)), f and g the densities of the labels an
 which is the same on any line: halfway between bins of equal mass, which spend counts, and so noise,
 where one label alone lies, and those that lie only where both are, which leave the tails too wide.
 For AUROC .99 they let in .7 of the noise of bins of equal mass. With 5 bins of noisy rounds the
-bias of an AUROC was within .0025; within .007 where the odds do not rise with the score (Cauchy).
+bias of an AUROC was within .0025; within .008 where the odds do not rise with the score (Cauchy).
 """
 
 from typing import NamedTuple

