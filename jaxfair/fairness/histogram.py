@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from jaxfair.fairness.values import checked_scores
 
-__all__ = ["area", "binned", "prevalence", "sensitivity", "specificity"]
+__all__ = ["area", "binned", "kernel", "prevalence", "sensitivity", "specificity", "tied_area"]
 
 Array = npt.NDArray[np.float64]
 
@@ -49,10 +49,29 @@ def area(counts: npt.ArrayLike) -> Array:
     """
     counts = np.asarray(counts, float)
     n, p = counts[..., 0, :], counts[..., 1, :]
+    pairs = ((n @ kernel(counts.shape[-1])) * p).sum(-1)
+    return _share(pairs, n.sum(-1), p.sum(-1))
+
+
+def tied_area(counts: npt.ArrayLike) -> Array:
+    """Returns the AUROC in which every pair within a bin counts one half, as tied scores do."""
+    counts = np.asarray(counts, float)
+    n, p = counts[..., 0, :], counts[..., 1, :]
     pairs = (p * (np.cumsum(n, -1) - n / 2)).sum(-1)
-    slope = n[..., :-1] * p[..., 1:] - n[..., 1:] * p[..., :-1]
-    within = slope.sum(-1) + (slope[..., 0] + slope[..., -1]) / 2
-    return _share(pairs + within / 12, n.sum(-1), p.sum(-1))
+    return _share(pairs, n.sum(-1), p.sum(-1))
+
+
+def kernel(bins: int) -> Array:
+    """Returns K (b, b), with which n K p / (sum n sum p) is the `area` of n and p.
+
+    >>> kernel(2).tolist()
+    [[0.5, 1.1666666666666667], [-0.16666666666666666, 0.5]]
+    """
+    matrix = np.triu(np.ones((bins, bins)), 1) + np.eye(bins) / 2
+    slope = np.full(bins - 1, 1 / 12)
+    slope[0] += 1 / 24
+    slope[-1] += 1 / 24
+    return np.asarray(matrix + np.diag(slope, 1) - np.diag(slope, -1))
 
 
 def sensitivity(counts: npt.ArrayLike, at: int) -> Array:

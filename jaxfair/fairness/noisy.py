@@ -3,29 +3,44 @@
 Nothing here knows of patients or of privacy: the histogram (k groups, 2 labels, b bins) and the
 standard deviation of its noise are all that is read, so that every number is a function of them.
 
-Intervals hold sampling and noise: histograms are drawn anew from the noisy one, made non-negative,
-as Poisson counts, and given the same noise. Each patient adds one unit of mass; the images of a
+Intervals hold sampling and noise (noisy_intervals.py). Simulated coverage of groups of 200 to
+10,000 with AUROC .6 to .99, prevalence .02 to .5 and epsilon .5 to 4 is 94 to 96 %, and above where
+counts are few: a group or label that stands within two deviations of the noise of what is needed to
+be shown may stand there by the noise alone, and its interval holds that too. It was .84 to .95 for
+an AUROC of .99 of labels whose scores spread unlike (deviations 1 and 2, or 1 and .5) under little
+noise, where the variance found is mostly luck. Each patient adds one unit of mass; the images of a
 patient spread it, which has less variance than one image drawn from them, so that the interval is
-then wider than it must be. An interval is the value and half of the central 95 % of the draws on
-either side, of a share on the logit scale (Davison and Hinkley 1997, section 5.2).
+then wider than it must be.
+
+Intervals hold no bias of bins. The column `correction` says how much `area` moved the AUROC for
+pairs within a bin: where scores are tied, as few distinct values are, the AUROC is value less
+correction. Of scores that are all apart about a fifth of it is left, and half to all of it where
+the odds do not rise with the score (Cauchy; normals of deviations 1 and 2 with AUROC .99).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from jaxfair.fairness.histogram import area, prevalence, sensitivity, specificity
+from jaxfair.fairness.histogram import area, tied_area
+from jaxfair.fairness.noisy_intervals import (
+    Interval,
+    area_interval,
+    difference,
+    hull,
+    share_interval,
+)
 
-__all__ = ["COLUMNS", "METRICS", "MINIMUM", "Spread", "noisy_table", "spread"]
+__all__ = ["COLUMNS", "METRICS", "MINIMUM", "Side", "enough", "interval", "noisy_table"]
 
 Array = npt.NDArray[np.float64]
 
 COLUMNS = (
-    "group", "metric", "value", "ci_low", "ci_high", "noise_sd", "patients", "noise_sd_patients",
-    "why",
+    "group", "metric", "value", "ci_low", "ci_high", "noise_sd", "correction", "patients",
+    "noise_sd_patients", "why",
 )  # fmt: skip
 """Columns of a table; `patients` is the noisy mass of the group."""
 METRICS = ("auroc", "sensitivity", "specificity", "prevalence")
@@ -34,33 +49,25 @@ MINIMUM = 50.0
 _CLASS_MINIMUM = 10.0
 _CLASS_NOISES = 4.0
 """A label needs that many patients, and that many deviations of the noise on their number."""
+_LIFT = 2.0
+"""Deviations of the noise by which a mass may have been lifted to where it is shown."""
 _TOO_FEW = "too few by the noisy count"
 
 
-class Spread(NamedTuple):
-    """Draws around a noisy histogram.
+class Side(NamedTuple):
+    """A group, or several together.
 
     Attributes:
-      base: (k, 2, b), the noisy histogram without negative counts.
-      draws: (r, k, 2, b), sampled and noised anew.
-      noised: (r, k, 2, b), noised alone.
+      counts: (..., 2, b), noisy; those before stand for repeats.
+      sd: standard deviation of the noise on each count.
+      minimum: noisy patients that it was shown for.
+      at: first bin that the threshold calls positive.
     """
 
-    base: Array
-    draws: Array
-    noised: Array
-
-
-def spread(counts: npt.ArrayLike, noise_sd: float, *, seed: int, n: int = 1000) -> Spread:
-    """Returns `n` draws of sampling and noise around a noisy histogram (k, 2, b).
-
-    Args:
-      noise_sd: standard deviation of the noise on each count.
-      seed: of the draws, which are public: they are made of the noisy histogram alone.
-    """
-    base, rng = _without_negatives(np.asarray(counts, float)), np.random.default_rng(seed)
-    noise = rng.normal(scale=noise_sd, size=(2, n, *base.shape))
-    return Spread(base, rng.poisson(base, (n, *base.shape)) + noise[0], base + noise[1])
+    counts: Array
+    sd: float
+    minimum: float
+    at: int
 
 
 def noisy_table(
@@ -69,9 +76,7 @@ def noisy_table(
     groups: Sequence[str],
     *,
     at: int,
-    seed: int,
     minimum: float = MINIMUM,
-    n: int = 1000,
 ) -> pd.DataFrame:
     """Returns group, metric, value, interval, noise and noisy patients; undefined is NaN.
 
@@ -86,111 +91,111 @@ def noisy_table(
       at: first bin of those that a threshold calls positive.
     """
     counts = np.asarray(counts, float)
-    around = spread(counts, noise_sd, seed=seed, n=n)
     shown = [place for place in range(len(groups)) if counts[place].sum() >= minimum]
     rows = []
     for place, group in enumerate(groups):
-        rows += _group_rows(counts, around, [place], group, at, noise_sd, place in shown)
+        mine = _side(counts, [place], noise_sd, minimum, at)
+        rows += _group_rows(mine, group, place in shown)
         rest = [other for other in shown if other != place]
         if place in shown and rest and not (len(shown) == 2 and place == shown[1]):
-            rows += _gap_rows(counts, around, (place, rest), group, at, noise_sd)
+            rows += _gap_rows(mine, _side(counts, rest, noise_sd, minimum, at), group)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _statistic(metric: str, at: int) -> Callable[[Array], Array]:
-    given: dict[str, Callable[[Array], Array]] = {
-        "auroc": area,
-        "sensitivity": lambda c: sensitivity(c, at),
-        "specificity": lambda c: specificity(c, at),
-        "prevalence": prevalence,
-    }
-    return given[metric]
+def _side(counts: Array, places: list[int], sd: float, minimum: float, at: int) -> Side:
+    return Side(counts[places].sum(0), sd * len(places) ** 0.5, minimum, at)
 
 
-def _group_rows(
-    counts: Array, around: Spread, places: list[int], group: str, at: int, sd: float, shown: bool
-) -> list[dict[str, Any]]:
-    own = [_summed(part, places) for part in (counts, *around)]
-    told = {"group": group, "patients": own[0].sum() if shown else np.nan}
-    told["noise_sd_patients"] = sd * own[0].size ** 0.5
+def _group_rows(side: Side, group: str, shown: bool) -> list[dict[str, Any]]:
     rows = []
     for metric in METRICS:
-        row = told | {"metric": metric, "why": ""}
-        if shown and _enough(own[0], metric, sd):
-            row |= _interval(_statistic(metric, at), own)
+        row = _told(side, group, metric)
+        if shown and enough(side, metric):
+            found = interval(side, metric)
+            value, low, high = (np.clip(end, 0, 1) for end in found[:3])
+            inside = Interval(value, low, high, found.noise_sd)
+            row |= _numbers(inside, _correction(side, metric))
         else:
-            row |= dict.fromkeys(("value", "ci_low", "ci_high", "noise_sd"), np.nan)
             row["why"] = _TOO_FEW
-        rows.append(row)
+        rows.append(row | ({} if shown else {"patients": np.nan}))
     return rows
 
 
-def _gap_rows(
-    counts: Array, around: Spread, who: tuple[int, list[int]], group: str, at: int, sd: float
-) -> list[dict[str, Any]]:
+def _gap_rows(mine: Side, others: Side, group: str) -> list[dict[str, Any]]:
     """The group minus the others that are shown, for metrics that both sides have."""
-    place, rest = who
-    mine = [_summed(part, [place]) for part in (counts, *around)]
-    others = [_summed(part, rest) for part in (counts, *around)]
     rows = []
     for metric in METRICS:
-        if not (_enough(mine[0], metric, sd) and _enough(others[0], metric, sd * len(rest) ** 0.5)):
-            continue
-        of = _statistic(metric, at)
-        value, _, draws, noised = (of(one) - of(two) for one, two in zip(mine, others))
-        reach = _reach(draws)
-        rows.append({
-            "group": group, "metric": f"gap_{metric}", "value": value, "ci_low": value - reach,
-            "ci_high": value + reach, "noise_sd": np.nanstd(noised), "why": "",
-            "patients": mine[0].sum(), "noise_sd_patients": sd * mine[0].size ** 0.5,
-        })  # fmt: skip
+        if all(enough(side, metric) for side in (mine, others)):
+            gap = difference(interval(mine, metric), interval(others, metric))
+            moved = _correction(mine, metric) - _correction(others, metric)
+            rows.append(_told(mine, group, f"gap_{metric}") | _numbers(gap, moved))
     return rows
 
 
-def _enough(counts: Array, metric: str, sd: float) -> bool:
-    """Whether the labels that a metric divides by have enough noisy patients."""
-    least = max(_CLASS_MINIMUM, _CLASS_NOISES * sd * counts.shape[-1] ** 0.5)
-    negatives, positives = counts.sum(-1)
-    needed = {"auroc": min(negatives, positives), "sensitivity": positives}
-    return bool(needed.get(metric, negatives if metric == "specificity" else np.inf) >= least)
-
-
-def _interval(of: Callable[[Array], Array], own: Sequence[Array]) -> dict[str, float]:
-    value, _, draws, noised = (of(part) for part in own)
-    center, reach = _logit(value), _reach(_logit(draws))
+def _told(side: Side, group: str, metric: str) -> dict[str, Any]:
     return {
-        "value": float(np.clip(value, 0, 1)),
-        "ci_low": _share(center - reach),
-        "ci_high": _share(center + reach),
-        "noise_sd": float(np.nanstd(noised)),
-    }
+        "group": group, "metric": metric, "patients": side.counts.sum(), "why": "",
+        "noise_sd_patients": side.sd * side.counts.size**0.5,
+    }  # fmt: skip
 
 
-def _reach(draws: Array) -> float:
-    low, high = np.nanquantile(draws, (0.025, 0.975))
-    return float(high - low) / 2
+def _numbers(found: Interval, correction: float) -> dict[str, float]:
+    value, low, high, noise = map(float, found)
+    return {
+        "value": value, "ci_low": low, "ci_high": high, "noise_sd": noise, "correction": correction,
+    }  # fmt: skip
 
 
-def _summed(part: Array, places: list[int]) -> Array:
-    return part[..., places, :, :].sum(-3)
+def interval(side: Side, metric: str) -> Interval:
+    """Returns a metric with its interval: of the counts, and of those without the noise's lift."""
+    return hull(*(_plain(counts, side, metric) for counts in (side.counts, _less(side, metric))))
 
 
-def _logit(share: npt.ArrayLike) -> Array:
-    inside = np.clip(share, 1e-3, 1 - 1e-3)
-    return np.asarray(np.log(inside / (1 - inside)))
+def _plain(counts: Array, side: Side, metric: str) -> Interval:
+    bins, at = counts.shape[-1], side.at
+    negatives, positives = counts[..., 0, :], counts[..., 1, :]
+    if metric == "auroc":
+        return area_interval(counts, side.sd)
+    if metric == "prevalence":
+        return share_interval(positives.sum(-1), negatives.sum(-1), (bins, bins), side.sd)
+    label = negatives if metric == "specificity" else positives
+    below, above = label[..., :at].sum(-1), label[..., at:].sum(-1)
+    if metric == "specificity":
+        return share_interval(below, above, (at, bins - at), side.sd)
+    return share_interval(above, below, (bins - at, at), side.sd)
 
 
-def _share(logit: float | Array) -> float:
-    return float(1 / (1 + np.exp(-logit)))
+def _correction(side: Side, metric: str) -> float:
+    return float(area(side.counts) - tied_area(side.counts)) if metric == "auroc" else 0.0
 
 
-def _without_negatives(counts: Array) -> Array:
-    """The nearest histogram without negative counts, of the same mass by group and label.
+def _less(side: Side, metric: str) -> Array:
+    """The counts less what the noise may have lifted their sums by to where they are shown.
 
-    Projection onto a simplex (Duchi et al. 2008, figure 1); a label of less than 1 patient has 1.
+    A mass m at a bar b, of noise of deviation s, may stand there by a noise of 2 s; one that is 2 s
+    above the bar would have been shown without. The noise lies evenly on all counts of a sum.
     """
-    mass = np.maximum(counts.sum(-1, keepdims=True), 1.0)
-    ordered = -np.sort(-counts, axis=-1)
-    excess = (np.cumsum(ordered, -1) - mass) / np.arange(1, counts.shape[-1] + 1)
-    last = (ordered > excess).sum(-1, keepdims=True) - 1
-    return np.maximum(counts - np.take_along_axis(excess, last, -1), 0.0)
+    bins, whole = side.counts.shape[-1], metric == "prevalence"
+    axes, cells = ((-1, -2), 2 * bins) if whole else ((-1,), bins)
+    mass = side.counts.sum(axes, keepdims=True)
+    sd = side.sd * cells**0.5
+    bar = side.minimum if whole else _bar(bins, side.sd)
+    lifted = np.clip(_LIFT * sd - (mass - bar), 0, np.minimum(_LIFT * sd, mass / 2))
+    return np.asarray(side.counts - lifted / cells)
+
+
+def _bar(bins: int, sd: float) -> float:
+    """Noisy patients that a label needs."""
+    return max(_CLASS_MINIMUM, _CLASS_NOISES * sd * bins**0.5)
+
+
+def enough(side: Side, metric: str) -> npt.NDArray[np.bool_]:
+    """Returns whether the labels that a metric divides by have enough noisy patients."""
+    negatives, positives = np.moveaxis(side.counts.sum(-1), -1, 0)
+    needed = {
+        "auroc": np.minimum(negatives, positives),
+        "sensitivity": positives,
+        "specificity": negatives,
+    }
+    bar = _bar(side.counts.shape[-1], side.sd)
+    return np.asarray(needed.get(metric, np.full_like(negatives, np.inf)) >= bar)

@@ -14,7 +14,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from jaxfair.errors import InputError
-from jaxfair.fairness.edges import fine_edges, quantile_edges, youden_edge, zoomed
+from jaxfair.fairness.edges import (
+    believed,
+    best_edges,
+    first_ends,
+    off_line,
+    on_line,
+    refined,
+    youden_bin,
+)
 from jaxfair.fairness.groups import group_labels
 from jaxfair.fairness.histogram import binned
 from jaxfair.fairness.predictions import patient_codes
@@ -26,7 +34,8 @@ __all__ = ["Asked", "Histogram", "asked_of", "groups_of", "people_of", "question
 OTHER = "other or unknown"
 VALUES: dict[str, tuple[str, ...]] = {"sex": SEXES, "age_group": AGE_GROUPS, "view": VIEWS}
 _CROSS = " x "
-_ROUNDS, _CELLS, _FINE = 2, 32, 64
+_ROUNDS = ("range 1", "range 2", "scores")
+_CELLS, _MOST = 16, 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +57,7 @@ class Asked:
     """
 
     epsilon: float
-    bins: int = 6
+    bins: int = 5
     attributes: tuple[str, ...] = ("sex", "age_group")
     values: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     low: float = 0.0
@@ -58,8 +67,8 @@ class Asked:
     public_size: int | None = None
 
     def __post_init__(self) -> None:
-        if not 3 <= self.bins <= _FINE:
-            raise InputError(f"release.bins is {self.bins}; give 3 to {_FINE}.")
+        if not 3 <= self.bins <= _MOST:
+            raise InputError(f"release.bins is {self.bins}; give 3 to {_MOST}.")
         if not -np.inf < self.low < self.high < np.inf:
             raise InputError(
                 f"release.range is {self.low} to {self.high}; give two ascending numbers that you "
@@ -119,9 +128,8 @@ def questions(asked: Asked, tasks: tuple[str, ...]) -> dict[str, tuple[str, ...]
     >>> questions(Asked(1.0, attributes=("sex",)), ("a",))["tests"]
     ('a: sex',)
     """
-    rounds = [f"range {number}" for number in range(1, _ROUNDS + 1)]
     return {
-        "validation": tuple(f"{t}: {name}" for t in tasks for name in (*rounds, "scores")),
+        "validation": tuple(f"{t}: {name}" for t in tasks for name in _ROUNDS),
         "tests": tuple(f"{t}: {attribute}" for t in tasks for attribute in asked.attributes),
     }
 
@@ -159,15 +167,15 @@ def _edges(
 ) -> tuple[npt.NDArray[np.float64], int]:
     """Bins and the threshold among their edges, from noisy counts of validation patients alone."""
     low, high, sd = asked.low, asked.high, answers.noise_sd("validation")
-    for number in range(1, _ROUNDS + 1):
-        cell = binned(scores, fine_edges(low, high, _CELLS))
-        counts = answers.ask("validation", f"{task}: range {number}", about, cell, _CELLS)
-        low, high = zoomed(counts, sd, low, high)
-    fine = fine_edges(low, high, _FINE)
-    cell = label * _FINE + binned(scores, fine)
-    counts = answers.ask("validation", f"{task}: scores", about, cell, 2 * _FINE).reshape(2, _FINE)
-    edges = quantile_edges(counts, sd, low, high, asked.bins)
-    return edges, youden_edge(counts, edges, fine)
+    places, ends = on_line(scores, low, high), first_ends(low, high, _CELLS)
+    for name in _ROUNDS:
+        cell = label * _CELLS + binned(places, ends[1:-1])
+        counts = answers.ask("validation", f"{task}: {name}", about, cell, 2 * _CELLS)
+        cells = believed(counts.reshape(2, _CELLS), sd, ends)
+        ends = refined(cells)
+    inner = best_edges(cells, asked.bins)
+    edges, first = np.unique(off_line(inner, low, high), return_index=True)
+    return edges, youden_bin(cells, inner[first])
 
 
 def _codes(

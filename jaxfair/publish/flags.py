@@ -13,7 +13,7 @@ __all__ = ["FLAGS", "asks_release", "release_command"]
 
 FLAGS = (
     Flag("release.epsilon", float, None, "write tables that may be published, at this epsilon"),
-    Flag("release.bins", int, 6, "bins of the score"),
+    Flag("release.bins", int, 5, "bins of the score"),
     Flag("release.attributes", list, ["sex", "age_group"], "whose groups are told"),
     Flag("release.values", list, [], "groups of other attributes, as NAME=VALUE|VALUE"),
     Flag(

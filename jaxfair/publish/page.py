@@ -32,7 +32,8 @@ _READ = (
     "and the noise. Each patient counts once, however many images there are. Rates are at one "
     "threshold, taken from noisy counts of validation patients. Counts are noisy, and groups with "
     "too few are left out by the noisy count alone. Differences are of a group minus the other "
-    "groups that are shown."
+    "groups that are shown. AUROC is corrected for pairs of scores in one bin, by the amount in "
+    "tables.csv."
 )
 
 

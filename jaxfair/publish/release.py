@@ -29,7 +29,6 @@ from jaxfair.run.folder import RunFolder
 
 __all__ = ["run", "tables"]
 
-_SEED = 0  # of draws that are functions of noisy counts, and public
 _DIGITS = 10_000
 
 
@@ -100,9 +99,7 @@ def tables(found: dict[str, dict[str, Histogram]], *, minimum: float) -> pd.Data
             groups=(ALL,),
         )
         for attribute, h in {OVERALL: everybody, **histograms}.items():
-            table = noisy_table(
-                h.counts, h.noise_sd, h.groups, at=h.at, seed=_SEED, minimum=minimum
-            )
+            table = noisy_table(h.counts, h.noise_sd, h.groups, at=h.at, minimum=minimum)
             table.insert(0, "attribute", attribute)
             table.insert(0, "task", task)
             parts.append(table)
@@ -114,7 +111,8 @@ def _rounded(table: pd.DataFrame) -> pd.DataFrame:
     table["ci_low"] = np.floor(table["ci_low"] * _DIGITS) / _DIGITS
     for name in ("ci_high", "noise_sd"):
         table[name] = np.ceil(table[name] * _DIGITS) / _DIGITS
-    table["value"] = table["value"].round(4)
+    for name in ("value", "correction"):
+        table[name] = table[name].round(4)
     for name in ("patients", "noise_sd_patients"):
         table[name] = table[name].round(1)
     return table

@@ -5,6 +5,7 @@ import numpy as np
 from jaxfair.fairness import noisy
 from jaxfair.privacy import histogram, risk
 from jaxfair.privacy.ledger import Ledger
+from jaxfair.publish import asking
 from tests.privacy import test_edges_published
 from tests.privacy.mutations.putting import replaced, wrapped
 
@@ -63,7 +64,7 @@ def fault_195_a_question_may_be_asked_until_the_noise_is_gone():
 
 def fault_196_groups_of_any_size_are_shown():
     def shown(original, *given, minimum=0.0, **named):
-        with replaced(noisy, "_enough", lambda *given: True):
+        with replaced(noisy, "enough", lambda *given: True):
             return original(*given, minimum=0.0, **named)
 
     return wrapped(test_edges_published, "noisy_table", shown)
@@ -74,3 +75,13 @@ def fault_197_delta_is_left_out_of_the_trade_off():
     return wrapped(
         risk, "_found", lambda of, rate, epsilons, deltas: of(rate, epsilons, 0 * deltas)
     )
+
+
+def fault_198_the_line_of_scores_follows_from_those_who_are_told_of():
+    """The ends of the line are the lowest and the highest score of all, instead of public ones."""
+
+    def fitted(original, scores, low, high):
+        line = original(scores, low, high)
+        return (line - line.min()) / max(line.max() - line.min(), 1e-9) * 8 - 4
+
+    return wrapped(asking, "on_line", fitted)
