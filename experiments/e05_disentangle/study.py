@@ -35,8 +35,9 @@ DIRECTED = {"name": "adversarial", "embedding": 4}
 NARROW, PRIVATE = {"hidden": 64}, {"hidden": 32}
 """Wide enough for fixed features; noise goes into every parameter, so private ones are narrower."""
 
-FAST = {"parts": {"adversary": {"learning_rate": 1e-2}}}
-"""An adversary that keeps up with what it watches."""
+FAST = {"parts": {"adversary": {"learning_rate": 2e-3}}}
+"""An adversary that keeps up with what it watches. At five times the rate two runs of five ended in
+an embedding that is the same for all images."""
 
 OFF = {"sensitive_weight": 0.0, "adversary_weight": 0.0}
 HELD = {"embedding_weight": 0.3}
