@@ -10,7 +10,7 @@ plain SGD at a constant rate that is stated for a clip of 1, an average of the p
 warm-up, no dropout; and after Mehta et al. 2023 (arXiv 2205.02973) the head trained further at the
 end, on the network as averaged, within the same budget.
 
-On one core without other work it takes about an hour. The recipe as a whole has not been compared
+By its first steps it takes about an hour on one core. The recipe as a whole has not been compared
 with configs/derm_resnet.py yet: experiments/e03_dp_classifier/README.md says what has been, change
 by change, and the command for the rest.
 

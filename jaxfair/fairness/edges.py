@@ -21,6 +21,8 @@ import numpy.typing as npt
 import scipy.optimize
 import scipy.special
 
+from jaxfair.fairness.values import checked_scores
+
 __all__ = [
     "Cells", "believed", "best_edges", "first_ends", "off_line", "on_line", "refined", "youden_bin",
 ]  # fmt: skip
@@ -54,7 +56,7 @@ def on_line(scores: npt.ArrayLike, low: float, high: float) -> Array:
     >>> on_line([0.0, 0.5, 1.0], 0.0, 1.0).round(1).tolist()
     [-5.3, 0.0, 4.3]
     """
-    inside = np.clip(np.asarray(scores, float), low, high)
+    inside = np.clip(checked_scores(scores, "scores"), low, high)
     if (low, high) == (0.0, 1.0):
         return np.asarray(np.arcsinh(scipy.special.logit(np.clip(inside, *_TINY))))
     return np.asarray(np.arcsinh(inside / _near_zero(low, high)))

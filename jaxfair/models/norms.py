@@ -114,8 +114,8 @@ def standardised(kernel: jax.Array) -> jax.Array:
     A filter of variance below 1e-4 / (window x c) is divided by the root of that. Source: Qiao et
     al. 2019 (arXiv 1903.10520), scaled by the fan-in as Brock et al. 2021 (arXiv 2101.08692).
 
-    >>> jnp.round(standardised(jnp.array([[1.0], [3.0]])), 3).tolist()
-    [[-0.707], [0.707]]
+    >>> [round(float(weight), 3) for weight in standardised(jnp.array([[1.0], [3.0]]))[:, 0]]
+    [-0.707, 0.707]
     """
     inputs = tuple(range(kernel.ndim - 1))
     centred = kernel - jnp.mean(kernel, inputs, keepdims=True)

@@ -48,6 +48,8 @@ GOOD = {
     "attribute": "sex",
     "attributes": ["sex"],
     "seed": 0,
+    "low": 0.0,
+    "high": 1.0,
     "right": np.ones((1, N), dtype=bool),
     "assigned": np.arange(N)[None] % 2,
     "own": np.arange(N) % 2,

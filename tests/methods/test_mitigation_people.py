@@ -62,7 +62,7 @@ def refusal(make, *given, **fields):
 def test_what_a_mitigation_sets_in_other_sections(name, config, changes):
     assert own_sections(name, config, {"method": {"name": "fae"}}) == changes
     if name:
-        assert (mitigated(name, config, PLAIN) is PLAIN) == bool(changes)
+        assert (mitigated(name, config, PLAIN) == PLAIN) == bool(changes)
 
 
 def test_balancing_by_declared_shares_leaves_groups_of_one_size():

@@ -13,6 +13,7 @@ from jaxfair.methods.classifier import ClassifierConfig
 from jaxfair.methods.fae import FAEConfig, make_fae
 from jaxfair.methods.multiplicity import views_of
 from jaxfair.models.autoencoder import FeatureAutoencoder
+from jaxfair.models.extractors import Extractor
 from jaxfair.models.resnet import BasicBlock
 from jaxfair.privacy.sums import clipping, fast
 from tests.privacy.views import BATCH, KEYS, MASK, PARAMS, inverted, looped, loss_of
@@ -97,16 +98,14 @@ def autoencoder(**fields):
     return FAEConfig(hidden_dims=(2,), dropout=0.0, **fields)
 
 
-class Cells:
+def cells(frozen, x):
     """In the place of the extractor, which takes long to compile: means over 4 x 4 pixels."""
-
-    def apply(self, frozen, x):
-        cells = x.reshape(len(x), 2, 4, 2, 4, 3).mean((2, 4, 5))
-        return cells[..., None] * jnp.arange(1.0, 257)
+    means = x.reshape(len(x), 2, 4, 2, 4, 3).mean((2, 4, 5))
+    return means[..., None] * jnp.arange(1.0, 257)
 
 
 def test_an_autoencoder_averages_the_loss_of_its_views_and_scores_without_them(monkeypatch):
-    monkeypatch.setattr(fae.extractor, "Extractor", Cells)
+    monkeypatch.setattr(fae, "make_extractor", lambda name: Extractor(256, None, cells))
     method = make_fae(autoencoder(multiplicity=2, standardise=True), augment=shaken)
     plain = make_fae(autoencoder(standardise=True))
     model = FeatureAutoencoder((2,), standardise=True)

@@ -172,7 +172,8 @@ def test_a_method_takes_no_numbers_by_label_but_public_class_weights(name):
     """A new field that could hold counts of labels has to be argued for here."""
     cls = METHODS[name].config
     many = {f.name: str(f.type) for f in dataclasses.fields(cls) if not _one_choice(f.type)}
-    assert set(many) <= {"labels", "freeze", "hidden_dims", "class_weights", "attributes"}, many
+    known = {"labels", "freeze", "hidden_dims", "class_weights", "attributes", "sizes"}
+    assert set(many) <= known, many  # sizes: sides of images
     assert many.get("labels", "tuple[str, ...]") == "tuple[str, ...]"
     # How many values each of data.groups may have: the lengths of declared lists, not of data.
     given = {"attributes": {"sex": 2}} if "attributes" in many else {}

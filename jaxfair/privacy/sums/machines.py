@@ -2,8 +2,8 @@
 
 They decide which way a leaf goes, and so speed and memory, and nothing that is promised. One row
 serves a backend: on another card the rates differ, but hardly their proportions. `python -m
-jaxfair.benchmark --explain` prints the rates of the device that it runs on, and what was predicted
-beside what was measured.
+jaxfair.benchmark --explain` prints what is predicted of each leaf beside what is measured, and the
+`ceilings` of its results are the rates of the device that it ran on.
 """
 
 from collections.abc import Mapping
@@ -45,8 +45,8 @@ MACHINES = {
     ),
     "gpu": Machine(
         source="NVIDIA H100 80GB, jax 0.11.2, from one trace of the FAE at 512: ordinary units; "
-        "filter gradients, 570 GFLOP in 5.4 ms, for TF32, and twice that for bfloat16 (not "
-        "measured); patches of 3.2 MB an example written and read in 4 ms less their slices",
+        "filter gradients, 570 GFLOP in 5.4 ms, for TF32; not measured: twice that for bfloat16, "
+        "the launch, and copies (patches of 3.2 MB an example in 4 ms, less their slices)",
         gemm={"float32": 6e13, "tf32": 1.05e14, "bfloat16": 2.1e14},
         copy=1.6e12,
         launch=4e-6,
