@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.e08_mitigation import arms, page, plan
+from experiments.e08_mitigation import arms, cost, page, plan
 from experiments.e08_mitigation import tables as e08_tables
 from experiments.gaps import report, runs, sets, trainings
 from experiments.gaps.runs import Kept
@@ -212,3 +212,10 @@ def test_a_rate_above_one_is_no_setting_and_a_milder_one_is_tried():
     found, left_out = arms.arms_of(sets.lesions("quick"), "classifier", "quick")
     factors = next(a for a in found if a.name == "upsampling").mitigation[0]["factors"]
     assert 1 < max(factors) < 8 and not any(line.startswith("upsampling") for line in left_out)
+
+
+@pytest.mark.parametrize("method", cost.WORKS)
+def test_the_cost_of_a_step_is_that_of_every_clip_rule_and_of_nothing_else(method):
+    names = {name for name, _ in cost.compared(method, "quick")}
+    assert {arms.BASE, "quantile_clip", "group_clip", "group_dro"} <= names
+    assert not {"group_norms", "jtt", "composition"} & names

@@ -24,11 +24,12 @@ from experiments.gaps.sets import drawn_films, drawn_findings
 from experiments.gaps.trainings import config_of
 from jaxfair import files
 from jaxfair.benchmark import stopwatch
-from jaxfair.config import settings_from_config
+from jaxfair.config import Settings, settings_from_config
 from jaxfair.engine.mesh import make_mesh
+from jaxfair.methods.mitigations.catalog import clip_rule
 from jaxfair.start import assembly_of
 
-__all__ = ["main", "measured"]
+__all__ = ["compared", "main", "measured"]
 
 WORKS = {"fae": drawn_films, "classifier": drawn_findings}
 SECONDS = 600.0
@@ -57,17 +58,23 @@ def measured(method: str, *, size: str = "default", rounds: int) -> pd.DataFrame
     return pd.DataFrame(rows)
 
 
-def _steps(method: str, size: str) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Yields plain DP-SGD and every mitigation with a clip rule: a step on made-up examples."""
+def compared(method: str, size: str) -> Iterator[tuple[str, Settings]]:
+    """Yields plain DP-SGD and every mitigation with a clip rule: its name, and how it trains."""
     source = WORKS[method](size)
     for arm in arms_of(source, method, size)[0]:
         config = config_of(
             "cost", method, source.section, epsilon=8.0, seed=1, size=size,
             mitigation=arm.mitigation[0], changes=arm.changes[0],
         )  # fmt: skip
-        made = assembly_of(settings_from_config(config), make_mesh(1))
-        if arm.name == BASE or made.plan.rule is not None:
-            yield arm.name, made.made_up_update()
+        settings = settings_from_config(config)
+        if arm.name == BASE or clip_rule(settings.mitigation_name, settings.mitigation) is not None:
+            yield arm.name, settings
+
+
+def _steps(method: str, size: str) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Yields the same with a step on made-up examples."""
+    for name, settings in compared(method, size):
+        yield name, assembly_of(settings, make_mesh(1)).made_up_update()
 
 
 def main(argv: Sequence[str]) -> int:
