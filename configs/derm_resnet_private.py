@@ -10,9 +10,8 @@ plain SGD at a constant rate that is stated for a clip of 1, an average of the p
 warm-up, no dropout; and after Mehta et al. 2023 (arXiv 2205.02973) the head trained further at the
 end, on the network as averaged, within the same budget.
 
-By its first steps it takes about an hour on one core. The recipe as a whole has not been compared
-with configs/derm_resnet.py yet: experiments/e03_dp_classifier/README.md says what has been, change
-by change, and the command for the rest.
+The recipe has not been compared with configs/derm_resnet.py yet, as a whole or change by change:
+experiments/e03_dp_classifier/README.md has the command.
 
 `phantom` is the same on drawn thoraxes.
 """

@@ -51,15 +51,28 @@ def plain(home):
     return train.run(config, home / "plain", num_devices=1, progress=False).path
 
 
+def first_update(config):
+    """What the optimiser of a config does to a parameter whose gradient is 1."""
+    settings, params = settings_from_config(config), {"w": np.ones(1, np.float32)}
+    optimizer = optimizer_of(settings, method_from_settings(settings), (params, {}))
+    updates, _ = optimizer.update(params, optimizer.init(params), params)
+    return float(updates["w"][0])
+
+
 @pytest.mark.parametrize(("enabled", "moved"), [(True, -0.25), (False, -1.0)])
 def test_a_unit_normed_rate_is_divided_by_the_clip_of_a_private_run_alone(home, enabled, moved):
     fields = {"name": "sgd", "momentum": 0.0, "learning_rate": 1.0, "average": "none"}
     chosen = {f"optim__{name}": value for name, value in {**fields, "unit_normed": True}.items()}
     config = config_of(home, dp__enabled=enabled, dp__l2_clip_norm=4.0, **chosen)
-    settings, params = settings_from_config(config), {"w": np.ones(1, np.float32)}
-    optimizer = optimizer_of(settings, method_from_settings(settings), (params, {}))
-    updates, _ = optimizer.update(params, optimizer.init(params), params)
-    np.testing.assert_allclose(updates["w"], moved, rtol=1e-6)
+    assert first_update(config) == pytest.approx(moved)
+
+
+@pytest.mark.parametrize(("enabled", "moved"), [(True, -0.5), (False, -1.0)])
+def test_a_rate_that_was_chosen_at_one_epsilon_follows_that_of_a_private_run(home, enabled, moved):
+    fields = {"name": "sgd", "momentum": 0.0, "learning_rate": 1.0, "average": "none"}
+    chosen = {f"optim__{name}": value for name, value in {**fields, "rate_at_epsilon": 8.0}.items()}
+    config = config_of(home, dp__enabled=enabled, dp__epsilon=4.0, **chosen)
+    assert first_update(config) == pytest.approx(moved)
 
 
 def variables(config):

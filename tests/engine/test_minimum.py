@@ -15,6 +15,7 @@ from jaxfair.methods.base import Linear, Method
 from jaxfair.methods.labels import label_loss
 from jaxfair.privacy.perturbation import Perturbation, minimum
 from jaxfair.privacy.plan import PrivacyConfig, make_plan
+from jaxfair.privacy.queries import REST
 from jaxfair.privacy.verify import verify_run
 from jaxfair.privacy.verify_asked import asked_faults
 
@@ -71,6 +72,21 @@ def test_a_minimum_is_paid_for_saved_and_verified(mechanism, tmp_path):
     told = json.loads((tmp_path / "privacy.json").read_text())
     assert 2.98 < told["epsilon"] <= 3.0 and told["steps"] == 1 and told["sampling_prob"] == 1.0
     assert verify_run(tmp_path) == []
+
+
+@pytest.mark.parametrize("mechanism", ["objective", "output"])
+def test_all_noise_that_was_paid_for_goes_into_the_minimum(mechanism, tmp_path, monkeypatch):
+    given, real = {}, engine_minimum.released_minimum
+    record = lambda *data, **named: given.update(named) or real(*data, **named)
+    monkeypatch.setattr(engine_minimum, "released_minimum", record)
+    with opened(tmp_path, mechanism) as trainer:
+        list(trainer.steps())
+        plan = trainer._feed().plan
+    rest = [query.noise_stddev for query in plan.queries if query.name == REST]
+    assert given["secret"] is not None
+    assert given["noise_multiplier"] == plan.noise_multiplier > 0
+    assert [given["rest_stddev"]] == (rest if mechanism == "objective" else [0.0])
+    assert mechanism == "output" or given["rest_stddev"] > 0
 
 
 def test_what_a_crash_lost_is_computed_again_bit_by_bit(tmp_path, monkeypatch):
