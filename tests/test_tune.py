@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 
 from jaxfair import start, train, tune
+from jaxfair.config import settings_from_config
 from jaxfair.errors import InputError
 from jaxfair.privacy import accounting
 from jaxfair.privacy.accounting import Event
 from jaxfair.privacy.descent import read_earlier
+from jaxfair.privacy.score import noisy_score, unit_scores
 from jaxfair.privacy.search import Search, stopping_number
 from jaxfair.privacy.secret import insecure_secret
 from jaxfair.privacy.verify import verify_run
@@ -149,6 +151,21 @@ def test_a_noisy_score_states_what_validation_patients_pay(toy, tmp_path):
     assert 1.99 < paid <= 2.0 and told["epsilon"] == paid
     tried = pd.read_csv(tmp_path / "s" / "tried.csv")["score"]
     assert tried.nunique() == 3 and tried.max() > 1, "noisy sums over 20 patients, no AUROC"
+
+
+def test_every_run_of_a_search_has_noise_of_its_own_on_its_score(tmp_path, monkeypatch):
+    """With one noise for all, comparing the scores would take it out again."""
+    table = table_of(settings_from_config(small_config(tmp_path)), None, None)
+    monkeypatch.setattr(trials, "_validation", lambda settings, folder, dataset: table)
+    secret, found = insecure_secret(SEED), []
+    for number in (0, 1):
+        folder = trials.RunFolder(tmp_path / str(number))
+        folder.path.mkdir()
+        trial = trials.Trial(number, {}, small_config(tmp_path), folder)
+        found.append(trials.scored(trial, None, (secret, 3.0)))
+    exact = unit_scores(np.arange(40) // 2, table["y_true"], table["y_score"])
+    assert found == [noisy_score(exact, 3.0, secret, number) for number in (0, 1)]
+    assert found[0] != found[1]
 
 
 def test_a_claim_whose_search_was_changed_is_found(toy, tmp_path):
