@@ -70,7 +70,7 @@ def test_a_second_release_is_refused_until_its_budget_is_raised(tmp_path, capsys
     other = f"--out={tmp_path / 'other'}"
     assert release(folder, other) == 2
     assert "above the budget of 1.0" in capsys.readouterr().err
-    assert not (tmp_path / "other").exists() and len(read_entries(folder / LEDGER)[0]) == 1
+    assert not list(tmp_path.glob("*other*")) and len(read_entries(folder / LEDGER)[0]) == 1
     assert release(folder, other, "--release.budget=2") == 0
     told = json.loads((tmp_path / "other" / "statement.json").read_text())
     assert told["epsilon_alone"] <= 1.0 < told["epsilon"] <= 2.0
@@ -156,6 +156,13 @@ def test_groups_are_public_and_values_that_nobody_named_are_refused():
         (("--release.values=race",), "NAME=VALUE|VALUE"),
         (("--release.attributes=sex,sex",), "each attribute once"),
         (("--release.epsilon=-1",), "must be positive"),
+        (("--release.budget=inf",), "release.budget is inf"),
+        (("--release.budget=nan",), "release.budget is nan"),
+        (("--release.minimum=nan",), "release.minimum is nan"),
+        (("--release.minimum=-5",), "release.minimum is -5"),
+        (("--release.public_size=0",), "release.public_size is 0"),
+        (("--release.public_size=-4",), "release.public_size is -4"),
+        (("--out=/dev/null/released",), "cannot be written"),
         (("--labels=a=b",), "own predictions"),
     ],
 )

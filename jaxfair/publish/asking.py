@@ -74,6 +74,17 @@ class Asked:
                 f"release.range is {self.low} to {self.high}; give two ascending numbers that you "
                 "know without looking at these scores."
             )
+        if not 0 <= self.minimum < np.inf:
+            raise InputError(
+                f"release.minimum is {self.minimum}; give a number of patients, 0 or more."
+            )
+        if self.budget is not None and not 0 < self.budget < np.inf:
+            raise InputError(f"release.budget is {self.budget}; it must be positive and finite.")
+        if self.public_size is not None and self.public_size < 1:
+            raise InputError(
+                f"release.public_size is {self.public_size}; give the declared number of patients, "
+                "1 or more."
+            )
         if not self.attributes or len(set(self.attributes)) < len(self.attributes):
             raise InputError(f"release.attributes is {self.attributes}; name each attribute once.")
         for name in self.attributes:

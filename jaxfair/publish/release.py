@@ -65,15 +65,18 @@ def run(
     with folder.locked():
         rows = _evaluated(folder)
         tasks = tuple(sorted(rows["task"].unique()))
-        delta = delta_from_public_size(asked.public_size or about["public_size"])
+        size = about["public_size"] if asked.public_size is None else asked.public_size
+        delta = delta_from_public_size(size)
         cost = price(asked.epsilon, delta, questions(asked, tasks))
         budget = asked.epsilon if asked.budget is None else asked.budget
         books = Ledger(ledger or folder.path / LEDGER, budget=budget, delta=delta)
-        answers = open_answers(cost, books, secret, people_of(rows))
+        draft = _draft(target)  # before anything is paid
+        try:
+            answers = open_answers(cost, books, secret, people_of(rows))
+        except Exception:
+            draft.rmdir()
+            raise
         found = {task: asked_of(answers, asked, rows, task) for task in tasks}
-        draft = target.with_name(f".{target.name}.part")
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
         files.write_table(draft / "histograms.csv", _histograms(found))
         shown = tables(found, minimum=asked.minimum)
         files.write_table(draft / "tables.csv", shown)
@@ -116,6 +119,20 @@ def _rounded(table: pd.DataFrame) -> pd.DataFrame:
     for name in ("patients", "noise_sd_patients"):
         table[name] = table[name].round(1)
     return table
+
+
+def _draft(target: pathlib.Path) -> pathlib.Path:
+    """A new empty folder beside `target`; raises InputError where none can be made."""
+    draft = target.with_name(f".{target.name}.part")
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        draft.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(
+            f"{target} cannot be written ({error.strerror}); name another with --out. Nothing was "
+            "paid."
+        ) from error
+    return draft
 
 
 def _evaluated(folder: RunFolder) -> pd.DataFrame:
