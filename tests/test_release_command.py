@@ -2,12 +2,14 @@
 
 import json
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from jaxfair import account, evaluate
+from jaxfair import account, evaluate, publish
 from jaxfair.errors import InputError
 from jaxfair.privacy.histogram import EVALUATED
 from jaxfair.privacy.ledger import read_entries
@@ -81,6 +83,22 @@ def test_runs_on_the_same_patients_add_up_in_one_ledger(tmp_path, capsys):
     assert release(evaluated(tmp_path / "one", predictions(600)), shared) == 0
     assert release(evaluated(tmp_path / "two", predictions(600)), shared) == 2
     assert "above the budget" in capsys.readouterr().err
+
+
+def test_two_runs_at_once_do_not_overspend_one_ledger(tmp_path, monkeypatch):
+    paid = publish.release.open_answers
+
+    def slowly(*given):
+        time.sleep(0.5)
+        return paid(*given)
+
+    monkeypatch.setattr(publish.release, "open_answers", slowly)
+    folders = [evaluated(tmp_path / name, predictions(600)) for name in ("one", "two")]
+    flag = f"--release.ledger={tmp_path / 'ledger.jsonl'}"
+    with ThreadPoolExecutor() as pool:
+        statuses = list(pool.map(lambda folder: release(folder, flag), folders))
+    assert sorted(statuses) == [0, 2]
+    assert len(read_entries(tmp_path / "ledger.jsonl")[0]) == 1
 
 
 def changed(folder, tmp_path, name, text):

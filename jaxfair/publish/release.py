@@ -5,9 +5,12 @@ those become everything else. The folder holds tables.csv, histograms.csv, index
 statement.json, and nothing else; it appears whole, after the ledger beside it was paid.
 """
 
+import contextlib
+import fcntl
 import os
 import pathlib
 import shutil
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -69,10 +72,11 @@ def run(
         delta = delta_from_public_size(size)
         cost = price(asked.epsilon, delta, questions(asked, tasks))
         budget = asked.epsilon if asked.budget is None else asked.budget
-        books = Ledger(ledger or folder.path / LEDGER, budget=budget, delta=delta)
         draft = _draft(target)  # before anything is paid
         try:
-            answers = open_answers(cost, books, secret, people_of(rows))
+            with _alone(pathlib.Path(ledger or folder.path / LEDGER)) as path:
+                books = Ledger(path, budget=budget, delta=delta)
+                answers = open_answers(cost, books, secret, people_of(rows))
         except Exception:
             draft.rmdir()
             raise
@@ -119,6 +123,14 @@ def _rounded(table: pd.DataFrame) -> pd.DataFrame:
     for name in ("patients", "noise_sd_patients"):
         table[name] = table[name].round(1)
     return table
+
+
+@contextlib.contextmanager
+def _alone(ledger: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Holds a ledger that runs may share from its reading to the payment; others wait."""
+    with open(ledger.with_name(f".{ledger.name}.lock"), "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield ledger
 
 
 def _draft(target: pathlib.Path) -> pathlib.Path:
