@@ -97,7 +97,9 @@ def json_part(
         raise InputError(f"{path} lacks {name!r}; export it again.")
     try:
         found = json.loads(parts[name], parse_constant=_no_number)
-        json.dumps(found, ensure_ascii=False).encode()  # half a character could be written nowhere
+        json.dumps(
+            found, ensure_ascii=False, allow_nan=False
+        ).encode()  # nor half a character nor inf
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: {name} is no JSON; export the model again.") from error
     if not isinstance(found, dict):

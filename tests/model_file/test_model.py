@@ -80,7 +80,9 @@ def test_a_model_json_that_lacks_a_word_is_refused(tmp_path, name):
         load_model(made_file(tmp_path / "m.jaxfair", **{name: None}))
 
 
-@pytest.mark.parametrize("text", [b"[]", b"{", b"[" * 100_000, b"\xff", b'{"a": NaN'])
+@pytest.mark.parametrize(
+    "text", [b"[]", b"{", b"[" * 100_000, b"\xff", b'{"a": NaN', b'{"a": 1e999}']
+)
 def test_json_that_is_none_is_refused(tmp_path, text):
     (tmp_path / "m.jaxfair").write_bytes(packed(made_parts() | {"privacy.json": text}))
     with pytest.raises(InputError, match=r"privacy\.json is no JSON"):
