@@ -181,6 +181,7 @@ def test_groups_are_public_and_values_that_nobody_named_are_refused():
         (("--release.public_size=0",), "release.public_size is 0"),
         (("--release.public_size=-4",), "release.public_size is -4"),
         (("--out=/dev/null/released",), "cannot be written"),
+        (("--release.ledger=/dev/null/ledger.jsonl",), "The ledger /dev/null/ledger.jsonl cannot"),
         (("--labels=a=b",), "own predictions"),
     ],
 )

@@ -128,7 +128,15 @@ def _rounded(table: pd.DataFrame) -> pd.DataFrame:
 @contextlib.contextmanager
 def _alone(ledger: pathlib.Path) -> Iterator[pathlib.Path]:
     """Holds a ledger that runs may share from its reading to the payment; others wait."""
-    with open(ledger.with_name(f".{ledger.name}.lock"), "w") as file:
+    lock = ledger.with_name(f".{ledger.name}.lock")
+    try:
+        lock.touch()
+    except OSError as error:
+        raise InputError(
+            f"The ledger {ledger} cannot be written ({error.strerror}); name another with "
+            "--release.ledger. Nothing was paid."
+        ) from error
+    with open(lock, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield ledger
 
