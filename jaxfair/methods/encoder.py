@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from jaxfair.errors import InputError, nearest
 from jaxfair.methods.base import Example, PyTree
-from jaxfair.models import filters, heads, lite, norms, pretrained, public
+from jaxfair.models import filters, freezing, heads, lite, norms, pretrained, public, slices
 from jaxfair.models.filters import SMALLEST, Design
 from jaxfair.models.resnet import ACTIVATIONS, DEPTHS
 
@@ -47,7 +47,9 @@ class EncoderConfig:
       standardise: of residual networks: each filter has mean 0 and variance 1 / fan-in, whatever
         its parameters (weight standardisation, as in De et al. 2022).
       activation: "relu" or "mish" (residual networks).
-      freeze: name prefixes of backbone modules that are not trained, as ("conv1", "layer1").
+      slice_network: of "slices": the 2D network that reads each slice (`slices.READERS`).
+      freeze: name prefixes of backbone modules that are not trained, as ("conv1", "layer1"); of
+        "slices" as ("backbone",), or ("backbone/blocks_0",) for a part of the 2D network.
       weights: a state dict of the same backbone (.safetensors, .pth; torchvision's names), a
         public name as "lite0" (docs/weights.md), or None.
       size: of "features": side to which images are resized, a multiple of 4, at least SMALLEST.
@@ -66,6 +68,7 @@ class EncoderConfig:
     norm: str = "group"
     standardise: bool = False
     activation: str = "relu"
+    slice_network: str = "resnet18"
     freeze: tuple[str, ...] = ()
     weights: str | None = None
     size: int = 48
@@ -77,7 +80,8 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "freeze", tuple(self.freeze))
         choices = {"backbone": BACKBONES, "ndim": (2, 3), "norm": norms.KINDS}
-        refuse_unless_known(self, **choices, activation=tuple(ACTIVATIONS))
+        choices |= {"activation": tuple(ACTIVATIONS), "slice_network": slices.READERS}
+        refuse_unless_known(self, **choices)
         if self.norm == "frozen" and self.weights is None:
             raise InputError(
                 "norm = 'frozen' needs stored statistics; give weights=FILE, or use norm 'group'."
@@ -101,14 +105,20 @@ class EncoderConfig:
 
     def _check_lite(self) -> None:
         """Refuses weights of a Lite in another network, and a Lite that would lose their norms."""
-        if self.weights in public.PUBLIC and (self.weights, "frozen") != (self.backbone, self.norm):
+        if self.weights in public.PUBLIC and (self.weights, "frozen") != (self.reader, self.norm):
+            field = "slice_network" if self.backbone == "slices" else "backbone"
             raise InputError(
-                f"weights = {self.weights!r} are of the backbone {self.weights!r} with its stored "
-                f"statistics: use backbone {self.weights!r} and norm 'frozen', not "
-                f"{self.backbone!r} and {self.norm!r}."
+                f"weights = {self.weights!r} are of the {field} {self.weights!r} with its stored "
+                f"statistics: use {field} {self.weights!r} and norm 'frozen', not "
+                f"{self.reader!r} and {self.norm!r}."
             )
         if self.backbone in lite.VARIANTS and self.ndim != 2:
             raise InputError(f"The backbone {self.backbone!r} takes images: use ndim 2.")
+
+    @property
+    def reader(self) -> str:
+        """The network that `weights` are of: the backbone, or what reads each of its slices."""
+        return self.slice_network if self.backbone == "slices" else self.backbone
 
     @property
     def design(self) -> Design:
@@ -159,6 +169,7 @@ def make_encoder(config: EncoderConfig, *, trained: bool = True, maps: bool = Fa
         channels=config.channels,
         pooled=not maps,
         standardise=config.standardise,
+        reader=config.slice_network,
     )
     embed = functools.partial(_pooled, network)
     return Encoder(
@@ -182,10 +193,10 @@ def describe_encoder(config: EncoderConfig) -> dict[str, Any]:
         return {"initial_weights": "random", "note": "Trained from random initial weights."}
     told = {f"initial_{key}": value for key, value in public.provenance(config.weights).items()}
     if config.weights in public.PUBLIC:
-        note = f"Initialised from {public.words(config.weights, config.backbone)}."
+        note = f"Initialised from {public.words(config.weights, config.reader)}."
     else:
         checksum = told["initial_sha256"]
-        note = f"Initialised from a {config.backbone} whose file has the sha256 {checksum}."
+        note = f"Initialised from a {config.reader} whose file has the sha256 {checksum}."
     return {"initial_weights": "pretrained", **told, "note": note}
 
 
@@ -234,9 +245,10 @@ def _init(
     variables = _compiled_init(network)(key, image)
     if config.weights is not None:
         variables = pretrained.load_backbone(
-            variables, config.weights, norm=config.norm, backbone=config.backbone
+            variables, config.weights, norm=config.norm, backbone=config.reader
         )
-    params, kept = _split(config, variables["params"]["backbone"], trained)
+    backbone = variables["params"]["backbone"]
+    params, kept = freezing.split(backbone, config.freeze, trained=trained)
     return params, {"backbone": kept, "stats": variables.get("stats", {})}
 
 
@@ -246,24 +258,11 @@ def _compiled_init(network: heads.Network) -> Callable[..., Any]:
     return jax.jit(functools.partial(network.init, method="features"))
 
 
-def _split(config: EncoderConfig, backbone: PyTree, trained: bool) -> tuple[PyTree, PyTree]:
-    """Returns (trained, frozen) modules of the backbone."""
-    for prefix in config.freeze:
-        if not any(name.startswith(prefix) for name in backbone):
-            raise InputError(
-                f"freeze = {prefix!r} is the beginning of no module of {config.backbone}; there "
-                f"are {', '.join(backbone)}."
-            )
-    frozen = {n for n in backbone if not trained or n.startswith(config.freeze or ("\0",))}
-    moving = {name: value for name, value in backbone.items() if name not in frozen}
-    return moving, {name: value for name, value in backbone.items() if name in frozen}
-
-
 def _pooled(network: heads.Network, params: PyTree, frozen: PyTree, batch: Example) -> jax.Array:
     if "features" in batch:
         return batch["features"]
     variables = {
-        "params": {"backbone": {**frozen["backbone"], **params}},
+        "params": {"backbone": freezing.together(frozen["backbone"], params)},
         "stats": frozen["stats"],
     }
     features: Any = network.apply(variables, batch["image"].astype(jnp.float32), method="features")

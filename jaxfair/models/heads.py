@@ -57,13 +57,15 @@ def make_network(
     channels: int | None = None,
     pooled: bool = True,
     standardise: bool = False,
+    reader: str = "resnet18",
 ) -> Network:
     """Returns the network of that backbone (one of BACKBONES) with `labels` outputs.
 
     With `channels` it reads images of so many, or grey ones as if repeated to so many; without,
     the channels of the images that it is made with. "slices" reads grey volumes alone. `labels`
     may be 0 where nothing but `features` is asked for; without `pooled` these are the maps before
-    they are pooled (not of "slices"). `standardise` is of residual networks (DEPTHS) alone.
+    they are pooled (not of "slices"). `standardise` is of residual networks (DEPTHS) alone, and
+    `reader` of "slices": the 2D network that reads each (`slices.READERS`).
     """
     if backbone in DEPTHS:
         return Network(ResNet(backbone, norm, activation, channels, pooled, standardise), labels)
@@ -71,5 +73,5 @@ def make_network(
         gives = "pooled" if pooled else "maps"
         return Network(Lite(backbone, norm, channels, gives), labels)
     if backbone == "slices":
-        return Network(SliceNet(norm, activation), labels)
+        return Network(SliceNet(norm, activation, reader), labels)
     return Network(DenseNet121(norm, channels, pooled=pooled), labels)

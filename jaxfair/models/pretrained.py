@@ -34,7 +34,7 @@ _LEAVES = {
     "var": "running_var",
 }
 
-_OURS = ("head", "attention", "colour")
+_OURS = ("head", "attention", "project", "colour")
 """Parts of a network that no torchvision file holds."""
 
 
@@ -74,9 +74,9 @@ def load_backbone(variables: PyTree, path: str | Path, *, norm: str, backbone: s
     With `norm` "frozen" BatchNorm's scale and bias are taken over and its running statistics
     are stored. With others a file with running statistics gives its filters alone, and
     GroupNorms keep their own scale and bias; a file without (of a GroupNorm network, as
-    DP_CXR's) gives everything. Head and attention stay as they were. A file for three channels
-    fills a grey stem with the sum over its channels: the same network on an image repeated to
-    three.
+    DP_CXR's) gives everything. Head, attention and projection stay as they were. A file for
+    three channels fills a grey stem with the sum over its channels: the same network on an image
+    repeated to three.
 
     Raises InputError where the file cannot be read or is of another network.
     """

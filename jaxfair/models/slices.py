@@ -5,33 +5,52 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxfair.models import layers
+from jaxfair.models.lite import VARIANTS, Lite
 from jaxfair.models.resnet import ResNet
 
-__all__ = ["AttentionPool", "SliceNet"]
+__all__ = ["READERS", "AttentionPool", "SliceNet"]
+
+READERS = ("resnet18", *VARIANTS)
+"""2D networks that may read the slices."""
 
 
 class SliceNet(nn.Module):
     """Volumes (b, d, h, w, 1) -> pooled features (b, 512).
 
-    One ResNet-18 sees the d + h + w slices of all three orientations, grey repeated to three
-    channels by a fixed all-ones vector ("stats"/colour); its 512-vectors are the tokens of
-    `AttentionPool`. Source: TUM-AIMED/2.5DAttention, BatchNorm replaced by `norm`.
+    One 2D network sees the d + h + w slices of all three orientations, grey repeated to three
+    channels by a fixed all-ones vector ("stats"/colour); its vectors are the tokens of
+    `AttentionPool`. Source: TUM-AIMED/2.5DAttention, which has a ResNet-18 with BatchNorm where
+    `norm` stands here.
+
+    Attributes:
+      norm, activation: of the 2D network; a Lite has an activation of its own.
+      reader: the 2D network, one of READERS. The 1,280 numbers that a Lite gives of a slice are
+        brought to `width` by a layer of their own ("project"), which is trained.
     """
 
     norm: str = "group"
     activation: str = "relu"
+    reader: str = "resnet18"
     width: int = 512
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         colour = self.variable("stats", "colour", jnp.ones, (3,))
-        backbone = ResNet("resnet18", self.norm, self.activation, name="backbone")
+        read = self._reader()
         tokens = []
         for axis in (1, 2, 3):
             slices = jnp.moveaxis(x, axis, 1)
             flat = slices.reshape(-1, *slices.shape[2:]) * colour.value
-            tokens.append(backbone(flat).reshape(x.shape[0], x.shape[axis], self.width))
-        return AttentionPool(name="attention")(jnp.concatenate(tokens, axis=1))
+            tokens.append(read(flat).reshape(x.shape[0], x.shape[axis], -1))
+        found = jnp.concatenate(tokens, axis=1)
+        if found.shape[-1] != self.width:
+            found = layers.dense(self.width, found.shape[-1], name="project")(found)
+        return AttentionPool(name="attention")(found)
+
+    def _reader(self) -> nn.Module:
+        if self.reader in VARIANTS:
+            return Lite(self.reader, self.norm, name="backbone")
+        return ResNet(self.reader, self.norm, self.activation, name="backbone")
 
 
 class AttentionPool(nn.Module):

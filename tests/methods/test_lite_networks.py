@@ -67,6 +67,51 @@ def test_public_weights_in_another_network_are_refused():
         ClassifierConfig(("a",), **LITE, weights="lite0", ndim=3)
 
 
+SLICES = {"backbone": "slices", "ndim": 3, "channels": 1, "slice_network": "lite0"}
+VOLUME = {"image": jax.ShapeDtypeStruct((2, 32, 32, 1), jnp.float32)}
+
+
+def test_a_lite_reads_the_slices_of_volumes_with_its_stored_statistics(weights):
+    """The tokens are those of the Lite that the same file fills, slice by slice."""
+    config = ClassifierConfig(
+        ("a",), **SLICES, norm="frozen", weights=weights, freeze=("backbone",)
+    )
+    method = make_classifier(config)
+    params, frozen = jax.jit(lambda key: method.init(key, VOLUME))(jax.random.key(0))
+    assert set(params["backbone"]) == {"project", "attention"}
+    assert params["backbone"]["project"]["kernel"].shape == (1280, 512)
+    alone = make_classifier(ClassifierConfig(("a",), **LITE, weights=weights))
+    trained, kept = jax.jit(lambda key: alone.init(key, SPEC))(jax.random.key(1))
+    for own, theirs in (
+        (frozen["backbone"]["backbone"], trained["backbone"]),
+        (frozen["stats"]["backbone"]["backbone"], kept["stats"]["backbone"]),
+    ):
+        jax.tree.map(np.testing.assert_array_equal, own, theirs)
+    assert describe(config)["initial_sha256"] in describe(config)["note"]
+
+
+def test_the_first_blocks_of_what_reads_slices_can_stay(weights):
+    first = tuple(f"backbone/{name}" for name in FIRST)
+    config = ClassifierConfig(("a",), **SLICES, norm="frozen", weights=weights, freeze=first)
+    params, frozen = jax.eval_shape(
+        lambda key: make_classifier(config).init(key, VOLUME), jax.random.key(0)
+    )
+    last = {"blocks_14", "blocks_15", "conv_head", "bn1"}
+    assert set(params["backbone"]["backbone"]) == last
+    assert not last & set(frozen["backbone"]["backbone"])
+
+
+def test_public_weights_of_slices_belong_to_what_reads_them():
+    with pytest.raises(
+        InputError, match=r"use slice_network 'lite1' and norm 'frozen', not 'lite0'"
+    ):
+        ClassifierConfig(("a",), **SLICES, norm="frozen", weights="lite1")
+    with pytest.raises(InputError, match="slice_network = 'resnet9' is none of 'resnet18'"):
+        ClassifierConfig(("a",), **{**SLICES, "slice_network": "resnet9"})
+    config = ClassifierConfig(("a",), **SLICES, norm="frozen", weights="lite0")
+    assert config.reader == "lite0"
+
+
 def test_the_feature_autoencoder_rebuilds_the_maps_of_a_lite(weights, monkeypatch):
     monkeypatch.setattr("jaxfair.models.extractors.TEXTURES", 4)
     monkeypatch.setattr("jaxfair.models.extractors.SIDE", 32)
