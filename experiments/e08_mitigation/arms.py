@@ -194,7 +194,7 @@ KNOWN: dict[str, Callable[[Groups], list[dict[str, Any]]]] = {
     "balanced_head": _over((0.25, 0.1, 0.5), shares=lambda groups: groups.cells),
     "fine_tune": _over((0.25, 0.1, 0.5), chosen=lambda groups: (groups.least,)),
     "core_set": lambda groups: [
-        {"where": (f"{groups.by}={groups.values[groups.least]}",)}, {"where": ("view=PA",)},
+        {"where": (f"{groups.by}={groups.values[groups.least]}",)}, {"where": (groups.core,)},
     ],
     "noisy_counts": lambda groups: [{}, AFTER, {**AFTER, "most": 5.0}],
     "group_dro": lambda groups: [{}, AFTER, {**AFTER, "rate": 0.03}],

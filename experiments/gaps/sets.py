@@ -47,12 +47,14 @@ class Groups(NamedTuple):
       positives: rate of the label in each group; () where no label trains.
       least: number of the group that is expected to be served worst, said beforehand: the planted
         one, or the rarest where nothing is planted. The gap of a table is all others minus it.
+      core: another part of the patients that a core set may keep, "attribute=value".
     """
 
     by: str
     shares: tuple[float, ...]
     positives: tuple[float, ...]
     least: int
+    core: str = "view=PA"
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -173,6 +175,7 @@ def lesions(size: str) -> Source:
             (0.02, 0.08, 0.32, 0.32, 0.19, 0.07),
             (0.01, 0.05, 0.05, 0.14, 0.32, 0.46),
             least=5,
+            core="age_group=46-60",
         ),
         missing=_missing(root, "HAM10000 at 48 x 48 (configs/derm_probe.py)"),
     )

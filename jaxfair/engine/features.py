@@ -63,15 +63,16 @@ def _prepared(
     rows: np.ndarray,
     progress: bool,
 ) -> dict[str, np.ndarray]:
+    none = {name: read(rows[:0]) for name, read in fields.items()}
+    raw_shapes = {n: jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for n, v in none.items()}
+    shapes = jax.eval_shape(prepare, frozen, raw_shapes)
+    cached = {n: np.empty((len(rows), *s.shape), s.dtype) for n, s in shapes.items()}
     prepare = jax.jit(jax.vmap(prepare, in_axes=(None, 0)))
-    cached: dict[str, np.ndarray] = {}
     with progress_bar(len(rows), what="features", counted=False, hidden=not progress) as bar:
         for start in range(0, len(rows), _BATCH):
             few = rows[start : start + _BATCH]
             raw = {name: read(np.resize(few, _BATCH)) for name, read in fields.items()}
             for name, values in prepare(frozen, raw).items():
-                if name not in cached:
-                    cached[name] = np.empty((len(rows), *values.shape[1:]), values.dtype)
                 cached[name][start : start + len(few)] = values[: len(few)]
             bar.update(len(few))
     return cached

@@ -5,7 +5,8 @@ import optax
 import pytest
 
 from jaxfair.engine import scan, trainer
-from jaxfair.engine.features import Cached
+from jaxfair.engine.features import Cached, training_fields
+from jaxfair.methods.base import Method
 from tests.engine.test_resume import assert_same, kill_and_resume, outcome, toy  # noqa: F401
 from tests.privacy.toy import (
     Bench,
@@ -156,3 +157,18 @@ def test_a_scanned_run_killed_anywhere_ends_bit_equal(scanned_toy, monkeypatch):
         came, folder = kill_and_resume(scanned_toy, monkeypatch, f"k{kill_at}", kill_at)
         assert came
         assert_same(outcome(folder), whole)
+
+
+def test_a_training_set_of_nobody_has_every_prepared_array():
+    """Who trains may be nobody; then a step is noise, and its shapes are those of any other."""
+    prepare = lambda frozen, raw: {"features": raw["image"].sum(0), "label": raw["label"]}
+    method = Method("a", (), None, None, None, prepare=prepare)
+    images, labels = np.ones((4, 2, 3), np.float32), np.ones((4, 1), np.int32)
+    fields = {"image": images.__getitem__, "label": labels.__getitem__}
+    for rows in (np.arange(4), np.arange(0)):
+        found = training_fields(method, {}, fields, rows, progress=False)
+        made = {name: read(rows) for name, read in found.items()}
+        assert {name: (v.shape, v.dtype) for name, v in made.items()} == {
+            "features": ((len(rows), 3), np.float32),
+            "label": ((len(rows), 1), np.int32),
+        }
