@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.arms import cells, plots, published, tables
+from experiments.arms import cells, cost, plots, published, tables
 from experiments.arms import study as driver
 from experiments.arms import train as arms_train
 from experiments.arms.cells import PLAIN, Arm, Cell, Grid
@@ -279,3 +279,27 @@ def test_runs_share_what_was_opened_only_where_their_data_are_the_same(monkeypat
     assert len({id(one) for one in [*own, *sites]}) == 3 + 5
     assert arms_train._opened(base) is own[0]
     assert arms_train._opened_site(base, None, {"a": 1}) is sites[0]
+
+
+@pytest.mark.parametrize("epsilon", [PLAIN, 8.0])
+@pytest.mark.parametrize("part", cost.PARTS)
+def test_the_cost_of_a_step_is_of_every_arm_that_trains_so(part, epsilon):
+    names = [name for name, _ in cost.compared(part, epsilon)]
+    assert names[0] == "erm" and len(set(names)) == len(names)
+    assert {"conditional", "al", "fcro", "jtt", "balanced", "fairread"} < set(names)
+    assert ("batch" in names, "dro" in names) == (epsilon == PLAIN, epsilon == PLAIN)
+    assert ("published" in names, "lntl" in names) == (part == "resnet9", part == "resnet9")
+
+
+def test_each_stage_of_a_run_weighs_by_its_share_of_the_steps():
+    settings = dict(cost.compared("heads", 8.0))["fairread"]
+    stages = cost.steps_of(settings)
+    assert len(stages) == 4 and sum(stage.share for stage in stages) == pytest.approx(1)
+    assert [round(stage.share, 2) for stage in stages] == [0.17, 0.03, 0.2, 0.6]
+
+
+def test_a_ratio_is_within_a_round():
+    taken = {"a": np.array([[1.0, 2.0], [10.0, 20.0]]), "b": np.array([[2.0, 6.0], [20.0, 60.0]])}
+    table = cost.beside(taken, "a").set_index("name")
+    assert table.loc["b", ["ratio", "low", "high", "cpu_ratio"]].tolist() == [2, 2, 2, 3]
+    assert table.loc["a", "ratio"] == 1 and table.loc["b", "seconds"] == 11

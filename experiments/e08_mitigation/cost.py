@@ -14,9 +14,9 @@ import pathlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
 import pandas as pd
 
+from experiments.arms.cost import beside
 from experiments.arms.study import keep_compilations
 from experiments.arms.tables import markdown
 from experiments.e08_mitigation.arms import BASE, arms_of
@@ -47,15 +47,9 @@ def measured(method: str, *, size: str = "default", rounds: int) -> pd.DataFrame
       rounds: of which each has a step of every rule.
     """
     taken = stopwatch.interleaved(dict(_steps(method, size)), rounds=rounds, seconds=SECONDS)
-    base, rows = taken[BASE], []
-    for name, each in taken.items():
-        ratio, cpu = (stopwatch.summary(each[:, i] / base[:, i]) for i in (0, 1))
-        seconds = float(np.median(each[:, 0]))
-        rows.append({
-            "work": method, "rule": name, "seconds": seconds, "ratio": ratio["median"],
-            "low": ratio["q25"], "high": ratio["q75"], "cpu_ratio": cpu["median"],
-        })  # fmt: skip
-    return pd.DataFrame(rows)
+    table = beside(taken, BASE).rename(columns={"name": "rule"})
+    table.insert(0, "work", method)
+    return table
 
 
 def compared(method: str, size: str) -> Iterator[tuple[str, Settings]]:

@@ -1,0 +1,155 @@
+"""What a step of each method costs, over the step of ERM beside it.
+
+    python -m experiments.arms.cost                        # prints a table
+    python -m experiments.arms.cost --part resnet9 --out cost.csv --rounds 15
+
+The arms of `e06_fairread` and `e05_disentangle`, as they train there on drawn films, without
+privacy and at epsilon 8. Each round takes one step of every stage of every arm in turn, on made-up
+examples; a ratio is within a round, so that a neighbour's load falls on all alike. A method with
+stages costs the mean of their steps, each weighed by its share of the run. The goal is 1.6.
+"""
+
+import argparse
+import math
+import pathlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from experiments.arms.cells import PLAIN, Arm, Cell
+from experiments.arms.sets import FEATURES, IMAGES, NETWORK, linked_phantom, training
+from experiments.arms.study import Part, config, keep_compilations
+from experiments.arms.tables import markdown
+from experiments.e05_disentangle import study as disentangle
+from experiments.e06_fairread import study as fairread
+from jaxfair import files
+from jaxfair.benchmark import stopwatch
+from jaxfair.config import Settings, settings_from_config
+from jaxfair.engine.assembly import assemble
+from jaxfair.engine.mesh import make_mesh
+from jaxfair.engine.stages import ends_of, stages_of
+from jaxfair.start import assembly_of
+
+__all__ = ["Step", "beside", "compared", "main", "measured", "steps_of"]
+
+BASE = "erm"
+PARTS = {"heads": FEATURES, "resnet9": NETWORK}
+EPSILON = 8.0
+SECONDS = 900.0
+"""For each table, after which no further round begins (but three there are)."""
+
+
+class Step(NamedTuple):
+    """A step on made-up examples.
+
+    Attributes:
+      share: of the run's steps that are of its stage.
+      call: runs it once.
+    """
+
+    share: float
+    call: Callable[[], None]
+
+
+def measured(part: str, epsilon: float, *, rounds: int) -> pd.DataFrame:
+    """Returns a row for each arm: part, epsilon, arm, seconds, ratio, low, high, cpu_ratio.
+
+    Ratios are to the step of ERM of the same round: median, quartiles, and the median of
+    processor time.
+
+    Args:
+      part: key of PARTS.
+      epsilon: PLAIN is without privacy.
+      rounds: of which each has a step of every stage of every arm.
+    """
+    steps = {name: steps_of(settings) for name, settings in compared(part, epsilon)}
+    calls = {(n, i): step.call for n, stages in steps.items() for i, step in enumerate(stages)}
+    taken = stopwatch.interleaved(
+        {f"{n} {i}": call for (n, i), call in calls.items()}, rounds=rounds, seconds=SECONDS
+    )
+    whole = {
+        name: sum(step.share * taken[f"{name} {i}"] for i, step in enumerate(stages))
+        for name, stages in steps.items()
+    }
+    table = beside(whole, BASE).rename(columns={"name": "arm"})
+    table.insert(0, "epsilon", epsilon)
+    table.insert(0, "part", part)
+    return table
+
+
+def beside(taken: dict[str, np.ndarray], base: str) -> pd.DataFrame:
+    """Returns a row for each name: seconds, and ratios to `base` within each round.
+
+    Args:
+      taken: name -> (r, 2), wall and processor seconds of r rounds (`stopwatch.interleaved`).
+      base: the name that all are held against.
+
+    Returns:
+      Columns name, seconds (median), ratio, low, high (median and quartiles of wall time),
+      cpu_ratio (median).
+    """
+    rows = []
+    for name, each in taken.items():
+        ratio, cpu = (stopwatch.summary(each[:, i] / taken[base][:, i]) for i in (0, 1))
+        rows.append({
+            "name": name, "seconds": float(np.median(each[:, 0])), "ratio": ratio["median"],
+            "low": ratio["q25"], "high": ratio["q75"], "cpu_ratio": cpu["median"],
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def compared(part: str, epsilon: float) -> Iterator[tuple[str, Settings]]:
+    """Yields ERM and every other arm of both studies that trains so: its name, and how."""
+    data = linked_phantom(quick=False)
+    for arm in _arms():
+        if part in arm.skip or (arm.private and math.isfinite(epsilon)):
+            continue
+        run = Part(
+            part, (arm,), fairread.make(False).parts[0].grid,
+            lambda e: training(part, quick=False, epsilon=e), PARTS[part],
+            IMAGES if part == "heads" else {}, fairread.SHARES,
+        )  # fmt: skip
+        cell = Cell(arm.name, epsilon, 0, 1)
+        yield arm.name, settings_from_config(config(data, run, cell, arm, arm.settings[0]))
+
+
+def steps_of(settings: Settings) -> list[Step]:
+    """Returns a step of every stage of a run."""
+    first = assembly_of(settings, make_mesh(1))
+    ends = ends_of(first.method, settings.train.steps)
+    lengths = np.diff([0, *ends])
+    stages = stages_of(first, assemble)
+    return [
+        Step(length / settings.train.steps, stage.made_up_update())
+        for length, stage in zip(lengths, stages, strict=True)
+    ]
+
+
+def _arms() -> list[Arm]:
+    """Arms of both studies, ERM first; one that is in both stands as `e06_fairread` has it."""
+    found = {arm.name: arm for arm in (*disentangle.ARMS, *fairread.ARMS)}
+    return [found.pop(BASE), *found.values()]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measures and prints; returns 0."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--out", type=pathlib.Path, help="a CSV file; left out: none is written")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--part", choices=tuple(PARTS), help="this alone; left out: both")
+    chosen = parser.parse_args(list(argv))
+    keep_compilations()
+    parts = [chosen.part] if chosen.part else list(PARTS)
+    tables = [measured(p, e, rounds=chosen.rounds) for p in parts for e in (PLAIN, EPSILON)]
+    table = pd.concat(tables, ignore_index=True)
+    print(markdown(table))
+    if chosen.out is not None:
+        files.write_table(chosen.out, table.round(4))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
