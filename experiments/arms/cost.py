@@ -3,25 +3,27 @@
     python -m experiments.arms.cost                        # prints a table
     python -m experiments.arms.cost --part resnet9 --out cost.csv --rounds 15
 
-The arms of `e06_fairread` and `e05_disentangle`, as they train there on drawn films, without
+The arms of `e05_disentangle` and `e06_fairread`, as they train there on drawn films, without
 privacy and at epsilon 8. Each round takes one step of every stage of every arm in turn, on made-up
 examples; a ratio is within a round, so that a neighbour's load falls on all alike. A method with
 stages costs the mean of their steps, each weighed by its share of the run. The goal is 1.6.
 """
 
 import argparse
+import itertools
 import math
 import pathlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
 import pandas as pd
 
-from experiments.arms.cells import PLAIN, Arm, Cell
-from experiments.arms.sets import FEATURES, IMAGES, NETWORK, linked_phantom, training
-from experiments.arms.study import Part, config, keep_compilations
+from experiments.arms.cells import PLAIN, Cell
+from experiments.arms.sets import linked_phantom
+from experiments.arms.study import config, keep_compilations
 from experiments.arms.tables import markdown
 from experiments.e05_disentangle import study as disentangle
 from experiments.e06_fairread import study as fairread
@@ -36,7 +38,9 @@ from jaxfair.start import assembly_of
 __all__ = ["Step", "beside", "compared", "main", "measured", "steps_of"]
 
 BASE = "erm"
-PARTS = {"heads": FEATURES, "resnet9": NETWORK}
+PARTS = ("heads", "resnet9")
+STUDIES = {"e05_disentangle": disentangle.make, "e06_fairread": fairread.make}
+ARMS = {"e05_disentangle": disentangle.ARMS, "e06_fairread": fairread.ARMS}
 EPSILON = 8.0
 SECONDS = 900.0
 """For each table, after which no further round begins (but three there are)."""
@@ -54,18 +58,18 @@ class Step(NamedTuple):
     call: Callable[[], None]
 
 
-def measured(part: str, epsilon: float, *, rounds: int) -> pd.DataFrame:
-    """Returns a row for each arm: part, epsilon, arm, seconds, ratio, low, high, cpu_ratio.
+def measured(study: str, part: str, epsilon: float, *, rounds: int) -> pd.DataFrame:
+    """Returns a row for each arm: study, part, epsilon, arm, and the columns of `beside`.
 
-    Ratios are to the step of ERM of the same round: median, quartiles, and the median of
-    processor time.
+    Ratios are to the step of the study's own ERM, which is as wide as the other arms there.
 
     Args:
-      part: key of PARTS.
+      study: key of STUDIES.
+      part: one of PARTS.
       epsilon: PLAIN is without privacy.
       rounds: of which each has a step of every stage of every arm.
     """
-    steps = {name: steps_of(settings) for name, settings in compared(part, epsilon)}
+    steps = {name: steps_of(settings) for name, settings in compared(study, part, epsilon)}
     calls = {(n, i): step.call for n, stages in steps.items() for i, step in enumerate(stages)}
     taken = stopwatch.interleaved(
         {f"{n} {i}": call for (n, i), call in calls.items()}, rounds=rounds, seconds=SECONDS
@@ -77,6 +81,7 @@ def measured(part: str, epsilon: float, *, rounds: int) -> pd.DataFrame:
     table = beside(whole, BASE).rename(columns={"name": "arm"})
     table.insert(0, "epsilon", epsilon)
     table.insert(0, "part", part)
+    table.insert(0, "study", study)
     return table
 
 
@@ -101,17 +106,13 @@ def beside(taken: dict[str, np.ndarray], base: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def compared(part: str, epsilon: float) -> Iterator[tuple[str, Settings]]:
-    """Yields ERM and every other arm of both studies that trains so: its name, and how."""
+def compared(study: str, part: str, epsilon: float) -> Iterator[tuple[str, Settings]]:
+    """Yields every arm of a study that trains so, ERM first: its name, and how."""
     data = linked_phantom(quick=False)
-    for arm in _arms():
+    run = next(own for own in STUDIES[study](False).parts if own.name == part)
+    for arm in ARMS[study]:
         if part in arm.skip or (arm.private and math.isfinite(epsilon)):
             continue
-        run = Part(
-            part, (arm,), fairread.make(False).parts[0].grid,
-            lambda e: training(part, quick=False, epsilon=e), PARTS[part],
-            IMAGES if part == "heads" else {}, fairread.SHARES,
-        )  # fmt: skip
         cell = Cell(arm.name, epsilon, 0, 1)
         yield arm.name, settings_from_config(config(data, run, cell, arm, arm.settings[0]))
 
@@ -128,24 +129,21 @@ def steps_of(settings: Settings) -> list[Step]:
     ]
 
 
-def _arms() -> list[Arm]:
-    """Arms of both studies, ERM first; one that is in both stands as `e06_fairread` has it."""
-    found = {arm.name: arm for arm in (*disentangle.ARMS, *fairread.ARMS)}
-    return [found.pop(BASE), *found.values()]
-
-
 def main(argv: Sequence[str]) -> int:
     """Measures and prints; returns 0."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--out", type=pathlib.Path, help="a CSV file; left out: none is written")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--part", choices=tuple(PARTS), help="this alone; left out: both")
+    parser.add_argument("--part", choices=PARTS, help="this alone; left out: both")
     chosen = parser.parse_args(list(argv))
     keep_compilations()
-    parts = [chosen.part] if chosen.part else list(PARTS)
-    tables = [measured(p, e, rounds=chosen.rounds) for p in parts for e in (PLAIN, EPSILON)]
+    parts = (chosen.part,) if chosen.part else PARTS
+    tables = []
+    for study, part, epsilon in itertools.product(STUDIES, parts, (PLAIN, EPSILON)):
+        tables.append(measured(study, part, epsilon, rounds=chosen.rounds))
+        print(markdown(tables[-1]), flush=True)
+        jax.clear_caches()  # two tables of compiled steps are more pieces of memory than Linux maps
     table = pd.concat(tables, ignore_index=True)
-    print(markdown(table))
     if chosen.out is not None:
         files.write_table(chosen.out, table.round(4))
     return 0

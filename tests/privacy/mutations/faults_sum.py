@@ -26,7 +26,7 @@ def fault_01_divided_by_the_realised_batch_size():
 def fault_03_a_nan_example_poisons_the_sum():
     """Opacus: a factor without a look at whether the norm is finite."""
 
-    def scales(norms, mask, l2_clip_norm):
+    def scales(norms, mask, l2_clip_norm, *_):
         return jnp.minimum(1.0, l2_clip_norm / (norms + 1e-6)) * mask
 
     def weighted_sum(scales, grads):
