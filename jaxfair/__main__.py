@@ -11,7 +11,7 @@ from jaxfair.errors import nearest
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = ("train", "tune", "prepare", "evaluate", "leakage", "report", "account", "audit",
-            "benchmark", "export", "predict")  # fmt: skip
+            "benchmark", "export", "predict", "pretrain")  # fmt: skip
 """Each is jaxfair/NAME.py, or jaxfair/NAME/__main__.py, with `main(argv)`."""
 
 

@@ -39,7 +39,7 @@ def module_of(name):
     return importlib.import_module(f"{package.__name__}.__main__") if name in ROOMS else package
 
 
-ROOMS = ("report", "audit", "benchmark", "export", "predict", "tune")
+ROOMS = ("report", "audit", "benchmark", "export", "predict", "pretrain", "tune")
 
 
 def page_of(capsys, *argv):

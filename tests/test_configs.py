@@ -14,7 +14,7 @@ FOLDER = pathlib.Path(__file__).resolve().parents[1] / "configs"
 CONFIGS = [
     f"{path}{variant}"
     for path in sorted(FOLDER.glob("*.py"))
-    if path.stem != "throughput"
+    if path.stem not in ("pretrain_drawn", "throughput")
     for variant in ("", ":phantom")
 ] + [
     f"{FOLDER / 'derm_adversarial.py'}:features",

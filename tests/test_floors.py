@@ -35,7 +35,7 @@ ROOMS = {  # room -> what it may import of jaxfair, besides itself and the bedro
     "dryrun": {"config", "engine", "methods", "privacy", "start"},
 }
 COMMANDS = {"train", "prepare", "evaluate", "leakage", "report", "benchmark", "audit", "account",
-            "export", "predict", "publish", "tune"}  # fmt: skip
+            "export", "predict", "pretrain", "publish", "tune"}  # fmt: skip
 NEVER = {  # module -> rooms where it must not be imported
     "flax": {"privacy", "fairness", "data"},
     "jax": {
