@@ -49,5 +49,5 @@ def fault_49_a_statement_over_unpaid_steps_is_given():
 
 def fault_50_a_ledger_of_another_delta_is_accepted():
     """The epsilon of a loose delta beside the delta of the plan."""
-    entries = lambda ledger, *, budget, delta, prior: ledger.entries[len(prior) :]
+    entries = lambda ledger, *, prior, **_: ledger.entries[len(prior) :]
     return replaced(wiring, "own_entries", entries)
