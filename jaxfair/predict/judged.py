@@ -1,5 +1,6 @@
 """What is said of one case beside its score: who it is, what decides, and what is unusual."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -62,12 +63,16 @@ def decided(
 ) -> Decision:
     """Returns the decision at the stored threshold, and whose threshold it was.
 
+    A score that is no finite number lies on neither side of any threshold: it decides nothing.
+
     Args:
       facts: of `facts_of`.
       rule: of thresholds.json, as "youden".
       by: AUTO takes the first attribute, in the order of the model's groups and then of its
         thresholds, of which the case's group has a threshold; POOLED none; or one attribute.
     """
+    if not math.isfinite(score):
+        return Decision(None, "", None)
     told = model.thresholds.get(task, {})
     groups = told.get("groups", {})
     order = [

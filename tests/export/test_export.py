@@ -201,8 +201,8 @@ def test_a_private_run_scores_alike_in_a_fresh_process_and_from_its_files(tmp_pa
     subprocess.run(line, check=True, cwd=pathlib.Path(train.__file__).parents[1])
     with np.load(tmp_path / "f.npz") as found:
         assert np.abs(found["anomaly"] - theirs[names]).max() <= 1e-5
-    from jaxfair.predict.__main__ import run as predict
     from jaxfair.predict.cases import cases_of
+    from jaxfair.predict.scoring import run as predict
 
     cases = cases_of([config.data.root], "picture", model.groups)
     session = predict(model, cases, tmp_path / "out", progress=False)

@@ -15,7 +15,7 @@ from jaxfair.data.pixels import Job
 from jaxfair.errors import InputError
 from jaxfair.model_file.model import load_model
 from jaxfair.predict import __main__ as command
-from jaxfair.predict import gallery, output
+from jaxfair.predict import gallery, output, scoring, watching
 from jaxfair.predict.cases import Case, cases_of
 from jaxfair.predict.judged import AUTO, POOLED, check_rule, decided, facts_of, notes_of
 from jaxfair.schema import CAUTION, PHANTOM
@@ -218,8 +218,8 @@ def test_a_watched_folder_takes_each_file_once_and_only_when_it_stands_still(
         ]
     )
     clock = types.SimpleNamespace(sleep=lambda seconds: next(arriving)())
-    monkeypatch.setattr(command, "time", clock)
-    session = command.watch(
+    monkeypatch.setattr(watching, "time", clock)
+    session = watching.watch(
         model, [str(folder)], out, columns={}, every=1.0, polls=8, progress=False
     )
     assert [row["image_id"] for row in session.rows] == ["a.png", "b.png"] and not session.aside
@@ -231,7 +231,7 @@ def test_a_model_without_thresholds_scores_and_decides_nothing(model, inbox, tmp
 
     bare = dataclasses.replace(model, evaluation={})
     cases = cases_of([str(inbox / "film 03.png")], "picture", model.groups)
-    session = command.run(bare, cases, tmp_path, progress=False)
+    session = scoring.run(bare, cases, tmp_path, progress=False)
     assert session.rows[0]["threshold"] is None and session.rows[0]["threshold_of"] == ""
 
 
