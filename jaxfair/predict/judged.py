@@ -34,9 +34,10 @@ def facts_of(
 ) -> dict[str, Any]:
     """Returns sex, age, age_group, view, patient_id and the model's further attributes of a case.
 
-    A table goes before the file's header; texts are read as `prepare` reads them (`data.words`).
+    A table goes before the file's header, but an empty cell says nothing; texts are read as
+    `prepare` reads them (`data.words`).
     """
-    texts = {name: case.texts.get(name, header.get(f"{name}_text", "")) for name in words.READERS}
+    texts = {name: case.texts.get(name) or header.get(f"{name}_text", "") for name in words.READERS}
     found: dict[str, Any] = {name: read(texts[name])[0] for name, read in words.READERS.items()}
     found["age_group"] = str(age_groups([found["age"]])[0])
     found["patient_id"] = case.texts.get("patient") or header.get("patient_text", "")

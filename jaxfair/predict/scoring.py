@@ -83,6 +83,9 @@ def run(
     """
     check_choices(model, rule, by, dicom)
     session = before or Session()
+    for case in (case for case in cases if case.wrong):
+        session.set_aside(case, case.wrong)
+    cases = [case for case in cases if not case.wrong]
     jobs = [Job(case.path, model.stored) for case in cases]
     reader = functools.partial(read_source, model.reader) if dicom else model.reader
     read = read_files(reader, jobs, model.stored, label="predict", progress=progress)

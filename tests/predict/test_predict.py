@@ -173,6 +173,19 @@ def test_a_table_goes_before_the_header_and_both_are_read_as_prepare_reads_them(
     header = {"sex_text": "M", "age_text": "043Y", "view_text": "p.a.", "patient_text": "7"}
     found = facts_of(Case("a", "a", {"sex": "weiblich"}), header, model.groups)
     assert found == {"sex": "F", "age": 43.0, "age_group": "31-45", "view": "PA", "patient_id": "7"}
+    assert facts_of(Case("a", "a", {"sex": ""}), header, model.groups)["sex"] == "M"
+
+
+def test_rows_that_are_wrong_are_listed_and_the_others_are_scored(model, inbox, tmp_path):
+    name = inbox / "film 01.png"
+    rows = f"id,path,sex\n1,{name},F\n2,,F\n3,{name},M\n4,{inbox / 'film 02.png'},F\n"
+    (tmp_path / "t.csv").write_text(rows)
+    cases = cases_of([str(tmp_path / "t.csv")], "picture", model.groups)
+    scoring.run(model, cases, tmp_path / "out", progress=False)
+    assert pd.read_csv(tmp_path / "out" / "predictions.csv")["image_id"].tolist() == [4]
+    aside = pd.read_csv(tmp_path / "out" / "rejected.csv").set_index("image_id")
+    assert sorted(aside.index) == [1, 2, 3] and "no path" in aside.loc[2, "reason"]
+    assert aside.loc[3, "file"] == "film 01.png" and "'M' in row 4" in aside.loc[3, "reason"]
 
 
 def test_a_case_like_those_of_the_training_has_no_note(model):
