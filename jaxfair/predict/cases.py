@@ -62,6 +62,8 @@ def cases_of(
     kind: str,
     attributes: Iterable[str],
     columns: Mapping[str, str] | None = None,
+    *,
+    none_yet: bool = False,
 ) -> list[Case]:
     """Returns the cases in a stable order, each file once, or once for each name in a table.
 
@@ -75,6 +77,7 @@ def cases_of(
       kind: "picture" or "volume".
       attributes: of the model; columns of these names are taken along.
       columns: a name of COLUMNS, or an attribute -> the column of the tables that has it.
+      none_yet: folders may be empty.
 
     Raises InputError where an input is not there, a table has no column of paths, or nothing is
     named at all.
@@ -85,7 +88,7 @@ def cases_of(
         if not path.exists():
             raise InputError(f"There is no {given}; name files, folders or tables.")
         found += _of_input(path, kind, tuple(attributes), columns or {})
-    if not found:
+    if not found and not none_yet:
         raise InputError(f"{', '.join(inputs)}: no file in it; name files, folders or tables.")
     return named_apart(_joined(found), ())
 

@@ -13,7 +13,7 @@ from jaxfair.data.reading import read_files
 from jaxfair.errors import InputError
 from jaxfair.model_file.model import Model
 from jaxfair.predict import gallery, output, viewers
-from jaxfair.predict.cases import Case, shown
+from jaxfair.predict.cases import Case, named_apart, shown
 from jaxfair.predict.judged import AUTO, check_rule, decided, facts_of, notes_of
 from jaxfair.predict.source import read_source
 
@@ -38,6 +38,13 @@ class Session:
         self.aside: list[dict[str, str]] = []
         self.highest = gallery.Highest()
         self.filing = viewers.Filing()
+        self._names: set[str] = set()
+
+    def named(self, cases: Sequence[Case]) -> list[Case]:
+        """Returns the cases, none under the name of one that was here before: maps bear it."""
+        found = named_apart(cases, self._names)
+        self._names |= {case.name for case in found}
+        return found
 
     def set_aside(self, case: Case, reason: str) -> None:
         """Notes that a case has no score, and why."""
@@ -83,8 +90,10 @@ def run(
     """
     check_choices(model, rule, by, dicom)
     session = before or Session()
-    for case in (case for case in cases if case.wrong):
-        session.set_aside(case, case.wrong)
+    cases = session.named(cases)
+    for case in cases:
+        if case.wrong:
+            session.set_aside(case, case.wrong)
     cases = [case for case in cases if not case.wrong]
     jobs = [Job(case.path, model.stored) for case in cases]
     reader = functools.partial(read_source, model.reader) if dicom else model.reader

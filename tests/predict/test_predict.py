@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import os
-import types
 
 import numpy as np
 import pandas as pd
@@ -15,7 +13,7 @@ from jaxfair.data.pixels import Job
 from jaxfair.errors import InputError
 from jaxfair.model_file.model import load_model
 from jaxfair.predict import __main__ as command
-from jaxfair.predict import gallery, output, scoring, watching
+from jaxfair.predict import gallery, output, scoring
 from jaxfair.predict.cases import Case, cases_of
 from jaxfair.predict.judged import AUTO, POOLED, check_rule, decided, facts_of, notes_of
 from jaxfair.schema import CAUTION, PHANTOM
@@ -212,31 +210,6 @@ def test_what_is_outside_of_the_training_is_noted(model, facts, header, level, s
     usual = {"rows": 20, "columns": 16, "modality": "CR", "remarks": []}
     found = notes_of(model, FACTS | facts, usual | header, even + np.uint8(level))
     assert len(found) == 1 and said in found[0]
-
-
-def test_a_watched_folder_takes_each_file_once_and_only_when_it_stands_still(
-    model, tmp_path, inbox, monkeypatch
-):
-    folder, out = tmp_path / "in", tmp_path / "out"
-    folder.mkdir()
-    arriving = iter(
-        [
-            lambda: None,
-            lambda: (folder / "a.png").write_bytes((inbox / "film 01.png").read_bytes()[:50]),
-            lambda: (folder / "a.png").write_bytes((inbox / "film 01.png").read_bytes()),
-            lambda: None,
-            lambda: (folder / "b.png").write_bytes((inbox / "film 02.png").read_bytes()),
-            lambda: None,
-            lambda: os.utime(folder / "a.png"),
-        ]
-    )
-    clock = types.SimpleNamespace(sleep=lambda seconds: next(arriving)())
-    monkeypatch.setattr(watching, "time", clock)
-    session = watching.watch(
-        model, [str(folder)], out, columns={}, every=1.0, polls=8, progress=False
-    )
-    assert [row["image_id"] for row in session.rows] == ["a.png", "b.png"] and not session.aside
-    assert len(pd.read_parquet(out / "predictions.parquet")) == 2
 
 
 def test_a_model_without_thresholds_scores_and_decides_nothing(model, inbox, tmp_path):
