@@ -14,16 +14,18 @@ study: an overlay in colour, and the numbers as a parametric map. They are as id
 input.
 """
 
+import dataclasses
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from jaxfair.cli import Command, Flag, Line, execute
+from jaxfair.data.stored import Stored
 from jaxfair.errors import InputError
 from jaxfair.model_file.model import Model, load_model
 from jaxfair.predict.cases import COLUMNS, cases_of
 from jaxfair.predict.judged import AUTO
-from jaxfair.predict.scoring import run
+from jaxfair.predict.scoring import LIMITS, in_our_words, run
 from jaxfair.predict.watching import watch
 from jaxfair.schema import CAUTION
 
@@ -40,6 +42,8 @@ COMMAND = Command(
         Flag("by", str, AUTO, "attribute whose thresholds decide; 'pooled' for one for all"),
         Flag("maps", bool, True, "write anomaly maps, where the model has them"),
         Flag("dicom", bool, False, "maps of DICOM cases as DICOM too; they name the patient"),
+        Flag("max-megabytes", int, None, "largest file to read, unpacked; None as in training"),
+        Flag("max-seconds", float, None, "how long a file may take; None as in training"),
         Flag("sha256", str, None, "digest that the model file must have"),
         Flag("watch", bool, False, "go on, and score what comes into the folders"),
         Flag("every", float, 5.0, "seconds between two looks of --watch"),
@@ -59,6 +63,7 @@ def _act(line: Line) -> int:
             "Give a model, inputs and a folder: jaxfair predict MODEL INPUT --out DIR."
         )
     model, out = load_model(line.words[0], sha256=flags["sha256"]), pathlib.Path(flags["out"])
+    model = _limited(model, {field: flags[flag] for field, flag in LIMITS.items()})
     columns, inputs = _pairs(flags["columns"], model), line.words[1:]
     _check_apart(inputs, out)
     choices = {name: flags[name] for name in ("rule", "by", "maps", "dicom")}
@@ -76,6 +81,17 @@ def _act(line: Line) -> int:
         told += f"; {bare} are no DICOM or cannot be filed." * bool(bare) or "."
     print(f"{told} {CAUTION}")
     return 0
+
+
+def _limited(model: Model, limits: Mapping[str, float | None]) -> Model:
+    """The model, with other limits of files than those of its training where some are given."""
+    images = model.about["images"]
+    stored = images["stored"] | {n: limit for n, limit in limits.items() if limit is not None}
+    try:
+        Stored(**stored)
+    except InputError as error:
+        raise InputError(in_our_words(str(error))) from error
+    return dataclasses.replace(model, about=model.about | {"images": images | {"stored": stored}})
 
 
 def _check_apart(inputs: Sequence[str], out: pathlib.Path) -> None:

@@ -17,9 +17,11 @@ from jaxfair.predict.cases import Case, named_apart, shown
 from jaxfair.predict.judged import AUTO, check_rule, decided, facts_of, notes_of
 from jaxfair.predict.source import read_source
 
-__all__ = ["Session", "check_choices", "run"]
+__all__ = ["LIMITS", "Session", "check_choices", "in_our_words", "run"]
 
 BATCH = 32
+LIMITS: Mapping[str, str] = {"max_megabytes": "max-megabytes", "max_seconds": "max-seconds"}
+"""Limits of files: a field of `Stored`, and the flag that sets it here."""
 
 
 class _How(NamedTuple):
@@ -54,6 +56,17 @@ class Session:
         )
 
 
+def in_our_words(reason: str) -> str:
+    """Returns a reason with flags of this command for the fields of a config that it names.
+
+    >>> in_our_words("It is too large, and data.max_megabytes is 256.")
+    'It is too large, and --max-megabytes is 256.'
+    """
+    for field, flag in LIMITS.items():
+        reason = reason.replace(f"data.{field}", f"--{flag}")
+    return reason
+
+
 def check_choices(model: Model, rule: str, by: str, dicom: bool) -> None:
     """Raises InputError where the model has no such thresholds, or no maps for `dicom`."""
     check_rule(model, rule, by)
@@ -78,17 +91,19 @@ def run(
     Args:
       model: of `load_model`.
       cases: of `cases_of`.
-      out: the folder.
+      out: the folder, without an earlier prediction.
       rule, by: which stored threshold decides.
       maps: write anomaly maps, where the model has them.
       dicom: write those of DICOM cases as DICOM too; they name the patient.
       progress: draws a bar with rate and time left.
       before: what an earlier call found, which is written again with the new cases.
 
-    Raises InputError as `check_choices`. A file that cannot be read, or whose score is no finite
-    number, is set aside by name, with the reason, and ends nothing.
+    Raises InputError as `check_choices` and `output.check_new`. A file that cannot be read, or
+    whose score is no finite number, is set aside by name, with the reason, and ends nothing.
     """
     check_choices(model, rule, by, dicom)
+    if before is None:
+        output.check_new(out)
     session = before or Session()
     cases = session.named(cases)
     for case in cases:
@@ -114,7 +129,7 @@ def _batches(read: Iterator[Any], session: Session) -> Iterator[list[Read]]:
     batch: list[Read] = []
     for case, (pixels, header) in read:
         if pixels is None:
-            session.set_aside(case, header["reason"])
+            session.set_aside(case, in_our_words(header["reason"]))
             continue
         batch.append((case, pixels, header))
         if len(batch) == BATCH:

@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxfair.errors import InputError
 from jaxfair.model_file.model import Model
+from jaxfair.predict import output
 from jaxfair.predict.cases import Case, cases_of
 from jaxfair.predict.judged import AUTO
 from jaxfair.predict.scoring import Session, check_choices, run
@@ -43,12 +44,13 @@ def watch(
       rule, by, dicom, choices: of `run`.
 
     Raises InputError at once where `every` is no such time, the model has not what is asked for,
-    or an input is not there or cannot be read. What goes wrong with an input later (a share that is
-    gone for a while) is said on stderr, and looked for again.
+    `out` has an earlier prediction, or an input is not there or cannot be read. What goes wrong
+    with an input later (a share that is gone for a while) is said on stderr, and looked for again.
     """
     if not 0 < every <= LONGEST:
         raise InputError(f"--every is {every:g}; it takes seconds, above 0 and up to {LONGEST:g}.")
     check_choices(model, rule, by, dicom)
+    output.check_new(out)
     look = _Look(model, columns)
     look.at(inputs)
     session, done, last = Session(), dict[_Key, Any](), dict[_Key, Any]()

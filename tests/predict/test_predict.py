@@ -71,8 +71,9 @@ def test_csv_json_and_parquet_say_the_same(left):
     assert len(told["rejected"]) == 2 and told["rule"] == "youden"
 
 
-def test_every_output_says_that_it_is_not_for_diagnosis(left, capsys, path, inbox):
-    assert command.main(["predict", str(path), str(inbox), f"--out={left}"]) == 0
+def test_every_output_says_that_it_is_not_for_diagnosis(left, capsys, path, inbox, tmp_path):
+    film = str(inbox / "film 01.png")
+    assert command.main(["predict", str(path), film, f"--out={tmp_path}"]) == 0
     assert CAUTION in capsys.readouterr().out
     files = [p for p in left.rglob("*") if p.is_file()]
     assert {p.suffix for p in files} == {".parquet", ".csv", ".json", ".png", ".html"}
@@ -210,6 +211,47 @@ def test_what_is_outside_of_the_training_is_noted(model, facts, header, level, s
     usual = {"rows": 20, "columns": 16, "modality": "CR", "remarks": []}
     found = notes_of(model, FACTS | facts, usual | header, even + np.uint8(level))
     assert len(found) == 1 and said in found[0]
+
+
+@pytest.mark.parametrize("watch", [False, True])
+def test_a_folder_of_an_earlier_prediction_is_refused_and_stays_as_it_is(
+    path, inbox, left, capsys, watch
+):
+    """Else a map of the earlier one lies beside a score of the new one."""
+    before = {file: file.read_bytes() for file in left.rglob("*") if file.is_file()}
+    line = ["predict", str(path), str(inbox / "film 01.png"), f"--out={left}"]
+    assert command.main([*line, *["--watch"] * watch]) == 2
+    said = capsys.readouterr().err
+    assert "holds predictions.parquet of an earlier prediction; name another folder" in said
+    assert {file: file.read_bytes() for file in left.rglob("*") if file.is_file()} == before
+
+
+@pytest.mark.parametrize("name", output.LEFT)
+def test_whatever_is_left_of_an_earlier_prediction_is_seen(tmp_path, name):
+    output.check_new(tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    output.check_new(tmp_path)
+    (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match="of an earlier prediction"):
+        output.check_new(tmp_path)
+
+
+def test_all_that_is_left_is_known_as_left(left):
+    assert {file.name for file in left.iterdir()} == set(output.LEFT) - {"dicom"}
+
+
+def test_a_large_file_is_set_aside_by_a_limit_that_this_command_has(path, tmp_path, capsys):
+    Image.fromarray((np.arange(640_000) % 251).astype(np.uint8).reshape(800, 800)).save(
+        tmp_path / "huge.png"
+    )
+    line = ["predict", str(path), str(tmp_path / "huge.png"), "--max-megabytes"]
+    assert command.main([*line, "1", f"--out={tmp_path / 'a'}"]) == 0
+    (reason,) = pd.read_csv(tmp_path / "a" / "rejected.csv")["reason"]
+    assert "--max-megabytes is 1; raise it" in reason and "data." not in reason
+    assert command.main([*line, "3", f"--out={tmp_path / 'b'}"]) == 0
+    assert len(pd.read_csv(tmp_path / "b" / "predictions.csv")) == 1
+    assert command.main([*line, "0", f"--out={tmp_path / 'c'}", "--watch"]) == 2
+    assert "--max-megabytes is 0" in capsys.readouterr().err
 
 
 def test_a_model_without_thresholds_scores_and_decides_nothing(model, inbox, tmp_path):
