@@ -10,6 +10,7 @@ from jax import export
 
 from jaxfair.data import greys
 from jaxfair.errors import InputError
+from jaxfair.model_file import tensors
 from jaxfair.model_file.container import packed
 from jaxfair.model_file.function import exported, restored
 from jaxfair.model_file.model import load_model
@@ -171,6 +172,18 @@ def framed(header: dict, body: bytes) -> bytes:
 def test_bytes_that_are_no_arrays_are_refused(content):
     with pytest.raises(InputError, match="its"):
         tensors_from_bytes(content)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["F32", "F16", "BF16", "F64"])
+def test_numbers_that_are_not_finite_are_refused_when_written_and_when_read(dtype, value):
+    array = np.array([0, value], tensors._TYPES[dtype])
+    with pytest.raises(InputError, match="'a' holds numbers that are not finite"):
+        tensors_to_bytes({"a": array})
+    body = array.tobytes()
+    entry = {"dtype": dtype, "shape": [2], "data_offsets": [0, len(body)]}
+    with pytest.raises(InputError, match="'a' holds numbers that are not finite"):
+        tensors_from_bytes(framed({"a": entry}, body))
 
 
 @pytest.mark.parametrize(

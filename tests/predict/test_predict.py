@@ -13,7 +13,7 @@ from jaxfair.data.pixels import Job
 from jaxfair.errors import InputError
 from jaxfair.model_file.model import load_model
 from jaxfair.predict import __main__ as command
-from jaxfair.predict import gallery, output, scoring
+from jaxfair.predict import gallery, output, scoring, watching
 from jaxfair.predict.cases import Case, cases_of
 from jaxfair.predict.judged import AUTO, POOLED, check_rule, decided, facts_of, notes_of
 from jaxfair.schema import CAUTION, PHANTOM
@@ -215,9 +215,10 @@ def test_what_is_outside_of_the_training_is_noted(model, facts, header, level, s
 
 @pytest.mark.parametrize("watch", [False, True])
 def test_a_folder_of_an_earlier_prediction_is_refused_and_stays_as_it_is(
-    path, inbox, left, capsys, watch
+    path, inbox, left, capsys, watch, monkeypatch
 ):
     """Else a map of the earlier one lies beside a score of the new one."""
+    monkeypatch.setattr(watching.time, "sleep", lambda seconds: pytest.fail("It waits."))
     before = {file: file.read_bytes() for file in left.rglob("*") if file.is_file()}
     line = ["predict", str(path), str(inbox / "film 01.png"), f"--out={left}"]
     assert command.main([*line, *["--watch"] * watch]) == 2
