@@ -1,5 +1,6 @@
 """What a model file scores, and what its parts may be."""
 
+import dataclasses
 import json
 
 import jax
@@ -67,6 +68,22 @@ def test_images_that_do_not_fit_are_refused(model, wrong):
 def test_groups_of_another_number_are_refused(model, images):
     with pytest.raises(InputError, match="70 images and 1 values of sex"):
         model.score(images, {"sex": ["F"]})
+
+
+def test_a_program_that_cannot_be_run_is_one_sentence(model, images):
+    """As one that asks for a terabyte does."""
+
+    def failing(image):
+        raise MemoryError("no terabyte")
+
+    def program(leaves, given):
+        kind = jax.ShapeDtypeStruct((4,), jnp.float32)
+        return {"mass": jax.pure_callback(failing, kind, given["image"])}
+
+    hungry = dataclasses.replace(model, program=program)
+    with pytest.raises(InputError, match="program cannot be run here") as caught:
+        hungry.score(images[:4])
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
 
 
 def test_pixels_read_by_another_rule_are_refused(tmp_path):
