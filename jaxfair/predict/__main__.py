@@ -78,7 +78,7 @@ def _act(line: Line) -> int:
     if flags["dicom"]:
         bare = sum(not place for place in scored.values())
         told += f" {len(scored) - bare} with a DICOM map, which names the patient"
-        told += f"; {bare} are no DICOM or cannot be filed." * bool(bare) or "."
+        told += f"; {bare} are no DICOM or cannot be filed, see their notes." * bool(bare) or "."
     print(f"{told} {CAUTION}")
     return 0
 
