@@ -27,6 +27,7 @@ demo: setup
 	$(RUN) -m jaxfair.report runs/demo/plain runs/demo/private --out runs/demo/report
 	$(RUN) -m jaxfair.export runs/demo/private --out runs/demo/model.jaxfair
 	$(RUN) -m jaxfair.prepare --config configs/rsna_fae.py:phantom $(STRANGERS)
+	rm -rf runs/demo/predicted
 	$(RUN) -m jaxfair.predict runs/demo/model.jaxfair runs/phantoms/phantom-60x256px-seed1-*/stage_2_train_images --out runs/demo/predicted
 
 test: setup

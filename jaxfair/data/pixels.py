@@ -71,7 +71,10 @@ def read_picture(
             raise InputError(f"{path} is DICOM, which is read as grey; data.channels must be 1.")
         picture, header = decode.decode(path)
         if picture.ndim != 2:
-            raise InputError(f"{path} holds {len(picture)} frames, a radiograph has one.")
+            raise InputError(
+                f"{path} holds {len(picture)} frames, a radiograph has one; save the one to be "
+                "read as a file of its own."
+            )
         return picture, header
     if kind in ("", "NIfTI"):
         raise containers.not_one_of(

@@ -21,19 +21,25 @@ def check_scores(model: Model, dataset: Dataset, scored: pd.DataFrame) -> None:
     Args:
       scored: predictions.parquet of the run.
 
-    Raises InputError where one score is more than TOLERANCE from the run's.
+    Raises InputError where a score is more than TOLERANCE from the run's, or is no finite number,
+    and where for a label there is no image to compare.
     """
     place = pd.Series(range(len(dataset)), dataset.manifest["image_id"])
-    ids = scored["image_id"].drop_duplicates().iloc[:COMPARED]
-    ids = ids[ids.isin(place.index)]
+    there = scored[scored["image_id"].isin(place.index)]
+    ids = there["image_id"].drop_duplicates().iloc[:COMPARED]
     rows = place[ids].to_numpy()
     groups = {name: list(dataset.manifest[name].iloc[rows]) for name in model.groups}
     found = model.score(np.asarray(dataset.pixels[rows]), groups)
     for task in model.tasks:
         mine = pd.Series(found[task], ids)
-        theirs = scored[scored["task"] == task].drop_duplicates("image_id").set_index("image_id")
+        theirs = there[there["task"] == task].drop_duplicates("image_id").set_index("image_id")
         both = theirs.index.intersection(mine.index)
-        apart = np.abs(mine[both] - theirs.loc[both, "y_score"]).max() if len(both) else 0.0
+        if both.empty:
+            raise InputError(
+                f"The run's predictions.parquet has no score of {task} for an image of its data, "
+                "so its program cannot be compared: evaluate the run again, then export it."
+            )
+        apart = np.abs(mine[both].to_numpy() - theirs.loc[both, "y_score"].to_numpy()).max()
         if not apart <= TOLERANCE:
             raise InputError(
                 f"The exported program scores {task} up to {apart:.2g} apart from the run's "

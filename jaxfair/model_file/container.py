@@ -29,6 +29,10 @@ LIMIT = 2**31
 _MARK = b"jaxfair-model sha256:"
 _HEX = 64
 _REGULAR = (stat.S_IFREG | 0o644) << 16
+_LISTED = 2**16
+"""Bytes of the list of parts, at most; that of a model file has some hundred."""
+_END = 22
+"""Bytes of the end of that list without the comment (APPNOTE 4.3.16)."""
 _LOCAL = 30
 """Bytes of a member's header in a zip, before its name (APPNOTE 4.3.7)."""
 
@@ -70,6 +74,7 @@ def opened(
         holds a part too many, too few, twice, packed, or that is no plain file.
     """
     content = _content(pathlib.Path(path))
+    _check_end(path, content)
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             _check_members(path, archive, len(content))
@@ -122,9 +127,11 @@ def _content(path: pathlib.Path) -> bytes:
         raise InputError(f"There is no model file {path}; make one by jaxfair export RUN.")
     if path.stat().st_size > LIMIT:
         raise InputError(f"{path} is larger than {LIMIT / 2**30:g} GB, so it is no model file.")
-    content = path.read_bytes()
-    if not content.startswith(b"PK\x03\x04"):
-        raise InputError(f"{path} is no model file; make one by jaxfair export RUN.")
+    with path.open("rb") as file:
+        content = file.read(4)
+        if content != b"PK\x03\x04":
+            raise InputError(f"{path} is no model file; make one by jaxfair export RUN.")
+        content += file.read()
     body, seal = content[:-_HEX], content[-_HEX:]
     if not body.endswith(_MARK) or hashlib.sha256(body).hexdigest().encode() != seal:
         raise InputError(
@@ -132,6 +139,15 @@ def _content(path: pathlib.Path) -> bytes:
             "export it again."
         )
     return content
+
+
+def _check_end(path: str | os.PathLike[str], content: bytes) -> None:
+    """The list of parts is short: zipfile would read one of millions, however that ends."""
+    end = len(content) - _HEX - len(_MARK) - _END
+    long = int.from_bytes(content[end + 12 : end + 16], "little") > _LISTED
+    second = content[max(end - 20, 0) :].startswith(b"PK\x06\x07")  # of zip64, which goes before it
+    if end < 0 or content[end : end + 4] != b"PK\x05\x06" or long or second:
+        raise InputError(f"{path} has another list of parts than a model file; export it again.")
 
 
 def _check_members(path: str | os.PathLike[str], archive: zipfile.ZipFile, size: int) -> None:

@@ -95,7 +95,8 @@ class Model:
           groups: attribute -> its value for each image; one that is left out, or holds what the
             model has never met, is unknown.
 
-        Raises InputError where images or groups do not fit.
+        Raises InputError where images or groups do not fit, or the program asks for more memory
+        than there is.
 
         Source of the scores: `Method.score` of the run, traced by jax.export.
         """
@@ -114,8 +115,14 @@ class Model:
         self, batch: Mapping[str, np.ndarray], rows: np.ndarray, size: int
     ) -> dict[str, np.ndarray]:
         given = {name: array[np.resize(rows, size)] for name, array in batch.items()}
-        found = self._compiled(self._on_device, given)
-        return {name: np.asarray(values)[: len(rows)] for name, values in found.items()}
+        try:
+            found = self._compiled(self._on_device, given)
+            return {name: np.asarray(values)[: len(rows)] for name, values in found.items()}
+        except jax.errors.JaxRuntimeError as error:
+            raise InputError(
+                f"The model's program cannot be run here ({' '.join(str(error).split())[:160]}); "
+                "take a machine with more memory, or export the model again."
+            ) from error
 
     def _checked(self, images: np.ndarray) -> np.ndarray:
         if images.ndim < 1 or images.shape[1:] != self.stored.shape:

@@ -26,6 +26,8 @@ _NAMES = {dtype: name for name, dtype in _TYPES.items()}
 def tensors_to_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
     """Returns the arrays as safetensors, in the order of their names.
 
+    Raises InputError where an array holds a number that is not finite: it would score nothing.
+
     >>> tensors_from_bytes(tensors_to_bytes({"a": np.arange(3, dtype=np.int32)}))["a"].tolist()
     [0, 1, 2]
     """
@@ -34,6 +36,7 @@ def tensors_to_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
         array = np.asarray(arrays[name])
         if array.dtype not in _NAMES:
             raise ValueError(f"{name} has the type {array.dtype}, which safetensors does not have.")
+        _check_finite(name, array)
         raw = array.tobytes()
         header[name] = {
             "dtype": _NAMES[array.dtype],
@@ -50,7 +53,8 @@ def tensors_to_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
 def tensors_from_bytes(content: bytes) -> dict[str, np.ndarray]:
     """Returns name -> array, of bytes that are nothing but arrays, one behind the other.
 
-    Raises InputError where they are anything else: no byte is read twice, or left over.
+    Raises InputError where they are anything else: no byte is read twice, or left over, and every
+    number is finite.
     """
     try:
         length = int.from_bytes(content[:8], "little")
@@ -76,4 +80,14 @@ def _array(name: str, entry: Any, body: bytes, at: int) -> tuple[np.ndarray, int
         raise InputError(f"its array {name!r} does not lie where its shape says.")
     if end > len(body):
         raise InputError(f"its array {name!r} is cut off.")
-    return np.frombuffer(body[begin:end], dtype).reshape(shape), end
+    array = np.frombuffer(body[begin:end], dtype).reshape(shape)
+    _check_finite(name, array)
+    return array, end
+
+
+def _check_finite(name: str, array: np.ndarray) -> None:
+    if array.dtype != bool and not np.isfinite(array).all():
+        raise InputError(
+            f"its array {name!r} holds numbers that are not finite, by which nothing is scored; "
+            "train again, and export that."
+        )

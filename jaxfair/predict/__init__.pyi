@@ -1,1 +1,1 @@
-from .__main__ import run as run
+from .scoring import run as run

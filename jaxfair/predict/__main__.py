@@ -14,206 +14,22 @@ study: an overlay in colour, and the numbers as a parametric map. They are as id
 input.
 """
 
-import functools
+import dataclasses
 import pathlib
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
-
-import numpy as np
+from collections.abc import Mapping, Sequence
 
 from jaxfair.cli import Command, Flag, Line, execute
-from jaxfair.data.pixels import Job
-from jaxfair.data.reading import read_files
+from jaxfair.data.stored import Stored
 from jaxfair.errors import InputError
 from jaxfair.model_file.model import Model, load_model
-from jaxfair.predict import gallery, output, viewers
-from jaxfair.predict.cases import COLUMNS, Case, cases_of, shown
-from jaxfair.predict.judged import AUTO, check_rule, decided, facts_of, notes_of
-from jaxfair.predict.source import read_source
+from jaxfair.predict.cases import COLUMNS, cases_of
+from jaxfair.predict.judged import AUTO
+from jaxfair.predict.scoring import LIMITS, in_our_words, run
+from jaxfair.predict.watching import watch
 from jaxfair.schema import CAUTION
 
-__all__ = ["COMMAND", "Session", "main", "run", "watch"]
-
-BATCH = 32
-
-
-def run(
-    model: Model,
-    cases: Sequence[Case],
-    out: pathlib.Path,
-    *,
-    rule: str = "youden",
-    by: str = AUTO,
-    maps: bool = True,
-    dicom: bool = False,
-    progress: bool = True,
-    before: "Session | None" = None,
-) -> "Session":
-    """Scores cases and writes all of DIR; returns what was found.
-
-    Args:
-      model: of `load_model`.
-      cases: of `cases_of`.
-      out: the folder.
-      rule, by: which stored threshold decides.
-      maps: write anomaly maps, where the model has them.
-      dicom: write those of DICOM cases as DICOM too; they name the patient.
-      progress: draws a bar with rate and time left.
-      before: what an earlier call found, which is written again with the new cases.
-
-    Raises InputError where the model has no such thresholds, or no maps for `dicom`. A file that
-    cannot be read is set aside by name, with the reason, and ends nothing.
-    """
-    check_rule(model, rule, by)
-    if dicom and not model.about["maps"]:
-        raise InputError("--dicom writes anomaly maps, and this model has none; leave it out.")
-    session = before or Session()
-    jobs = [Job(case.path, model.stored) for case in cases]
-    reader = functools.partial(read_source, model.reader) if dicom else model.reader
-    read = read_files(reader, jobs, model.stored, label="predict", progress=progress)
-    for batch in _batches(zip(cases, read), session):
-        _score(model, batch, out, session, rule=rule, by=by, maps=maps)
-    output.write_tables(out, session.rows, session.aside, _about(model, rule, by))
-    found = session.highest, len(session.rows), session.aside
-    gallery.write(out / "index.html", model, *found, dicom=dicom)
-    return session
-
-
-class Session:
-    """What was found so far: rows of predictions, files set aside, and the highest scores."""
-
-    def __init__(self) -> None:
-        self.rows: list[dict[str, Any]] = []
-        self.aside: list[dict[str, str]] = []
-        self.highest = gallery.Highest()
-        self.filing = viewers.Filing()
-
-
-Read = tuple[Case, np.ndarray, Mapping[str, Any]]
-
-
-def _batches(read: Iterator[Any], session: Session) -> Iterator[list[Read]]:
-    """Readable cases, BATCH at a time; the others go aside."""
-    batch: list[Read] = []
-    for case, (pixels, header) in read:
-        if pixels is None:
-            told = {"file": pathlib.PurePath(case.path).name, "reason": header["reason"]}
-            told = {what: shown(text) for what, text in told.items()}
-            session.aside.append({"image_id": case.name, **told})
-            continue
-        batch.append((case, pixels, header))
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _score(
-    model: Model,
-    batch: list[Read],
-    out: pathlib.Path,
-    session: Session,
-    *,
-    rule: str,
-    by: str,
-    maps: bool,
-) -> None:
-    pixels = np.stack([one for _, one, _ in batch])
-    facts = [facts_of(case, header, model.groups) for case, _, header in batch]
-    groups = {name: [fact[name] for fact in facts] for name in model.groups}
-    scores = model.score(pixels, groups)
-    found = scores.pop("maps", None)
-    for i, (case, image, header) in enumerate(batch):
-        heat = None if found is None else found[i]
-        notes = notes_of(model, facts[i], header, image)
-        place = ""
-        if maps and heat is not None:
-            place = output.map_file(case.name, heat)
-            output.write_map(out / place, image, heat, header.get("affine"))
-        source = header.get("source", "")
-        seen, said = viewers.write_case(out, case.name, source, heat, model, session.filing)
-        for task, values in scores.items():
-            score = float(values[i])
-            chosen = decided(model, task, score, facts[i], rule=rule, by=by)
-            row = {
-                "image_id": case.name,
-                "file": shown(case.path),
-                "task": task,
-                "score": score,
-                "threshold": chosen.threshold,
-                "threshold_of": chosen.of,
-                "positive": chosen.positive,
-                "notes": " ".join([*notes, *said]),
-                "map": place,
-                "dicom": seen,
-            }
-            session.rows.append(row | facts[i])
-            session.highest.offer(row, image, heat)
-
-
-def _about(model: Model, rule: str, by: str) -> dict[str, Any]:
-    epsilon = model.privacy.get("epsilon")
-    return {
-        "model": {"name": model.about["name"], "sha256": model.digest, "epsilon": epsilon},
-        "rule": rule,
-        "by": by,
-    }
-
-
-def watch(
-    model: Model,
-    inputs: Sequence[str],
-    out: pathlib.Path,
-    *,
-    columns: Mapping[str, str],
-    every: float,
-    polls: int | None = None,
-    **choices: Any,
-) -> Session:
-    """Scores what comes into folders, until it is interrupted; everything is written each time.
-
-    A file is taken once it has kept its size and time from one look to the next, so that nobody's
-    half-written file is read; one that changes later is not taken again.
-
-    Args:
-      every: seconds between looks.
-      polls: how many looks; None for no end.
-      choices: of `run`.
-    """
-    session, done, last = Session(), set[str](), dict[str, Any]()
-    while polls is None or polls > 0:
-        now = {case.path: (case, _state(case.path)) for case in _there(model, inputs, columns)}
-        still = [case for path, (case, state) in now.items()
-                 if path not in done and last.get(path) == state]  # fmt: skip
-        if still:
-            run(model, still, out, before=session, **choices)
-            done |= {case.path for case in still}
-        last = {path: state for path, (_, state) in now.items()}
-        polls = None if polls is None else polls - 1
-        if polls is None or polls > 0:
-            time.sleep(every)
-    return session
-
-
-def _there(model: Model, inputs: Sequence[str], columns: Mapping[str, str]) -> list[Case]:
-    """The cases, of which there may be none yet."""
-    try:
-        return cases_of(inputs, model.about["images"]["kind"], model.groups, columns)
-    except InputError:
-        return []
-
-
-def _state(path: str) -> Any:
-    """Sizes and times of a file, or of all files of a folder."""
-    place = pathlib.Path(path)
-    inside = sorted(place.iterdir()) if place.is_dir() else [place]
-    return [
-        (str(one), one.stat().st_size, one.stat().st_mtime_ns) for one in inside if one.exists()
-    ]
-
+__all__ = ["COMMAND", "main"]
 
 COMMAND = Command(
     name="predict",
@@ -226,6 +42,8 @@ COMMAND = Command(
         Flag("by", str, AUTO, "attribute whose thresholds decide; 'pooled' for one for all"),
         Flag("maps", bool, True, "write anomaly maps, where the model has them"),
         Flag("dicom", bool, False, "maps of DICOM cases as DICOM too; they name the patient"),
+        Flag("max-megabytes", int, None, "largest file to read, unpacked; None as in training"),
+        Flag("max-seconds", float, None, "how long a file may take; None as in training"),
         Flag("sha256", str, None, "digest that the model file must have"),
         Flag("watch", bool, False, "go on, and score what comes into the folders"),
         Flag("every", float, 5.0, "seconds between two looks of --watch"),
@@ -245,6 +63,7 @@ def _act(line: Line) -> int:
             "Give a model, inputs and a folder: jaxfair predict MODEL INPUT --out DIR."
         )
     model, out = load_model(line.words[0], sha256=flags["sha256"]), pathlib.Path(flags["out"])
+    model = _limited(model, {field: flags[flag] for field, flag in LIMITS.items()})
     columns, inputs = _pairs(flags["columns"], model), line.words[1:]
     _check_apart(inputs, out)
     choices = {name: flags[name] for name in ("rule", "by", "maps", "dicom")}
@@ -259,9 +78,20 @@ def _act(line: Line) -> int:
     if flags["dicom"]:
         bare = sum(not place for place in scored.values())
         told += f" {len(scored) - bare} with a DICOM map, which names the patient"
-        told += f"; {bare} are no DICOM or cannot be filed." * bool(bare) or "."
+        told += f"; {bare} are no DICOM or cannot be filed, see their notes." * bool(bare) or "."
     print(f"{told} {CAUTION}")
     return 0
+
+
+def _limited(model: Model, limits: Mapping[str, float | None]) -> Model:
+    """The model, with other limits of files than those of its training where some are given."""
+    images = model.about["images"]
+    stored = images["stored"] | {n: limit for n, limit in limits.items() if limit is not None}
+    try:
+        Stored(**stored)
+    except InputError as error:
+        raise InputError(in_our_words(str(error))) from error
+    return dataclasses.replace(model, about=model.about | {"images": images | {"stored": stored}})
 
 
 def _check_apart(inputs: Sequence[str], out: pathlib.Path) -> None:

@@ -1,17 +1,19 @@
 """Which cases a line of inputs names: files, folders, DICOM series and tables."""
 
+import itertools
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import posixpath
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxfair import tables
-from jaxfair.data import containers
+from jaxfair.data import containers, words
 from jaxfair.data.series import COMPANIONS
 from jaxfair.data.sources.base import read_csv
 from jaxfair.errors import InputError
 
-__all__ = ["COLUMNS", "Case", "cases_of", "shown"]
+__all__ = ["COLUMNS", "Case", "cases_of", "named_apart", "shown"]
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "image": ("image", "path", "file", "filename", "image_path", "file_path"),
@@ -35,11 +37,15 @@ class Case(NamedTuple):
       path: its file, or the folder of its DICOM slices.
       texts: what a table says of it: `sex`, `age`, `view`, `patient` and attributes of the model;
         what is not there is asked of the file's header.
+      where: the row of a table that names it; "" for a file that was found.
+      wrong: why it is not to be scored, a sentence; "" for nothing.
     """
 
     name: str
     path: str
     texts: Mapping[str, str] = {}
+    where: str = ""
+    wrong: str = ""
 
 
 def shown(text: str) -> str:
@@ -56,34 +62,87 @@ def cases_of(
     kind: str,
     attributes: Iterable[str],
     columns: Mapping[str, str] | None = None,
+    *,
+    none_yet: bool = False,
 ) -> list[Case]:
-    """Returns the cases in a stable order, each once.
+    """Returns the cases in a stable order, each file once, or once for each name in a table.
 
     A folder is looked through with all folders in it, but not where a link leads; what is hidden
     or left by a desktop is passed over. For volumes a folder that holds DICOM files is one series.
-    Paths in a table are relative to the table.
+    Paths in a table are relative to the table. A row without a path, and a file of which two rows
+    say different things, are cases with a `wrong`.
 
     Args:
       inputs: paths of files, folders and tables.
       kind: "picture" or "volume".
       attributes: of the model; columns of these names are taken along.
       columns: a name of COLUMNS, or an attribute -> the column of the tables that has it.
+      none_yet: folders may be empty.
 
     Raises InputError where an input is not there, a table has no column of paths, or nothing is
     named at all.
     """
-    found: dict[str, Case] = {}
+    found: list[Case] = []
     for given in inputs:
         path = pathlib.Path(given)
         if not path.exists():
             raise InputError(f"There is no {given}; name files, folders or tables.")
-        for case in _of_input(path, kind, tuple(attributes), columns or {}):
-            known = found.setdefault(case.name, case)
-            if known.path != case.path:
-                found[case.path] = case._replace(name=shown(case.path))
-    if not found:
+        found += _of_input(path, kind, tuple(attributes), columns or {})
+    if not found and not none_yet:
         raise InputError(f"{', '.join(inputs)}: no file in it; name files, folders or tables.")
-    return list(found.values())
+    return named_apart(_joined(found), ())
+
+
+def named_apart(cases: Iterable[Case], taken: Collection[str]) -> list[Case]:
+    """Returns the cases, each under a name of its own: the second is called by its path.
+
+    Args:
+      taken: names that others have.
+
+    >>> two = [Case("a.png", "x/a.png"), Case("a.png", "y/a.png")]
+    >>> [case.name for case in named_apart(two, ["y/a.png"])]
+    ['a.png', 'y/a.png (2)']
+    """
+    used, found = set(taken), []
+    for case in cases:
+        path = shown(case.path)
+        further = (f"{path} ({i})" for i in itertools.count(2))
+        name = next(n for n in itertools.chain((case.name, path), further) if n not in used)
+        used.add(name)
+        found.append(case._replace(name=name))
+    return found
+
+
+def _joined(cases: Iterable[Case]) -> Iterator[Case]:
+    """One case for each file, or for each name that tables have for it, with all that they say."""
+    files: dict[tuple[str, str], list[Case]] = {}
+    for case in cases:
+        files.setdefault((os.path.abspath(case.path), case.wrong), []).append(case)
+    for found in files.values():
+        texts, wrong = _together(found)
+        listed = {case.name: case for case in found if case.where} or {"": found[0]}
+        yield from (c._replace(texts=texts, wrong=c.wrong or wrong) for c in listed.values())
+
+
+def _together(cases: Sequence[Case]) -> tuple[dict[str, str], str]:
+    """What rows say of one file; and why it is not to be scored, where one gainsays another."""
+    texts: dict[str, str] = {}
+    said: dict[str, Case] = {}
+    for case in cases:
+        for what, text in case.texts.items():
+            if not text:
+                continue
+            first = said.setdefault(what, case)
+            if _meant(what, text) != _meant(what, texts.setdefault(what, text)):
+                return texts, (
+                    f"{pathlib.PurePath(case.path).name}: {what} is {texts[what]!r} in "
+                    f"{first.where} and {text!r} in {case.where}; correct the table."
+                )
+    return texts, ""
+
+
+def _meant(what: str, text: str) -> str:
+    return str(words.READERS[what](text)[0]) if what in words.READERS else text
 
 
 def _of_input(
@@ -149,10 +208,15 @@ def _of_table(
         )
     there = {what: column for what, column in named.items() if column is not None}
     rows: Any = read_csv(path, list(dict.fromkeys(there.values())))
-    for row in rows.to_dict("records"):
+    for number, row in enumerate(rows.to_dict("records"), start=2):
         texts = {what: str(row[column]) for what, column in there.items()}
-        cell = texts.pop("image").replace("\\", "/")
-        yield Case(texts.pop("id", "") or cell, str(path.parent / cell), texts)
+        cell, where = texts.pop("image").replace("\\", "/"), f"row {number} of {path.name}"
+        name = texts.pop("id", "") or (posixpath.normpath(cell) if cell else "")
+        if cell:
+            yield Case(name, str(path.parent / cell), texts, where)
+        else:
+            wrong = f"{where} has no path in the column {there['image']!r}; fill it in."
+            yield Case(name or where, str(path), texts, where, wrong)
 
 
 def _column(

@@ -3,6 +3,7 @@
 import base64
 import heapq
 import itertools
+import math
 import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -74,8 +75,10 @@ class Highest:
         self._count = itertools.count()
 
     def offer(self, row: dict[str, Any], pixels: np.ndarray, maps: np.ndarray | None) -> None:
-        """Takes a case if it is among the highest of its label."""
+        """Takes a case if it is among the highest of its label; NaN never is."""
         kept, score = self._kept.setdefault(row["task"], []), row["score"]
+        if math.isnan(score):
+            return
         if len(kept) == SHOWN and not score > kept[0][0]:
             return
         picture = base64.b64encode(picture_bytes(pixels, maps)).decode()

@@ -1,5 +1,6 @@
 """What is said of one case beside its score: who it is, what decides, and what is unusual."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -33,9 +34,10 @@ def facts_of(
 ) -> dict[str, Any]:
     """Returns sex, age, age_group, view, patient_id and the model's further attributes of a case.
 
-    A table goes before the file's header; texts are read as `prepare` reads them (`data.words`).
+    A table goes before the file's header, but an empty cell says nothing; texts are read as
+    `prepare` reads them (`data.words`).
     """
-    texts = {name: case.texts.get(name, header.get(f"{name}_text", "")) for name in words.READERS}
+    texts = {name: case.texts.get(name) or header.get(f"{name}_text", "") for name in words.READERS}
     found: dict[str, Any] = {name: read(texts[name])[0] for name, read in words.READERS.items()}
     found["age_group"] = str(age_groups([found["age"]])[0])
     found["patient_id"] = case.texts.get("patient") or header.get("patient_text", "")
@@ -62,12 +64,16 @@ def decided(
 ) -> Decision:
     """Returns the decision at the stored threshold, and whose threshold it was.
 
+    A score that is no finite number lies on neither side of any threshold: it decides nothing.
+
     Args:
       facts: of `facts_of`.
       rule: of thresholds.json, as "youden".
       by: AUTO takes the first attribute, in the order of the model's groups and then of its
         thresholds, of which the case's group has a threshold; POOLED none; or one attribute.
     """
+    if not math.isfinite(score):
+        return Decision(None, "", None)
     told = model.thresholds.get(task, {})
     groups = told.get("groups", {})
     order = [

@@ -11,16 +11,34 @@ import pandas as pd
 from PIL import Image, PngImagePlugin
 
 from jaxfair import files
+from jaxfair.errors import InputError
 from jaxfair.predict.painting import heat
 from jaxfair.schema import CAUTION
 
-__all__ = ["ASIDE", "map_file", "picture_bytes", "write_map", "write_tables"]
+__all__ = ["ASIDE", "check_new", "map_file", "picture_bytes", "write_map", "write_tables"]
 
 ASIDE = ("image_id", "file", "reason", "notice")
 COLUMNS = (
     "image_id", "patient_id", "file", "task", "score", "threshold", "threshold_of", "positive",
     "notes", "map", "dicom", "notice",
 )  # fmt: skip
+
+
+LEFT = (
+    "predictions.parquet", "predictions.csv", "predictions.json", "rejected.csv", "index.html",
+    "maps", "dicom",
+)  # fmt: skip
+"""What predictions leave in their folder."""
+
+
+def check_new(out: pathlib.Path) -> None:
+    """Raises InputError where a folder has something of LEFT: what is old would pass for new."""
+    there = [name for name in LEFT if (out / name).exists()]
+    if there:
+        raise InputError(
+            f"--out is {out}, which holds {there[0]} of an earlier prediction; name another "
+            "folder, or move that one away."
+        )
 
 
 def write_tables(

@@ -221,7 +221,9 @@ def test_several_frames_decode_but_are_no_radiograph(tmp_path, write_dicom):
     path = write_dicom(tmp_path / "a.dcm", frames)
     assert decode.decode(path)[0].shape == (3, 8, 8)
     stored, header = pixels.read_square(pixels.Job(str(path), Stored(image_size=8)))
-    assert stored is None and header["reason"] == "a.dcm holds 3 frames, a radiograph has one."
+    assert stored is None and header["reason"] == (
+        "a.dcm holds 3 frames, a radiograph has one; save the one to be read as a file of its own."
+    )
 
 
 def test_a_plain_number_as_age_is_read_as_written_without_a_warning(tmp_path, write_dicom):

@@ -1,5 +1,6 @@
 """From a run to a model file: what may leave, what may not, and that it says what the run said."""
 
+import dataclasses
 import json
 import pathlib
 import subprocess
@@ -145,7 +146,9 @@ def test_ranges_are_those_of_many_images_or_none():
     assert ranges(images[:99]) == {}
 
 
-def test_a_file_that_scores_otherwise_than_the_run_is_refused(tmp_path):
+@pytest.fixture
+def compared(tmp_path):
+    """A model, the data of its run, and what the run said of them."""
     model = load_model(made_file(tmp_path / "m.jaxfair"))
     pixels = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1), dtype=np.uint8)
     manifest = pd.DataFrame({"image_id": list("abcde"), "sex": ["F", "M", "F", "M", "unknown"]})
@@ -156,10 +159,55 @@ def test_a_file_that_scores_otherwise_than_the_run_is_refused(tmp_path):
 
     dataset = Data(manifest=manifest, pixels=pixels)
     scores = model.score(pixels, {"sex": list(manifest["sex"])})["mass"].astype(float)
-    run = manifest.assign(task="mass", y_score=scores)
+    return model, dataset, manifest.assign(task="mass", y_score=scores)
+
+
+def test_a_file_that_scores_otherwise_than_the_run_is_refused(compared):
+    model, dataset, run = compared
     check_scores(model, dataset, run)
+    for far in (3e-5, np.nan, np.inf):
+        other = run.assign(y_score=run["y_score"] + [0, 0, 0, far, 0])
+        with pytest.raises(InputError, match="apart from the run's"):
+            check_scores(model, dataset, other)
+
+
+def test_a_program_without_a_number_is_refused(compared):
+    model, dataset, run = compared
+
+    def program(leaves, given):
+        found = model.program(leaves, given)
+        return found | {"mass": found["mass"].at[3].set(np.nan)}
+
     with pytest.raises(InputError, match="apart from the run's"):
-        check_scores(model, dataset, run.assign(y_score=scores + [0, 0, 0, 3e-5, 0]))
+        check_scores(dataclasses.replace(model, program=program), dataset, run)
+
+
+@pytest.mark.parametrize("change", [{"image_id": list("vwxyz")}, {"task": "other"}])
+def test_a_file_of_which_nothing_can_be_compared_is_refused(compared, change):
+    """To compare nothing is not to be equal."""
+    model, dataset, run = compared
+    with pytest.raises(InputError, match="no score of mass for an image of its data"):
+        check_scores(model, dataset, run.assign(**change))
+
+
+def test_images_that_have_gone_leave_others_to_be_compared(compared, monkeypatch):
+    """The first 64 of a table may all have gone."""
+    model, dataset, run = compared
+    monkeypatch.setattr("jaxfair.export.compare.COMPARED", 2)
+    gone = run.assign(image_id=list("vwxyz"))
+    check_scores(model, dataset, pd.concat([gone, run]))
+    with pytest.raises(InputError, match="apart from the run's"):
+        check_scores(model, dataset, pd.concat([gone, run.assign(y_score=0.0)]))
+
+
+def test_parameters_that_are_not_finite_are_not_exported(exported, monkeypatch, tmp_path):
+    weight = np.array(PARAMS["weight"])
+    weight[5] = np.nan
+    network = Trained(tiny(), PARAMS | {"weight": weight}, {"offset": np.float32(0)}, SPEC)
+    monkeypatch.setattr(command, "trained_network", lambda settings, folder: network)
+    with pytest.raises(InputError, match="'params/weight' holds numbers that are not finite"):
+        exported({"data": "phantom"})
+    assert not (tmp_path / "m.jaxfair").exists()
 
 
 def test_a_line_without_a_run_is_one_sentence(capsys, tmp_path):
@@ -201,8 +249,8 @@ def test_a_private_run_scores_alike_in_a_fresh_process_and_from_its_files(tmp_pa
     subprocess.run(line, check=True, cwd=pathlib.Path(train.__file__).parents[1])
     with np.load(tmp_path / "f.npz") as found:
         assert np.abs(found["anomaly"] - theirs[names]).max() <= 1e-5
-    from jaxfair.predict.__main__ import run as predict
     from jaxfair.predict.cases import cases_of
+    from jaxfair.predict.scoring import run as predict
 
     cases = cases_of([config.data.root], "picture", model.groups)
     session = predict(model, cases, tmp_path / "out", progress=False)

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import zipfile
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 from jaxfair.errors import InputError
 from jaxfair.model_file import container
 from jaxfair.model_file.model import load_model
+from tests.model_file.hostile import resealed, rezipped
 from tests.model_file.made import made_file, made_parts
 
 
@@ -24,28 +24,10 @@ def hostile(tmp_path):
     """Writes bytes as somebody would who knows the seal, and returns the path."""
 
     def write(content, *, sealed=True):
-        if sealed:
-            body = content[:-64]
-            content = body + hashlib.sha256(body).hexdigest().encode()
-        (tmp_path / "m.jaxfair").write_bytes(content)
+        (tmp_path / "m.jaxfair").write_bytes(resealed(content) if sealed else content)
         return tmp_path / "m.jaxfair"
 
     return write
-
-
-def rezipped(parts, change=lambda member: member, *, manifest=None, compression=zipfile.ZIP_STORED):
-    """A zip of (name, bytes) pairs with a seal; `change` of each member before it is written."""
-    hashes = {name: hashlib.sha256(part).hexdigest() for name, part in dict(parts).items()}
-    told = {"format": container.FORMAT, "jaxfair": "0", "parts": hashes} | (manifest or {})
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", compression) as archive:
-        archive.comment = b"jaxfair-model sha256:" + b"0" * 64
-        for name, part in [("manifest.json", json.dumps(told).encode()), *parts]:
-            member = zipfile.ZipInfo(name)
-            member.external_attr = 0o100644 << 16
-            member.compress_type = compression
-            archive.writestr(change(member), part)
-    return file.getvalue()
 
 
 def refused(path, *words):

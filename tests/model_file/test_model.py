@@ -1,5 +1,6 @@
 """What a model file scores, and what its parts may be."""
 
+import dataclasses
 import json
 
 import jax
@@ -10,6 +11,7 @@ from jax import export
 
 from jaxfair.data import greys
 from jaxfair.errors import InputError
+from jaxfair.model_file import tensors
 from jaxfair.model_file.container import packed
 from jaxfair.model_file.function import exported, restored
 from jaxfair.model_file.model import load_model
@@ -66,6 +68,22 @@ def test_images_that_do_not_fit_are_refused(model, wrong):
 def test_groups_of_another_number_are_refused(model, images):
     with pytest.raises(InputError, match="70 images and 1 values of sex"):
         model.score(images, {"sex": ["F"]})
+
+
+def test_a_program_that_cannot_be_run_is_one_sentence(model, images):
+    """As one that asks for a terabyte does."""
+
+    def failing(image):
+        raise MemoryError("no terabyte")
+
+    def program(leaves, given):
+        kind = jax.ShapeDtypeStruct((4,), jnp.float32)
+        return {"mass": jax.pure_callback(failing, kind, given["image"])}
+
+    hungry = dataclasses.replace(model, program=program)
+    with pytest.raises(InputError, match="program cannot be run here") as caught:
+        hungry.score(images[:4])
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
 
 
 def test_pixels_read_by_another_rule_are_refused(tmp_path):
@@ -171,6 +189,18 @@ def framed(header: dict, body: bytes) -> bytes:
 def test_bytes_that_are_no_arrays_are_refused(content):
     with pytest.raises(InputError, match="its"):
         tensors_from_bytes(content)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["F32", "F16", "BF16", "F64"])
+def test_numbers_that_are_not_finite_are_refused_when_written_and_when_read(dtype, value):
+    array = np.array([0, value], tensors._TYPES[dtype])
+    with pytest.raises(InputError, match="'a' holds numbers that are not finite"):
+        tensors_to_bytes({"a": array})
+    body = array.tobytes()
+    entry = {"dtype": dtype, "shape": [2], "data_offsets": [0, len(body)]}
+    with pytest.raises(InputError, match="'a' holds numbers that are not finite"):
+        tensors_from_bytes(framed({"a": entry}, body))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Which cases a line of inputs names."""
 
+import pathlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -57,7 +59,7 @@ def test_a_table_names_cases_and_what_is_known_of_them(tmp_path):
     first, second = cases_of([str(tmp_path / "t.csv")], "picture", ["sex", "race"])
     assert first.name == "f/a.png" and first.path == str(tmp_path / "f/a.png")
     assert first.texts == {"sex": "F", "age": "40", "race": "Asian"}
-    assert second.texts["sex"] == ""
+    assert second.texts == {}
 
 
 def test_columns_of_other_names_are_named(tmp_path):
@@ -77,3 +79,47 @@ def test_what_is_not_there_is_refused(tmp_path):
         cases_of([str(tmp_path / "x.png")], "picture", [])
     with pytest.raises(InputError, match="no file in it"):
         cases_of([str(tmp_path)], "picture", [])
+
+
+def of_table(tmp_path, text, *others):
+    (tmp_path / "t.csv").write_text(text)
+    return cases_of([*others, str(tmp_path / "t.csv")], "picture", ["sex", "race"])
+
+
+def test_rows_that_gainsay_each_other_about_one_file_are_set_aside_with_the_reason(tmp_path):
+    """Whichever row came first used to win, and with it a threshold."""
+    rows = "path,sex,race\na.png,F,Asian\nb.png,F,\n./a.png,M,Asian\n"
+    a, b = of_table(tmp_path, rows)
+    assert a.wrong == "a.png: sex is 'F' in row 2 of t.csv and 'M' in row 4 of t.csv; " + (
+        "correct the table."
+    )
+    assert (b.name, b.wrong, b.texts) == ("b.png", "", {"sex": "F"})
+    (case,) = of_table(tmp_path, "path,sex,race\na.png,F,Asian\na.png,F,Black\n")
+    assert "race is 'Asian' in row 2" in case.wrong
+    both = of_table(tmp_path, "id,path,sex\n1,a.png,F\n2,a.png,M\n")
+    assert names(both) == ["1", "2"] and all(case.wrong for case in both)
+
+
+def test_rows_that_agree_about_one_file_are_one_case_with_all_that_they_say(tmp_path):
+    (case,) = of_table(tmp_path, "path,sex,age\na.png,F,\na.png,weiblich,40\na.png,,40.0\n")
+    assert case.texts == {"sex": "F", "age": "40"} and not case.wrong
+    film(tmp_path / "in" / "a.png")
+    rows = "id,path,sex\n7,in/a.png,F\n"
+    (case,) = of_table(tmp_path, rows, str(tmp_path / "in"))  # a folder does not hide the table
+    assert case.name == "7" and case.texts == {"sex": "F"}
+
+
+def test_a_row_without_a_path_is_set_aside_by_its_number(tmp_path):
+    first, second, third = of_table(tmp_path, "id,path,sex\n1,,F\n,N/A,F\n2,a.png,F\n")
+    assert names([first, second, third]) == ["1", "row 3 of t.csv", "2"]
+    assert first.wrong == "row 2 of t.csv has no path in the column 'path'; fill it in."
+    assert second.wrong.startswith("row 3 of t.csv has no path") and not third.wrong
+
+
+def test_a_case_never_takes_the_name_of_another(tmp_path):
+    """The second a.png is called by its path, which is the name of a row."""
+    taken = str(tmp_path / "y" / "a.png")
+    rows = f"id,path\na.png,x/a.png\n{taken},z.png\na.png,y/a.png\na.png,w.png\n"
+    found = of_table(tmp_path, rows)
+    assert len(found) == len(set(names(found))) == 4
+    assert [pathlib.Path(c.path).name for c in found] == ["a.png", "z.png", "a.png", "w.png"]

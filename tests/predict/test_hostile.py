@@ -12,6 +12,7 @@ from PIL import Image
 
 from jaxfair.model_file.model import load_model
 from jaxfair.predict import __main__ as command
+from jaxfair.predict import scoring
 from jaxfair.predict.cases import cases_of
 from tests.model_file.made import made_file
 from tests.predict.films import write_film
@@ -64,7 +65,7 @@ def inbox(tmp_path_factory):
 def left(model, inbox, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
     cases = cases_of([str(inbox)], "picture", model.groups)
-    command.run(model, cases, out, dicom=True, progress=False)
+    scoring.run(model, cases, out, dicom=True, progress=False)
     return out
 
 
@@ -129,7 +130,7 @@ def test_volumes_that_are_none_are_set_aside(tmp_path):
     write_film(inbox / "film" / "1.dcm")  # a slice that does not say where it lies
     os.mkfifo(inbox / "pipe.nii")
     cases = cases_of([str(inbox)], "volume", model.groups)
-    session = command.run(model, cases, tmp_path / "out", progress=False)
+    session = scoring.run(model, cases, tmp_path / "out", progress=False)
     assert [row["image_id"] for row in session.rows] == ["good.nii"]
     reasons = {one["image_id"]: one["reason"] for one in session.aside}
     assert set(reasons) == {"nan.nii", "flat.nii", "cut.nii", "letter.nii", "film"}

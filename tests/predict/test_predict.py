@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import os
-import types
 
 import numpy as np
 import pandas as pd
@@ -15,7 +13,7 @@ from jaxfair.data.pixels import Job
 from jaxfair.errors import InputError
 from jaxfair.model_file.model import load_model
 from jaxfair.predict import __main__ as command
-from jaxfair.predict import gallery, output
+from jaxfair.predict import gallery, output, scoring, watching
 from jaxfair.predict.cases import Case, cases_of
 from jaxfair.predict.judged import AUTO, POOLED, check_rule, decided, facts_of, notes_of
 from jaxfair.schema import CAUTION, PHANTOM
@@ -73,8 +71,9 @@ def test_csv_json_and_parquet_say_the_same(left):
     assert len(told["rejected"]) == 2 and told["rule"] == "youden"
 
 
-def test_every_output_says_that_it_is_not_for_diagnosis(left, capsys, path, inbox):
-    assert command.main(["predict", str(path), str(inbox), f"--out={left}"]) == 0
+def test_every_output_says_that_it_is_not_for_diagnosis(left, capsys, path, inbox, tmp_path):
+    film = str(inbox / "film 01.png")
+    assert command.main(["predict", str(path), film, f"--out={tmp_path}"]) == 0
     assert CAUTION in capsys.readouterr().out
     files = [p for p in left.rglob("*") if p.is_file()]
     assert {p.suffix for p in files} == {".parquet", ".csv", ".json", ".png", ".html"}
@@ -173,6 +172,19 @@ def test_a_table_goes_before_the_header_and_both_are_read_as_prepare_reads_them(
     header = {"sex_text": "M", "age_text": "043Y", "view_text": "p.a.", "patient_text": "7"}
     found = facts_of(Case("a", "a", {"sex": "weiblich"}), header, model.groups)
     assert found == {"sex": "F", "age": 43.0, "age_group": "31-45", "view": "PA", "patient_id": "7"}
+    assert facts_of(Case("a", "a", {"sex": ""}), header, model.groups)["sex"] == "M"
+
+
+def test_rows_that_are_wrong_are_listed_and_the_others_are_scored(model, inbox, tmp_path):
+    name = inbox / "film 01.png"
+    rows = f"id,path,sex\n1,{name},F\n2,,F\n3,{name},M\n4,{inbox / 'film 02.png'},F\n"
+    (tmp_path / "t.csv").write_text(rows)
+    cases = cases_of([str(tmp_path / "t.csv")], "picture", model.groups)
+    scoring.run(model, cases, tmp_path / "out", progress=False)
+    assert pd.read_csv(tmp_path / "out" / "predictions.csv")["image_id"].tolist() == [4]
+    aside = pd.read_csv(tmp_path / "out" / "rejected.csv").set_index("image_id")
+    assert sorted(aside.index) == [1, 2, 3] and "no path" in aside.loc[2, "reason"]
+    assert aside.loc[3, "file"] == "film 01.png" and "'M' in row 4" in aside.loc[3, "reason"]
 
 
 def test_a_case_like_those_of_the_training_has_no_note(model):
@@ -201,29 +213,46 @@ def test_what_is_outside_of_the_training_is_noted(model, facts, header, level, s
     assert len(found) == 1 and said in found[0]
 
 
-def test_a_watched_folder_takes_each_file_once_and_only_when_it_stands_still(
-    model, tmp_path, inbox, monkeypatch
+@pytest.mark.parametrize("watch", [False, True])
+def test_a_folder_of_an_earlier_prediction_is_refused_and_stays_as_it_is(
+    path, inbox, left, capsys, watch, monkeypatch
 ):
-    folder, out = tmp_path / "in", tmp_path / "out"
-    folder.mkdir()
-    arriving = iter(
-        [
-            lambda: None,
-            lambda: (folder / "a.png").write_bytes((inbox / "film 01.png").read_bytes()[:50]),
-            lambda: (folder / "a.png").write_bytes((inbox / "film 01.png").read_bytes()),
-            lambda: None,
-            lambda: (folder / "b.png").write_bytes((inbox / "film 02.png").read_bytes()),
-            lambda: None,
-            lambda: os.utime(folder / "a.png"),
-        ]
+    """Else a map of the earlier one lies beside a score of the new one."""
+    monkeypatch.setattr(watching.time, "sleep", lambda seconds: pytest.fail("It waits."))
+    before = {file: file.read_bytes() for file in left.rglob("*") if file.is_file()}
+    line = ["predict", str(path), str(inbox / "film 01.png"), f"--out={left}"]
+    assert command.main([*line, *["--watch"] * watch]) == 2
+    said = capsys.readouterr().err
+    assert "holds predictions.parquet of an earlier prediction; name another folder" in said
+    assert {file: file.read_bytes() for file in left.rglob("*") if file.is_file()} == before
+
+
+@pytest.mark.parametrize("name", output.LEFT)
+def test_whatever_is_left_of_an_earlier_prediction_is_seen(tmp_path, name):
+    output.check_new(tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    output.check_new(tmp_path)
+    (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match="of an earlier prediction"):
+        output.check_new(tmp_path)
+
+
+def test_all_that_is_left_is_known_as_left(left):
+    assert {file.name for file in left.iterdir()} == set(output.LEFT) - {"dicom"}
+
+
+def test_a_large_file_is_set_aside_by_a_limit_that_this_command_has(path, tmp_path, capsys):
+    Image.fromarray((np.arange(640_000) % 251).astype(np.uint8).reshape(800, 800)).save(
+        tmp_path / "huge.png"
     )
-    clock = types.SimpleNamespace(sleep=lambda seconds: next(arriving)())
-    monkeypatch.setattr(command, "time", clock)
-    session = command.watch(
-        model, [str(folder)], out, columns={}, every=1.0, polls=8, progress=False
-    )
-    assert [row["image_id"] for row in session.rows] == ["a.png", "b.png"] and not session.aside
-    assert len(pd.read_parquet(out / "predictions.parquet")) == 2
+    line = ["predict", str(path), str(tmp_path / "huge.png"), "--max-megabytes"]
+    assert command.main([*line, "1", f"--out={tmp_path / 'a'}"]) == 0
+    (reason,) = pd.read_csv(tmp_path / "a" / "rejected.csv")["reason"]
+    assert "--max-megabytes is 1; raise it" in reason and "data." not in reason
+    assert command.main([*line, "3", f"--out={tmp_path / 'b'}"]) == 0
+    assert len(pd.read_csv(tmp_path / "b" / "predictions.csv")) == 1
+    assert command.main([*line, "0", f"--out={tmp_path / 'c'}", "--watch"]) == 2
+    assert "--max-megabytes is 0" in capsys.readouterr().err
 
 
 def test_a_model_without_thresholds_scores_and_decides_nothing(model, inbox, tmp_path):
@@ -231,7 +260,7 @@ def test_a_model_without_thresholds_scores_and_decides_nothing(model, inbox, tmp
 
     bare = dataclasses.replace(model, evaluation={})
     cases = cases_of([str(inbox / "film 03.png")], "picture", model.groups)
-    session = command.run(bare, cases, tmp_path, progress=False)
+    session = scoring.run(bare, cases, tmp_path, progress=False)
     assert session.rows[0]["threshold"] is None and session.rows[0]["threshold_of"] == ""
 
 

@@ -15,7 +15,7 @@ from jaxfair.data.stored import Stored
 from jaxfair.errors import InputError
 from jaxfair.model_file.model import load_model
 from jaxfair.predict import __main__ as command
-from jaxfair.predict import painting, viewers
+from jaxfair.predict import painting, scoring, viewers
 from jaxfair.predict.source import COPIED, read_source
 from jaxfair.schema import CAUTION
 from tests.model_file.made import made_file
@@ -261,5 +261,5 @@ def test_a_model_without_maps_refuses_to_write_them_as_dicom(tmp_path):
     model = load_model(made_file(tmp_path / "m.jaxfair"))
     bare = dataclasses.replace(model, about=model.about | {"maps": False})
     with pytest.raises(InputError, match="this model has none; leave it out"):
-        command.run(bare, [], tmp_path / "out", dicom=True, progress=False)
+        scoring.run(bare, [], tmp_path / "out", dicom=True, progress=False)
     assert not (tmp_path / "out").exists()

@@ -9,7 +9,7 @@ from jaxfair import train
 from jaxfair.config import load_config
 from jaxfair.export import __main__ as export
 from jaxfair.model_file.model import load_model
-from jaxfair.predict import __main__ as command
+from jaxfair.predict import scoring
 from jaxfair.predict.cases import cases_of
 from tests.predict.films import write_series
 from tests.predict.volumes import SHAPE, volume_file
@@ -35,7 +35,7 @@ def test_a_map_lies_over_its_volume_however_that_is_stored(model, tmp_path, axes
     affine = plain @ nibabel.orientations.inv_ornt_aff(turn, (8, 9, 7))
     nibabel.save(nibabel.Nifti1Image(values, affine), tmp_path / "a.nii.gz")
     cases = cases_of([str(tmp_path / "a.nii.gz")], "volume", model.groups)
-    session = command.run(model, cases, tmp_path / "out", progress=False)
+    session = scoring.run(model, cases, tmp_path / "out", progress=False)
     found = nibabel.load(tmp_path / "out" / session.rows[0]["map"])
     assert found.shape == SHAPE[::-1]
     grid = np.stack(np.meshgrid(*map(np.arange, found.shape), indexing="ij"), -1)
@@ -49,7 +49,7 @@ def test_a_folder_of_dicom_series_is_a_case_for_each_with_a_parametric_map_alone
     for name in ("one", "two"):
         write_series(tmp_path / "in" / name, ramp((5, 6, 7)) * 3)
     cases = cases_of([str(tmp_path / "in")], "volume", model.groups)
-    session = command.run(model, cases, tmp_path / "out", dicom=True, progress=False)
+    session = scoring.run(model, cases, tmp_path / "out", dicom=True, progress=False)
     assert [row["image_id"] for row in session.rows] == ["one", "two"]
     places = [row["dicom"] for row in session.rows]
     assert all(place.endswith(".map.dcm") for place in places) and len(set(places)) == 2
@@ -93,7 +93,7 @@ def test_a_run_of_volumes_scores_its_own_files_alike(name, tmp_path):
     model = export.run(tmp_path / "run", tmp_path / "m.jaxfair", progress=False)
     drawn = next((tmp_path / "phantom").glob("phantom-*/images"))
     cases = cases_of([str(drawn)], "volume", model.groups)
-    session = command.run(model, cases, tmp_path / "out", progress=False)
+    session = scoring.run(model, cases, tmp_path / "out", progress=False)
     assert not session.aside and not any(row["map"] for row in session.rows)
     scored = pd.read_parquet(tmp_path / "run" / "predictions.parquet")
     theirs = scored.set_index(scored["image_id"].map(_stem))["y_score"]
