@@ -38,12 +38,22 @@ def describe(config: ConfigDict, *, num_devices: int | None = None, compiled: bo
     lines = [f"{config.name}: {made.method.name} on {made.mesh.size} x {kind}"]
     lines += [f"  example       {name}: {s.dtype} {s.shape}" for name, s in made.example.items()]
     lines += [f"  parameters    {_count(made.params):,} trained, {_count(made.frozen):,} frozen"]
+    lines += _precision_lines(settings)
     lines += [f"  steps         {plan.steps:,}, {plan.expected_batch_size} units expected in each"]
     lines += _privacy_lines(settings, plan)
     lines += [f"  memory        {_memory(made, compiled)}"]
     lines += _stage_lines(made)
     lines += _clipping_lines(made)
     return "\n".join([*lines, "No data was touched."])
+
+
+def _precision_lines(settings: Settings) -> list[str]:
+    """In what the network multiplies, of a Method that asks; `dp.precision` is the clip's."""
+    told = getattr(settings.method, "precision", None)
+    if told is None:
+        return []
+    around = " (parameters, norms and loss in float32)" if told != "float32" else ""
+    return [f"  network       convolutions in {told}{around}"]
 
 
 def _stage_lines(made: Assembly) -> list[str]:

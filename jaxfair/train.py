@@ -26,6 +26,7 @@ from jaxfair.cli import Command, Flag, Line, execute
 from jaxfair.config import Settings, sections, settings_from_config
 from jaxfair.data.card import unknown_lines
 from jaxfair.engine.books import Options
+from jaxfair.engine.compiling import keep_compilations
 from jaxfair.engine.mesh import (
     first_then_others,
     is_first_host,
@@ -145,7 +146,7 @@ COMMAND = Command(
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns its exit status: 0, 2 for refused input, 130 if interrupted."""
-    _keep_compilations()
+    keep_compilations()
     status = execute(COMMAND, argv, lambda line: _act(line, list(argv)))
     if status == 2:
         leave_hosts(2)
@@ -190,13 +191,6 @@ def _train_or_say_how_to_resume(line: Line, workdir: str, again: list[str]) -> i
     else:
         print(f"Trained. To score it: python -m jaxfair.evaluate --workdir={workdir}")
     return 0
-
-
-def _keep_compilations() -> None:
-    """Compiled steps are kept on disk, so that a run that starts again need not wait."""
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        cache = os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", f"{cache}/jaxfair/xla")
 
 
 def _default_workdir(name: str) -> str:

@@ -199,8 +199,9 @@ def test_the_command_prints_the_plan_and_makes_no_folder(tmp_path, monkeypatch, 
 
 
 def test_the_ways_of_an_accelerator_are_listed_with_what_they_should_cost(tmp_path):
-    config = small_config(tmp_path, **{"dp.precision": "tf32"})
+    config = small_config(tmp_path, **{"dp.precision": "tf32", "method.precision": "bfloat16"})
     text = dryrun.describe(config, num_devices=1)
+    assert "network       convolutions in bfloat16 (parameters, norms and loss in float32)" in text
     assert "many examples at a time" in text
     assert re.search(r"operands in tf32, \d\.\d\d% of the clip", text)
     assert re.search(

@@ -103,6 +103,18 @@ def predicted() -> Iterator[Sequence[str]]:
         yield name(mine[0]), "all", "", "", f"{total:.1f}"
 
 
+def scaling() -> Iterator[Sequence[str]]:
+    """What the devices tell each other in a step, on paper."""
+    yield ("work, examples a device", "devices", "link", "sum alone, ms", "MB gathered", "ms",
+           "share of the sum", "exchanged (not built): MB", "ms", "float32 ring (forbidden): MB",
+           "ms")  # fmt: skip
+    for row in read("scaling"):
+        told = [(f"{row[f'{how}_bytes'] / 1e6:,.0f}", f"{row[f'{how}_ms']:.1f}")
+                for how in ("gathered", "exchanged", "reduced")]  # fmt: skip
+        yield (name(row), str(row["devices"]), row["link"], f"{row['sum_ms']:.1f}", *told[0],
+               f"{row['share']:.0%}", *told[1], *told[2])  # fmt: skip
+
+
 def summary() -> Iterator[Sequence[str]]:
     """What the project's first page shows."""
     yield ("examples per second", "no privacy", "private", "ratio of the times",
@@ -126,6 +138,7 @@ TABLES = {
     "peers": peers,
     "loop": loop,
     "predicted": predicted,
+    "scaling": scaling,
     "summary": summary,
 }
 

@@ -31,6 +31,7 @@ from jaxfair.cli import Command, Flag, Line, execute
 from jaxfair.config import Settings, sections, settings_from_config
 from jaxfair.data.dataset import Dataset
 from jaxfair.engine.assembly import join
+from jaxfair.engine.compiling import keep_compilations
 from jaxfair.engine.features import training_fields
 from jaxfair.errors import InputError
 from jaxfair.methods.mitigations.catalog import clip_rule
@@ -269,6 +270,7 @@ COMMAND = Command(
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns 0 if all is quiet, 1 after an alarm or a miss, 2 if refused."""
+    keep_compilations()
     _two_cpu_devices()
     return execute(COMMAND, argv, _act)
 

@@ -10,11 +10,13 @@ from jaxfair.engine.chunk import Chunk, made_up_chunk
 from jaxfair.errors import InputError
 from jaxfair.methods.base import Method, PyTree, carrying
 from jaxfair.methods.catalog import METHODS, make_method
+from jaxfair.methods.precision import in_precision
 
 __all__ = ["PRECISIONS", "Workload", "make_workload"]
 
 PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "default"}
-"""Precision of a workload -> jax's matmul precision; "bfloat16" also stores activations so."""
+"""Precision of a workload -> jax's matmul precision; "bfloat16" also multiplies
+convolutions so, as `method.precision` does in training."""
 
 
 class Workload(NamedTuple):
@@ -58,11 +60,10 @@ def make_workload(work: Any, *, rows: int, precision: str) -> Workload:
     def loss(params: PyTree, frozen: PyTree, example: PyTree, key: jax.Array) -> Any:
         if method.prepare is not None and not work.prepared:
             example = {**example, **method.prepare(frozen, example)}
-        if precision == "bfloat16":
-            params, frozen, example = map(_to_bfloat16, (params, frozen, example))
         return method.loss(params, frozen, example, key)[0].astype(jnp.float32), {}
 
     measured = method._replace(loss=loss, prepare=None)
+    measured = in_precision(measured, "bfloat16" if precision == "bfloat16" else "float32")
     words = jax.random.key_data(jax.random.key(1))
     return Workload(measured, params, frozen, made_up_chunk(batch), words, precision)
 
@@ -87,8 +88,3 @@ def _batch(work: Any, method: Any, frozen: PyTree, rows: int) -> PyTree:
     prepare = jax.jit(handing_on)
     rows_of = [prepare(frozen, {k: v[i] for k, v in raw.items()}) for i in range(rows)]
     return jax.tree.map(lambda *xs: jnp.stack(xs), *rows_of)
-
-
-def _to_bfloat16(tree: PyTree) -> PyTree:
-    floating = lambda x: jnp.issubdtype(x.dtype, jnp.floating)
-    return jax.tree.map(lambda x: x.astype(jnp.bfloat16) if floating(x) else x, tree)

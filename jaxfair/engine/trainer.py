@@ -85,6 +85,7 @@ class Trainer:
         self._options, self._show = options, options.progress and is_first_host()
         self._stage, self.assembly, self.state = restore(self._stages, folder, books.ledger)
         self._loop, self._closed, self._torn = threading.Lock(), False, False
+        self._compiled = False
 
     @property
     def step(self) -> int:
@@ -199,8 +200,10 @@ class Trainer:
             epsilon = self._pay(first, count)
             self._torn = True
             bar.set_postfix_str(self.plan.progress(epsilon))
+            bar.set_description(release.line("training" if self._compiled else "compiling"))
             for state, metrics in self.assembly.train(self.state, delivery, first, count):
-                self.state, newest = state, metrics
+                self.state, newest, self._compiled = state, metrics, True
+                bar.set_description(release.line("training"), refresh=False)
                 bar.update(self.step - bar.n)
             public = {name: float(value) for name, value in newest.items()}
             log.write(self.step, epsilon=epsilon, **public)
@@ -211,7 +214,7 @@ class Trainer:
 
     def _enter(self, number: int) -> None:
         self.assembly = enter(self._stages, number, self.assembly, self.state)
-        self._stage, step = number, self.state.step
+        self._stage, step, self._compiled = number, self.state.step, False
         self.state = self.assembly.begin()._replace(step=step)
 
     def _feed(self) -> Feed:

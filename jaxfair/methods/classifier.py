@@ -24,7 +24,9 @@ from jaxfair.methods.encoder import (
 )
 from jaxfair.methods.labels import TARGETS, check_labels, label_loss, label_scores
 from jaxfair.methods.multiplicity import Augment, refuse_views_of_nothing, views_of
+from jaxfair.methods.precision import in_precision, refuse_unknown_precision
 from jaxfair.models import layers
+from jaxfair.models.resnet import DEPTHS
 
 __all__ = ["ClassifierConfig", "describe", "make_classifier"]
 
@@ -42,6 +44,8 @@ class ClassifierConfig(EncoderConfig):
         ("multi-label") or of the class; () means all 1. Never computed from private labels.
       multiplicity: augmented views of one image whose losses are averaged.
       last_layer: train the head alone.
+      precision: of the trained convolutions of a residual network, "float32" or "bfloat16"
+        (methods/precision.py).
 
     Raises InputError for a value outside these.
     """
@@ -51,6 +55,7 @@ class ClassifierConfig(EncoderConfig):
     class_weights: tuple[float, ...] = ()
     multiplicity: int = 1
     last_layer: bool = False
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         for name in ("labels", "class_weights"):
@@ -60,6 +65,17 @@ class ClassifierConfig(EncoderConfig):
         check_labels(self.labels, self.target, self.class_weights)
         if self.multiplicity < 1:
             raise InputError(f"multiplicity = {self.multiplicity} must be at least 1.")
+        self._check_precision()
+
+    def _check_precision(self) -> None:
+        refuse_unknown_precision(self.precision)
+        trained = self.backbone in DEPTHS and not self.last_layer
+        if self.precision != "float32" and not trained:
+            raise InputError(
+                f"precision = {self.precision!r} is of trained residual networks "
+                f"({', '.join(DEPTHS)}), not of the backbone {self.backbone!r}"
+                f"{' with last_layer' * self.last_layer}: leave it 'float32'."
+            )
 
 
 class LinearHead(nn.Module):
@@ -96,7 +112,7 @@ def make_classifier(config: ClassifierConfig, augment: Augment | None = None) ->
     def logits(params: PyTree, frozen: PyTree, batch: Example) -> Any:
         return head.apply({"params": {"head": params["head"]}}, embed(params, frozen, batch))
 
-    return Method(
+    method = Method(
         name="classifier",
         tasks=config.labels,
         init=functools.partial(_init, encoder, head),
@@ -105,6 +121,7 @@ def make_classifier(config: ClassifierConfig, augment: Augment | None = None) ->
         prepare=encoder.prepare if augment is None else None,
         embed=lambda *given: {"features": embed(*given)},
     )
+    return in_precision(method, config.precision)
 
 
 def describe(config: ClassifierConfig) -> dict[str, Any]:

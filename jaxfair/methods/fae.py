@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxfair.errors import InputError, nearest
 from jaxfair.methods.base import Example, Method, PyTree
 from jaxfair.methods.multiplicity import Augment, refuse_views_of_nothing, views_of
+from jaxfair.methods.precision import MODEL_PRECISIONS, in_precision
 from jaxfair.models import norms
 from jaxfair.models.autoencoder import FeatureAutoencoder
 from jaxfair.models.extractors import describe_extractor, make_extractor
@@ -38,6 +39,7 @@ _CHOICES = {
     "score_region": ("all", "foreground"),
     "group_rule": ("gcd", "25/32"),
     "feature_dtype": ("float32", "bfloat16"),
+    "precision": MODEL_PRECISIONS,
 }
 
 
@@ -55,6 +57,7 @@ class FAEConfig:
         "once", above 0.5 with "twice", where grey has been centred already).
       group_rule: GroupNorm's groups, "gcd" of 32 and the channels, or "25/32".
       feature_dtype: of the cached features, "float32" or "bfloat16"; the loss is float32.
+      precision: of the autoencoder's convolutions, "float32" or "bfloat16" (methods/precision.py).
       standardise: each filter of the autoencoder but the last has mean 0 and variance 1 / fan-in,
         whatever its parameters (weight standardisation, as in De et al. 2022).
       multiplicity: augmented views of one image whose losses are averaged, before the clip.
@@ -73,6 +76,7 @@ class FAEConfig:
     score_region: str = "all"
     group_rule: str = "gcd"
     feature_dtype: str = "float32"
+    precision: str = "float32"
     standardise: bool = False
     multiplicity: int = 1
     extractor_name: str = "resnet18"
@@ -113,7 +117,7 @@ def make_fae(config: FAEConfig, augment: Augment | None = None) -> Method:
     model = FeatureAutoencoder(
         config.hidden_dims, config.dropout, config.group_rule, config.standardise
     )
-    return Method(
+    method = Method(
         name="fae",
         tasks=("anomaly",),
         init=functools.partial(_init, config, model),
@@ -121,6 +125,7 @@ def make_fae(config: FAEConfig, augment: Augment | None = None) -> Method:
         score=functools.partial(_score, config, model),
         prepare=functools.partial(_prepare, config) if augment is None else None,
     )
+    return in_precision(method, config.precision)
 
 
 def describe(config: FAEConfig) -> dict[str, Any]:

@@ -66,8 +66,8 @@ class Conv(nn.Module):
 
     Input (b, *spatial, c), output (b, *spatial', features); `padding` zeros on both sides
     of every spatial axis, so spatial' = (spatial + 2 padding - kernel) // stride + 1.
-    The kernel parameter has shape (*kernel, c, features). With `channels`, c is that, and an x
-    of one channel counts as repeated to it: read once, by the kernel's sum over its channels.
+    The kernel has shape (*kernel, c, features); x is rounded to its dtype. With `channels`, c is
+    that, and an x of one channel counts as repeated to it: read once, by the kernel's sum over c.
     With `trained` False no filter gradient is ever asked for, and XLA's convolution serves
     maps of every size. With `standardise` it multiplies by the `standardised` kernel.
     """
@@ -93,7 +93,7 @@ class Conv(nn.Module):
         if x.shape[-1] == 1 < channels:
             kernel = jnp.sum(kernel, axis=-2, keepdims=True)
         how = convolve if self.trained else convolve_plain
-        y = how(x, kernel, stride=self.stride, padding=self.padding)
+        y = how(x.astype(kernel.dtype), kernel, stride=self.stride, padding=self.padding)
         if self.use_bias:
             y = y + self.param("bias", torch_uniform(fan_in), (self.features,))
         return y
@@ -123,7 +123,7 @@ class UpConv(nn.Module):
         shape = (*(taps,) * n, x.shape[-1], self.stride**n * self.features)
         kernel = self.param("kernel", torch_uniform(fan_in), shape)
         kernel = standardised(kernel) if self.standardise else kernel
-        y = convolve(x, kernel, stride=1, padding=taps // 2)
+        y = convolve(x.astype(kernel.dtype), kernel, stride=1, padding=taps // 2)
         return interleave_phases(y, self.stride)
 
 

@@ -42,7 +42,7 @@ class FrozenNorm(nn.Module):
         if self.is_mutable_collection("stats"):
             mean.value, var.value = jnp.mean(x, axes), jnp.var(x, axes)
         gain = scale * jax.lax.rsqrt(var.value + self.eps)
-        return x * gain + (bias - mean.value * gain)
+        return (x * gain + (bias - mean.value * gain)).astype(x.dtype)
 
 
 class GroupNorm(nn.Module):
@@ -50,8 +50,8 @@ class GroupNorm(nn.Module):
 
     Each channel is summed over its map before the channels of a group are: a sum over both
     at once reads the map with a stride, and takes four times as long on CPU. Statistics are
-    at least in float32. Without `scaled` no scale is learned, only the shift. Source: Wu and He
-    2018 (arXiv 1803.08494).
+    at least in float32; the result is as x. Without `scaled` no scale is learned, only the shift.
+    Source: Wu and He 2018 (arXiv 1803.08494).
     """
 
     groups: int
@@ -66,7 +66,7 @@ class GroupNorm(nn.Module):
         centred = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         centred = centred - self._group_mean(centred)
         gain = jax.lax.rsqrt(self._group_mean(jnp.square(centred)) + 1e-5)
-        return (centred * (gain * scale) + bias).astype(jnp.result_type(x, scale, bias))
+        return (centred * (gain * scale) + bias).astype(x.dtype)
 
     def _group_mean(self, x: jax.Array) -> jax.Array:
         """Returns (b, 1, ..., 1, c): the mean over space and the channels of one's group."""
@@ -118,6 +118,7 @@ def standardised(kernel: jax.Array) -> jax.Array:
     [-0.707, 0.707]
     """
     inputs = tuple(range(kernel.ndim - 1))
-    centred = kernel - jnp.mean(kernel, inputs, keepdims=True)
+    exact = kernel.astype(jnp.promote_types(kernel.dtype, jnp.float32))
+    centred = exact - jnp.mean(exact, inputs, keepdims=True)
     squares = jnp.sum(jnp.square(centred), inputs, keepdims=True)
-    return centred * jax.lax.rsqrt(jnp.maximum(squares, 1e-4))
+    return (centred * jax.lax.rsqrt(jnp.maximum(squares, 1e-4))).astype(kernel.dtype)

@@ -104,7 +104,8 @@ class ResNet(nn.Module):
             for i in range(count):
                 stride = 2 if stage > 0 and i == 0 else 1
                 x = block(64 * 2**stage, stride, name=f"layer{stage + 1}_{i}")(x)
-        return jnp.mean(x, axis=range(1, x.ndim - 1)) if self.pooled else x
+        wide = jnp.promote_types(x.dtype, jnp.float32)  # features of bfloat16 maps are not rounded
+        return jnp.mean(x, axis=range(1, x.ndim - 1), dtype=wide) if self.pooled else x
 
 
 def _pieces(block: nn.Module) -> tuple:

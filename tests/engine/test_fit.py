@@ -354,6 +354,7 @@ def test_a_declared_size_far_from_the_truth_is_said_to_the_terminal_alone(tmp_pa
     told = capsys.readouterr().err
     assert "public_size is 800 and 80 patients train: a step draws 2 of them" in told
     assert "not 20" in told
+    assert "compiling:" in told and told.rindex("training:") > told.rindex("compiling:")
     saved = [path for path in (tmp_path / "run").rglob("*.json*") if path.is_file()]
     assert saved and not any("patients train" in path.read_text() for path in saved)
 

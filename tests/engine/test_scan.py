@@ -1,11 +1,17 @@
 """Many chunks at once: the numbers of one chunk at a time, compiled once."""
 
+import functools
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 from jaxfair.engine import scan, trainer
+from jaxfair.engine.chunk import gather_on_device
 from jaxfair.engine.features import Cached, training_fields
+from jaxfair.engine.mesh import make_mesh
 from jaxfair.methods.base import Method
 from tests.engine.test_resume import assert_same, kill_and_resume, outcome, toy  # noqa: F401
 from tests.privacy.toy import (
@@ -30,9 +36,10 @@ def cached(feed):
     return feed._replace(fields={n: Cached(v, np.argsort(order)) for n, v in values.items()})
 
 
-def scanned(bench, feed, length, stretches=((0, STEPS),)):
+def scanned(bench, feed, length, stretches=((0, STEPS),), *, spread=False):
     """Trains stretches of steps; returns the delivery, the state and what was released last."""
-    way, state = scan.make_scanned_delivery(bench.step, feed, bench.frozen, length), bench.start()
+    given = (bench.step, feed, bench.frozen, length)
+    way, state = scan.make_scanned_delivery(*given, spread=spread), bench.start()
     for first, count in stretches:
         for arguments in way.arguments(first, count):
             state, released = way.update(state, way.frozen, *arguments)
@@ -49,16 +56,36 @@ def bench_of(devices=1, clipping="fast"):
 @pytest.mark.parametrize("clipping", ["vmap", "fast"])
 @pytest.mark.parametrize("devices", [1, 2, 8])
 def test_the_state_is_that_of_one_chunk_at_a_time(devices, clipping):
+    """On 8 devices each of them holds a share of the cache."""
     bench = bench_of(devices, clipping)
     feed = cached(bench.feed(POPULATION))
     truth, seen = bench.train(feed, steps=STEPS)
-    way, state, released = scanned(bench, feed, length=4)
+    way, state, released = scanned(bench, feed, length=4, spread=devices == 8)
     assert int(state.step) == STEPS
     for ours, theirs in zip(state, truth, strict=True):
         np.testing.assert_allclose(flat64(ours), flat64(theirs), rtol=1e-6, atol=1e-6)
     for name, value in seen[-1].items():
         np.testing.assert_allclose(released[name], value, rtol=1e-6)
     assert way.update._cache_size() == 1
+
+
+def test_a_cache_on_the_devices_by_shares_gives_the_same_chunks():
+    """Of 37 rows on 8 devices, whole numbers, truths and what is not a number among them."""
+    rng, mesh = np.random.default_rng(0), make_mesh(8)
+    store = {
+        "x": jnp.asarray(rng.standard_normal((37, 3)), jnp.bfloat16).at[5].set(jnp.nan),
+        "label": np.arange(37, dtype=np.int32),
+        "asked": np.arange(37) % 3 == 0,
+    }
+    store = {name: np.asarray(values) for name, values in store.items()}
+    place, ids = jnp.asarray([36, 5, -1, 0, 8, 4, 31, 5], jnp.int32), jnp.arange(8, dtype="u4")
+    shares = scan._put_shares(mesh, store)
+    assert {s.data.shape[0] for a in shares.values() for s in a.addressable_shards} == {5}
+    ours = jax.jit(functools.partial(scan._gather_shares, mesh))(shares, place, ids)
+    truth = gather_on_device(store, np.asarray(place), ids)
+    assert {a.dtype for a in jax.tree.leaves(ours)} == {a.dtype for a in jax.tree.leaves(truth)}
+    wide = lambda a: np.asarray(a, np.float32)
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(wide(a), wide(b)), ours, truth)
 
 
 def test_where_a_stretch_of_steps_ends_changes_nothing():
@@ -93,6 +120,19 @@ def test_the_way_is_chosen_by_backend_and_by_what_is_cached(monkeypatch):
     assert scan.make_delivery(bench.step, plain, bench.frozen).update is bench.step.update
     monkeypatch.setattr(scan, "STORE_BYTES", 10)
     assert scan.make_delivery(bench.step, feed, bench.frozen).update is bench.step.update
+
+
+def test_a_cache_too_large_for_one_device_is_spread_over_all(monkeypatch):
+    bench, made, original = bench_of(devices=8), [], scan.make_scanned_delivery
+    monkeypatch.setattr(scan, "SCANNED", ("cpu",))
+    monkeypatch.setattr(
+        scan, "make_scanned_delivery", lambda *a, spread: made.append(spread) or original(*a)
+    )
+    needed = bench.plan.public_size * 37 * 4  # of 37 numbers each
+    for held in (needed, needed - 1, needed // 8, needed // 8 - 1):
+        monkeypatch.setattr(scan, "STORE_BYTES", held)
+        scan.make_delivery(bench.step, cached(bench.feed(POPULATION)), bench.frozen)
+    assert made == [False, True, True]
 
 
 def test_one_patient_more_does_not_change_the_way(monkeypatch):
@@ -144,7 +184,9 @@ def test_a_run_of_many_saves_puts_its_store_on_the_devices_once(scanned_toy, mon
     """And compiles once: a delivery for each save would do both again every few steps."""
     made, original = [], scan.make_scanned_delivery
     monkeypatch.setattr(
-        scan, "make_scanned_delivery", lambda *given: made.append(original(*given)) or made[-1]
+        scan,
+        "make_scanned_delivery",
+        lambda *given, **how: made.append(original(*given, **how)) or made[-1],
     )
     folder = scanned_toy("once")
     assert len(folder.metrics.read_text().splitlines()) == 3

@@ -1,5 +1,8 @@
 """Resizing, SSIM and the upper tail against torch, scipy and numpy."""
 
+import math
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,6 +49,39 @@ def test_ssim_and_its_gradient_equal_a_depthwise_convolution_in_torch():
     assert float(ours) == pytest.approx(theirs.item(), rel=1e-5)
     truth = nets.from_torch(x_torch.grad)
     np.testing.assert_allclose(grad, truth, atol=1e-5 * np.abs(truth).max())
+
+
+def written_down(x, y):
+    """SSIM as its equation, differentiated by jax."""
+    mu_x, mu_y, squares, xy = map(ssim.blur, (x, y, x * x + y * y, x * y))
+    both, product = mu_x**2 + mu_y**2, mu_x * mu_y
+    top = (2 * product + ssim.C1) * (2 * (xy - product) + ssim.C2)
+    return top / ((both + ssim.C1) * (squares - both + ssim.C2))
+
+
+@pytest.mark.parametrize("shape", [(2, 9, 8, 5), (1, 4, 4, 1)])
+def test_ssim_and_both_its_gradients_are_those_of_the_equation(shape):
+    x, y = jnp.asarray(3 * images(8, *shape)), jnp.asarray(2 * images(9, *shape))
+    weights = jnp.asarray(images(10, *shape))
+    grads = lambda of: jax.grad(lambda *xy: jnp.sum(weights * of(*xy)), (0, 1))(x, y)
+    for ours, truth in zip(grads(ssim.ssim_map), grads(written_down), strict=True):
+        np.testing.assert_allclose(ours, truth, atol=2e-6 * np.abs(truth).max())
+
+
+def test_a_gradient_of_ssim_passes_over_the_maps_four_times():
+    """A row and a column product of four maps, and of three back; nothing is turned around."""
+    x = jnp.zeros((2, 8, 8, 3))
+    grad = jax.grad(lambda x, y: jnp.mean(ssim.ssim_map(x[None], y[None])))
+    grad = jax.jit(jax.vmap(grad))  # as a step asks for it: one example at a time
+    lines = grad.lower(x, x).compile().as_text().splitlines()
+    made = [
+        m.groups() for m in (re.search(r"= f32(\S+?)\{\S* (\w+)\(", line) for line in lines) if m
+    ]
+    products = [
+        math.prod(map(int, shape[1:-1].split(","))) for shape, name in made if name == "dot"
+    ]
+    assert sorted(products) == [3 * x.size] * 2 + [4 * x.size] * 2
+    assert not {"transpose", "convolution"} & {name for _, name in made}
 
 
 def test_ssim_equals_a_gaussian_filter_cut_to_five_taps():
