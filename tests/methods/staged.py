@@ -98,12 +98,12 @@ def published(**fields):
 
 
 @functools.cache
-def adversarial(**fields):
+def adversarial(augment=None, **fields):
     """The adversarial method on the same numbers; what is trained are its heads."""
     chosen = {name: SMALL[name] for name in ("labels", "attributes", "backbone")}
     config = AdversarialConfig(**chosen | {"hidden": 6, "embedding": 4} | fields)
     with mock.patch.object(unlearning, "make_encoder", _toy):
-        return make_adversarial(config)
+        return make_adversarial(config, augment)
 
 
 @functools.cache
