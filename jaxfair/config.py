@@ -24,6 +24,7 @@ from jaxfair.engine.optim import OptimConfig
 from jaxfair.errors import InputError, nearest
 from jaxfair.methods.base import Method
 from jaxfair.methods.catalog import METHODS, make_method
+from jaxfair.methods.labels import check_exclusive
 from jaxfair.methods.mitigations import catalog as mitigations
 from jaxfair.phantom.config import PhantomConfig
 from jaxfair.privacy.descent import read_earlier
@@ -144,6 +145,8 @@ def settings_from_config(config: ConfigDict) -> Settings:
         dp=checked(PrivacyConfig, tree["dp"], "dp"),
         train=checked(TrainConfig, tree["train"], "train"),
     )
+    findings = SOURCES[given.source].SPEC["tasks"]
+    check_exclusive(getattr(settings.method, "target", ""), given.source, findings)
     if settings.dp.enabled:
         mitigations.check_private(mitigation_name)
     if 0 < settings.optim.decay_steps < settings.train.steps:
@@ -155,10 +158,7 @@ def settings_from_config(config: ConfigDict) -> Settings:
 
 
 def _mitigation(fields: Mapping[str, Any], data: DataConfig, private: bool) -> tuple[str, Any]:
-    """The name and the checked config of `config.mitigation`; "" and None where there is none.
-
-    What was left open counts as left out, and its attributes are those of the data.
-    """
+    """The name and checked config of `config.mitigation`; "" and None for none."""
     fields = {name: value for name, value in fields.items() if value is not None}
     name = fields.pop("name", "")
     if not name:

@@ -259,7 +259,9 @@ def test_flags_may_stand_before_between_and_after_words():
 @pytest.mark.parametrize(
     ("argv", "sentence"),
     [
-        (["--n=many"], "--n=many"),
+        (["--n=many"], "--n=many must be a whole number.\n"),
+        (["--n=1.5"], "--n=1.5 must be a whole number.\n"),
+        (["--rate=much"], "--rate=much must be a number.\n"),
         (["--ot=x"], "Unknown command line flag 'ot'"),
         (["--config", CONFIG], "toy takes no --config"),
         (["--config"], "--config needs a value"),

@@ -1,8 +1,11 @@
 """The door: every wrong config ends in one sentence that names what was meant."""
 
+import dataclasses
+
 import pytest
 from ml_collections import ConfigDict
 
+from jaxfair.cli.fields import checked
 from jaxfair.config import (
     load_config,
     parse_command,
@@ -12,6 +15,7 @@ from jaxfair.config import (
 from jaxfair.data.transforms import AugmentConfig
 from jaxfair.errors import InputError
 from jaxfair.experiment import section
+from jaxfair.methods.catalog import METHODS
 from jaxfair.privacy.plan import PrivacyConfig
 from tests.small import CONFIG
 
@@ -82,6 +86,47 @@ def test_an_unknown_key_names_the_nearest_one():
 )
 def test_values_out_of_range_are_refused_before_data_is_read(override, sentence):
     assert sentence in refusal(override)
+
+
+def test_a_field_of_a_section_that_is_empty_is_refused_with_how_to_fill_it():
+    line = ["train", "--config", "chexpert_adversarial:phantom"]
+    with pytest.raises(InputError) as caught:
+        parse_command([*line, "--config.optim.parts.adversary.every=2"])
+    assert "--config.optim.parts=\"{'adversary': {'every': ...}}\"" in str(caught.value)
+    config, _ = parse_command([*line, "--config.optim.parts={'adversary': {'every': 2}}"])
+    assert config.optim.parts.to_dict() == {"adversary": {"every": 2}}
+
+
+@pytest.mark.parametrize("name", ["chexpert_fairread", "chexpert_adversarial", "cxr14_resnet"])
+def test_findings_that_may_be_true_together_are_no_classes(name):
+    config = load_config(f"{name}:phantom")
+    config.method.target = "multi-class"
+    with pytest.raises(InputError, match=r"of the source '\w+' may be true together: use"):
+        settings_from_config(config)
+    table = load_config("table_fairread:phantom")
+    table.method.target = "multi-class"
+    with pytest.raises(InputError, match="at least 2 different names for a multi-class"):
+        settings_from_config(table)
+
+
+WHOLE = [
+    (name, field.name)
+    for name, entry in METHODS.items()
+    for field in dataclasses.fields(entry.config)
+    if field.type in (int, "int")
+]
+
+
+@pytest.mark.parametrize(("method", "field"), WHOLE)
+def test_a_whole_number_of_a_method_is_asked_for_in_one_sentence(method, field):
+    cls = METHODS[method].config
+    needed = {f.name: ("a", "b") for f in dataclasses.fields(cls) if f.name == "labels"}
+    needed |= {f.name: {"sex": 2} for f in dataclasses.fields(cls) if f.name == "attributes"}
+    for wrong in (1.5, True, "3"):
+        with pytest.raises(InputError) as caught:
+            checked(cls, needed | {field: wrong}, "method")
+        said = f"config.method.{field} is {wrong!r}; it must be a whole number: "
+        assert str(caught.value).startswith(said) and "\n" not in str(caught.value)
 
 
 def unlocked():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import numbers
 import re
 import sys
 import types
@@ -111,7 +112,18 @@ def checked(cls: type, fields: Mapping[str, Any], section: str) -> Any:
         if bare and field.name not in fields:
             meaning = meanings(cls).get(field.name, "it has no default.")
             raise InputError(f"config.{_dotted(section, field.name)} is missing: {meaning}")
+    _refuse_broken_numbers(cls, fields, section)
     return built(cls, fields, section)
+
+
+def _refuse_broken_numbers(cls: type, fields: Mapping[str, Any], section: str) -> None:
+    """Raises InputError for a field of `int` that is given anything but a whole number."""
+    hints = typing.get_type_hints(cls)
+    for name, value in fields.items():
+        whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        if not whole and (hints[name] is int or (hints[name] == int | None and value is not None)):
+            where, meaning = _dotted(section, name), meanings(cls).get(name, "see --help.")
+            raise InputError(f"config.{where} is {value!r}; it must be a whole number: {meaning}")
 
 
 def built(make: Callable[..., Any], fields: Mapping[str, Any], section: str) -> Any:

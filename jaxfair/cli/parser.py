@@ -5,6 +5,7 @@ A command is a `Command` and a function of the parsed `Line`; `execute` joins th
 """
 
 import difflib
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -71,7 +72,7 @@ def parse(command: Command, argv: Sequence[str]) -> Line:
     try:
         words = values(rest)[1:]
     except (flags.Error, ValueError, TypeError, SyntaxError) as error:
-        said = _one_line(error)
+        said = _number_told(_one_line(error))
         if "does not accept dots" in said:
             said += " Write words with a point as pairs: {'name': [['a.b', 'value']]}."
         raise InputError(said) from error
@@ -130,9 +131,25 @@ def _refuse_unknown_overrides(argv: list[str], config: ConfigDict) -> None:
     known = _leaves(config)
     for name in _overrides(argv):
         if name not in known:
+            _refuse_below_an_empty_section(name, known)
             close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
             hint = f" Did you mean config.{close[0]}?" if close else ""
             raise InputError(f"config.{name} does not exist.{hint}")
+
+
+def _refuse_below_an_empty_section(name: str, known: list[str]) -> None:
+    """Says how a section that holds nothing yet is filled: on a line it takes a mapping."""
+    inner = name.split(".")
+    for count in range(len(inner) - 1, 0, -1):
+        section = ".".join(inner[:count])
+        if section in known:
+            value = "..."
+            for part in reversed(inner[count:]):
+                value = f"{{'{part}': {value}}}"
+            raise InputError(
+                f"config.{name} does not exist: config.{section} is given as a whole, as "
+                f'--config.{section}="{value}".'
+            )
 
 
 def _overrides(argv: list[str]) -> list[str]:
@@ -158,6 +175,15 @@ def _leaves(config: ConfigDict, prefix: str = "") -> list[str]:
         is_section = isinstance(value, ConfigDict) and len(value)  # an empty one takes a mapping
         found += _leaves(value, f"{prefix}{name}.") if is_section else [prefix + name]
     return found
+
+
+def _number_told(said: str) -> str:
+    """What absl says of a value that is no number, in our words; anything else as it is."""
+    what = r"flag --(\S+?)=(.*): (invalid literal for int|could not convert string to float)\b.*"
+    if not (found := re.fullmatch(what, said)):
+        return said
+    kind = "a whole number" if "int" in found[3] else "a number"
+    return f"--{found[1]}={found[2]} must be {kind}."
 
 
 def _one_line(error: Exception) -> str:

@@ -39,10 +39,11 @@ def ends_of(method: Method, steps: int) -> list[int]:
     shares = [1 - sum(shares), *shares]
     ends = [round(steps * sum(shares[: i + 1])) for i in range(len(shares))]
     if any(end <= begin for begin, end in zip([0, *ends], ends)):
-        told = ", ".join(f"{share:.3g}" for share in shares)
+        told = ", ".join(f"{stage.method.name!r} {stage.share:.3g}" for stage in method.stages)
         raise InputError(
-            f"The stages of {method.name!r} have shares {told} of {steps} steps, which leaves "
-            "one without a step; give shares in (0, 1) that add up to less than 1, or more steps."
+            f"Of {steps} steps the stages after the first of {method.name!r} have the shares "
+            f"{told}, which leaves one without a step; give shares in (0, 1) that add up to less "
+            "than 1, or more steps."
         )
     return ends
 

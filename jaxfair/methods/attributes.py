@@ -39,7 +39,8 @@ def check_attributes(attributes: Mapping[str, int], method: str) -> dict[str, in
         if isinstance(size, bool) or not isinstance(size, int) or size < 2:
             raise InputError(
                 f"The attribute {name!r} of the method {method!r} has {size!r} values; it must be "
-                "a number of at least 2."
+                "a number of at least 2: leave it out of data.groups, for one value tells nobody "
+                "apart."
             )
     return dict(attributes)
 

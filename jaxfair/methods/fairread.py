@@ -96,6 +96,7 @@ class FairreadConfig(FcroConfig):
             attribute_dropout=(0 <= self.attribute_dropout <= 1, "in [0, 1]"),
             fusion_share=(0 < self.fusion_share < 1, "in (0, 1)"),
         )
+        self._check_shares("moment_share", "target_share", "fusion_share")
         if self.arm == "published" and self.backbone in (FEATURES, "slices"):
             raise InputError(
                 f"The arm 'published' re-fuses the maps of a backbone, and {self.backbone!r} has "

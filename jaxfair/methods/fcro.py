@@ -101,6 +101,17 @@ class FcroConfig(EncoderConfig):
             moment_share=(0 < self.moment_share < 1, "in (0, 1)"),
             target_share=(0 < self.target_share < 1, "in (0, 1)"),
         )
+        self._check_shares("moment_share", "target_share")
+
+    def _check_shares(self, *names: str) -> None:
+        """Refuses shares of later stages that leave the attribute encoder nothing."""
+        shares = {name: getattr(self, name) for name in names}
+        if sum(shares.values()) >= 1:
+            told = ", ".join(f"{name} = {share:g}" for name, share in shares.items())
+            raise InputError(
+                f"{told} add up to {sum(shares.values()):g}; it must be less than 1, for the "
+                "attribute encoder trains in what is left: make one of them smaller."
+            )
 
     @property
     def _method(self) -> str:

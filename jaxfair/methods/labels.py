@@ -15,6 +15,7 @@ from jaxfair.methods.base import Example
 __all__ = [
     "TARGETS",
     "asked_labels",
+    "check_exclusive",
     "check_labels",
     "label_inputs",
     "label_loss",
@@ -51,6 +52,15 @@ def check_labels(
             raise InputError(
                 f"class_weights holds {weight}; a weight is a constant in (0, {MAX_WEIGHT:g}]."
             )
+
+
+def check_exclusive(target: str, source: str, findings: tuple[str, ...]) -> None:
+    """Refuses "multi-class" of a source whose own `findings` may be true together; () of tables."""
+    if target == "multi-class" and findings:
+        raise InputError(
+            "method.target is 'multi-class', for labels of which exactly one is true, and those of "
+            f"the source {source!r} may be true together: use 'multi-label'."
+        )
 
 
 def label_loss(

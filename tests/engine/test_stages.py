@@ -163,7 +163,8 @@ def test_a_later_stage_that_couples_examples_is_refused_before_anything_is_train
 @pytest.mark.parametrize("share", [0.0, 1.0, 1.5, 0.01])
 def test_a_stage_without_a_step_is_refused(tmp_path, share):
     bad = TWO._replace(stages=(TWO.stages[0]._replace(share=share),))
-    with pytest.raises(InputError, match="leaves one without a step"):
+    said = f"stages after the first of 'two' have the shares 'head' {share:.3g}, which leaves one"
+    with pytest.raises(InputError, match=said):
         open_two(tmp_path / "run", bad)
     assert not (tmp_path / "run").exists()
 

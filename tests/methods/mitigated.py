@@ -31,9 +31,11 @@ __all__ = [
     "FITS",
     "PLAIN",
     "QUICK",
+    "SEX",
     "SPEC",
     "N",
     "loss_of",
+    "moved",
     "stages",
 ]
 

@@ -1,4 +1,4 @@
-"""A tiny FCRO and FairREAD on drawn numbers, built once; tests of both stand on it.
+"""A tiny FCRO, FairREAD and adversarial method on drawn numbers, built once, for their tests.
 
 Their encoder passes on twelve numbers of an image and learns nothing; real ones pass the suite of
 every Method.
@@ -13,7 +13,10 @@ import numpy as np
 import optax
 
 from jaxfair import engine
+from jaxfair.methods import adversarial as unlearning
 from jaxfair.methods import embedder
+from jaxfair.methods import fairread as fusing
+from jaxfair.methods.adversarial import AdversarialConfig, make_adversarial
 from jaxfair.methods.encoder import Encoder
 from jaxfair.methods.fairread import FairreadConfig, make_fairread
 from jaxfair.methods.fcro import FcroConfig, make_fcro
@@ -23,12 +26,14 @@ __all__ = [
     "SMALL",
     "SPEC",
     "N",
+    "adversarial",
     "drawn",
     "example_of",
     "fairread",
     "fcro",
     "opened",
     "plan_of",
+    "published",
     "stages_of",
 ]
 
@@ -50,12 +55,17 @@ SMALL = {
 }
 
 
-def _toy(config):
-    return Encoder(WIDTH, lambda key, spec: ({}, {}), _seen, None)
+def _toy(config, maps=False):
+    none = lambda key, spec: ({}, {})
+    return Encoder(3, none, _maps, None) if maps else Encoder(WIDTH, none, _seen, None)
 
 
 def _seen(params, frozen, batch):
     return batch["image"].reshape(-1, WIDTH)
+
+
+def _maps(params, frozen, batch):
+    return batch["image"].reshape(-1, 2, 2, 3)
 
 
 @functools.cache
@@ -73,6 +83,27 @@ def fairread(augment=None, **fields):
     config = FairreadConfig(**SMALL | chosen | fields)
     with mock.patch.object(embedder, "make_encoder", _toy):
         return make_fairread(config, augment)
+
+
+@functools.cache
+def published(**fields):
+    """The published arm, on maps of 2 x 2 pixels and three channels."""
+    chosen = {"width": 8, "target_share": 0.25, "fusion_share": 0.25, "arm": "published"}
+    config = FairreadConfig(**SMALL | chosen | {"backbone": "resnet9"} | fields)
+    with (
+        mock.patch.object(embedder, "make_encoder", _toy),
+        mock.patch.object(fusing, "make_encoder", _toy),
+    ):
+        return make_fairread(config)
+
+
+@functools.cache
+def adversarial(augment=None, **fields):
+    """The adversarial method on the same numbers; what is trained are its heads."""
+    chosen = {name: SMALL[name] for name in ("labels", "attributes", "backbone")}
+    config = AdversarialConfig(**chosen | {"hidden": 6, "embedding": 4} | fields)
+    with mock.patch.object(unlearning, "make_encoder", _toy):
+        return make_adversarial(config, augment)
 
 
 @functools.cache

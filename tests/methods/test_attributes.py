@@ -64,7 +64,10 @@ def test_attributes_as_codes_and_as_inputs():
     ("attributes", "sentence"),
     [
         ({}, "'toy' needs at least one sensitive attribute: name them in data.groups"),
-        ({"sex": 1}, "attribute 'sex' of the method 'toy' has 1 values"),
+        (
+            {"sex": 1},
+            "'sex' of the method 'toy' has 1 values; it must be a number of at least 2: leave it",
+        ),
         ({"sex": 2.5}, "has 2.5 values; it must be a number of at least 2"),
     ],
 )

@@ -32,8 +32,8 @@ def count(tree):
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
-def shapes(**fields):
-    """Shapes of what the last stage begins with, at 64 x 64 pixels."""
+def shapes(places=4, **fields):
+    """Shapes of what the last stage begins with, or an earlier one, at 64 x 64 pixels."""
     method = make_fairread(FairreadConfig(**PUBLISHED | fields))
     spec = {
         "image": jax.ShapeDtypeStruct((64, 64, 3), jnp.float32),
@@ -42,23 +42,23 @@ def shapes(**fields):
 
     def begin():
         variables = method.init(KEY, spec)
-        for stage in method.stages:
+        for stage in method.stages[: places - 1]:
             variables = stage.begin(*variables, KEY, spec)
         return variables
 
     return jax.eval_shape(begin)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("blocks", "expected"), [(1, 8_374_404), (2, 9_312_132)])
 def test_the_published_arm_has_as_many_parameters_as_published(blocks, expected):
     assert count(shapes(blocks=blocks)[0]) == expected
 
 
-@pytest.mark.slow
 def test_the_stages_before_have_as_many_parameters_as_fcros():
-    _, frozen = shapes()
+    """phi_A has an output for each of three attributes, phi_T for the one label."""
+    params, frozen = shapes(places=3)
     assert count(frozen["attributes"]["params"]) == 7_085_443
+    assert count(params) == 7_085_185
 
 
 def example_row(example):
@@ -187,6 +187,7 @@ def test_four_private_stages_have_one_ledger_and_keep_their_promise(tmp_path):
         ({"at_test": "guessed"}, "at_test = 'guessed' is none of"),
         ({"attribute_dropout": 1.5}, "attribute_dropout = 1.5 must be in"),
         ({"blocks": 0}, "blocks = 0 must be at least 1"),
+        ({"fusion_share": 0.5}, "target_share = 0.3, fusion_share = 0.5 add up to 1.05; it must"),
         ({"attributes": {}}, "'fairread' needs at least one"),
     ],
 )

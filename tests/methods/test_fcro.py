@@ -262,6 +262,7 @@ def test_a_method_without_attributes_is_refused_in_one_sentence():
         ({"directions": 8}, "directions = 8 must be from 0 to below"),
         ({"row_weight": -1.0}, "row_weight = -1.0 must be"),
         ({"moment_share": 0.0}, "moment_share = 0.0 must be"),
+        ({"target_share": 0.8}, "moment_share = 0.25, target_share = 0.8 add up to 1.05; it must"),
         ({"target": "many"}, "target = 'many' is none of"),
     ],
 )
