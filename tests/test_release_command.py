@@ -199,13 +199,48 @@ def test_a_run_that_was_not_evaluated_and_flags_without_an_epsilon_are_refused(t
 
 
 def test_what_is_asked_does_not_follow_from_the_rows(tmp_path):
-    """Half of the patients, none of one sex, other scores: the same rows of every file."""
+    """Half of the patients, none of one sex, other scores, a label that nobody has: the same rows
+    of every file, and the same price."""
     one = predictions(300)
+    one = pd.concat([one, one.iloc[:30].assign(task="rare")], ignore_index=True)
     other = predictions(150, seed=3).assign(sex="F", y_score=0.5)
-    shapes = []
+    shapes, tasks = [], ("finding", "rare")
     for number, rows in enumerate((one, other)):
-        made = run(RunFolder(evaluated(tmp_path / str(number), rows)), Asked(1.0, bins=8))
+        folder = evaluated(tmp_path / str(number), rows, tasks)
+        made = run(RunFolder(folder), Asked(1.0, bins=8))
         told = json.loads((made / "statement.json").read_text())
         table = pd.read_csv(made / "histograms.csv")
-        shapes.append((told["queries"], set(table["group"]), told["epsilon"]))
+        names = ["task", "attribute", "group"]
+        shapes.append((told["queries"], told["epsilon"], table[names].drop_duplicates().to_dict()))
     assert shapes[0] == shapes[1]
+
+
+def test_a_label_that_the_config_does_not_declare_is_refused(tmp_path, capsys):
+    folder = evaluated(tmp_path, predictions(60).assign(task="other"))
+    assert release(folder) == 2
+    assert "has the label 'other', which the run's config" in capsys.readouterr().err
+    assert not (folder / LEDGER).exists()
+
+
+def test_attributes_that_are_not_there_are_refused_before_anything_is_paid(tmp_path, capsys):
+    folder = evaluated(tmp_path, predictions(60))
+    assert release(folder, "--release.attributes=view") == 2
+    assert "no column 'view'" in capsys.readouterr().err and not (folder / LEDGER).exists()
+
+
+def test_a_run_without_a_declared_size_asks_for_one_and_a_plain_one_has_it(tmp_path, capsys):
+    plain = {"epsilon": None, "delta": None, "grade": "none"}
+    folder = evaluated(tmp_path / "old", predictions(60), public_size=None, **plain)
+    assert release(folder) == 2
+    assert "--release.public_size=N" in capsys.readouterr().err and not (folder / LEDGER).exists()
+    assert release(folder, "--release.public_size=100000") == 0
+    told = json.loads((folder / "release" / "statement.json").read_text())
+    assert told["delta"] == 1e-6 and told["training"]["epsilon"] is None
+    assert account.main(["account", f"--verify={folder / 'release'}"]) == 0
+
+
+def test_the_scores_of_a_second_site_are_not_released_under_the_claim_of_the_run(tmp_path, capsys):
+    folder = evaluated(tmp_path, predictions(60))
+    (folder / "site.json").write_text("{}")
+    assert release(folder) == 2
+    assert "scores of a second site" in capsys.readouterr().err and not (folder / LEDGER).exists()

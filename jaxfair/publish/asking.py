@@ -29,7 +29,9 @@ from jaxfair.fairness.predictions import patient_codes
 from jaxfair.privacy.histogram import Answers, People
 from jaxfair.schema import AGE_GROUPS, SEXES, VIEWS
 
-__all__ = ["Asked", "Histogram", "asked_of", "groups_of", "people_of", "questions"]
+__all__ = [
+    "Asked", "Histogram", "asked_of", "group_codes", "groups_of", "people_of", "questions",
+]  # fmt: skip
 
 OTHER = "other or unknown"
 VALUES: dict[str, tuple[str, ...]] = {"sex": SEXES, "age_group": AGE_GROUPS, "view": VIEWS}
@@ -128,6 +130,17 @@ def groups_of(asked: Asked, attribute: str) -> tuple[str, ...]:
     return (*map(_CROSS.join, itertools.product(*(known[name] for name in parts))), OTHER)
 
 
+def group_codes(asked: Asked, predictions: pd.DataFrame, attribute: str) -> npt.NDArray[np.int64]:
+    """Returns (n,) the place of each row's group among `groups_of`; who is in none is in the last.
+
+    Raises InputError as `groups.group_labels`, where the rows have no such attribute.
+    """
+    groups = groups_of(asked, attribute)
+    place = {name: number for number, name in enumerate(groups)}
+    labels = group_labels(predictions, attribute)
+    return np.array([place.get(name, len(groups) - 1) for name in labels], np.int64)
+
+
 def people_of(predictions: pd.DataFrame) -> People:
     """Returns whose rows they are; all are validation or test rows."""
     return People(patient_codes(predictions)[0], (predictions["split"] == "test").to_numpy())
@@ -158,8 +171,7 @@ def asked_of(
     edges, at = _edges(answers, asked, task, about, scores, label.astype(np.int64))
     found, bins = {}, len(edges) + 1
     for attribute in asked.attributes:
-        groups = groups_of(asked, attribute)
-        group = _codes(predictions, attribute, groups)
+        groups, group = groups_of(asked, attribute), group_codes(asked, predictions, attribute)
         cell = (2 * group + label.astype(np.int64)) * bins + binned(scores, edges)
         size = 2 * len(groups) * bins
         counts = answers.ask("tests", f"{task}: {attribute}", about, cell, size)
@@ -187,11 +199,3 @@ def _edges(
     inner = best_edges(cells, asked.bins)
     edges, first = np.unique(off_line(inner, low, high), return_index=True)
     return edges, youden_bin(cells, inner[first])
-
-
-def _codes(
-    predictions: pd.DataFrame, attribute: str, groups: tuple[str, ...]
-) -> npt.NDArray[np.int64]:
-    place = {name: number for number, name in enumerate(groups)}
-    labels = group_labels(predictions, attribute)
-    return np.array([place.get(name, len(groups) - 1) for name in labels], np.int64)

@@ -20,13 +20,13 @@ from jaxfair import files
 from jaxfair.errors import InputError
 from jaxfair.fairness.groups import ALL, OVERALL
 from jaxfair.fairness.noisy import noisy_table
-from jaxfair.fairness.predictions import checked
 from jaxfair.privacy.histogram import open_answers, price
 from jaxfair.privacy.ledger import Ledger
 from jaxfair.privacy.public import delta_from_public_size
 from jaxfair.privacy.publication import LEDGER, STATEMENT, statement_of_release
 from jaxfair.privacy.secret import Secret, os_secret
 from jaxfair.publish.asking import Asked, Histogram, asked_of, people_of, questions
+from jaxfair.publish.evaluation import evaluation_of
 from jaxfair.publish.page import page
 from jaxfair.run.folder import RunFolder
 
@@ -52,23 +52,15 @@ def run(
         several runs about the same people add up where they share it.
       secret: for tests and research; from the operating system, and kept nowhere, where left out.
 
-    Raises InputError where the run has no predictions or the folder is there, and BudgetExceeded
+    Raises InputError as `evaluation_of`, and where the folder is there, and BudgetExceeded
     where this release and those before exceed the budget.
     """
     target = pathlib.Path(out) if out else folder.path / "release"
     if target.exists():
         raise InputError(f"{target} is there: a release is made once; name another with --out.")
-    for path in (folder.privacy, folder.predictions):
-        if not path.is_file():
-            raise InputError(
-                f"{folder.path} has no {path.name}: train and evaluate the run before its tables "
-                "are released."
-            )
-    about, secret = files.read_json(folder.privacy), secret or os_secret()
+    secret = secret or os_secret()
     with folder.locked():
-        rows = _evaluated(folder)
-        tasks = tuple(sorted(rows["task"].unique()))
-        size = about["public_size"] if asked.public_size is None else asked.public_size
+        rows, tasks, size, about = evaluation_of(folder, asked)
         delta = delta_from_public_size(size)
         cost = price(asked.epsilon, delta, questions(asked, tasks))
         budget = asked.epsilon if asked.budget is None else asked.budget
@@ -153,11 +145,6 @@ def _draft(target: pathlib.Path) -> pathlib.Path:
             "paid."
         ) from error
     return draft
-
-
-def _evaluated(folder: RunFolder) -> pd.DataFrame:
-    rows = checked(pd.read_parquet(folder.predictions), where=folder.predictions.name)
-    return rows[rows["split"].isin(["validation", "test"])].reset_index(drop=True)
 
 
 def _histograms(found: dict[str, dict[str, Histogram]]) -> pd.DataFrame:
