@@ -71,11 +71,50 @@ def test_a_second_release_is_refused_until_its_budget_is_raised(tmp_path, capsys
     assert release(folder) == 2 and "is there" in capsys.readouterr().err
     other = f"--out={tmp_path / 'other'}"
     assert release(folder, other) == 2
-    assert "above the budget of 1.0" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "above the budget of 1.0" in said and "has paid for 1 release before" in said
     assert not list(tmp_path.glob("*other*")) and len(read_entries(folder / LEDGER)[0]) == 1
     assert release(folder, other, "--release.budget=2") == 0
     told = json.loads((tmp_path / "other" / "statement.json").read_text())
     assert told["epsilon_alone"] <= 1.0 < told["epsilon"] <= 2.0
+
+
+def test_a_release_that_was_cut_off_is_paid_for_and_lost_and_the_refusal_says_so(
+    tmp_path, monkeypatch, capsys
+):
+    folder = evaluated(tmp_path / "run", predictions(60))
+    written = publish.release.files.write_table
+
+    def cut(path, table):
+        written(path, table)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed:
+        killed.setattr(publish.release.files, "write_table", cut)
+        assert release(folder) == 130
+    assert len(read_entries(folder / LEDGER)[0]) == 1 and not (folder / "release").exists()
+    for _ in range(2):  # and again, as long as nothing is released there
+        assert release(folder) == 2
+        said = capsys.readouterr().err
+        assert f"one into {folder / 'release'} was cut off" in said and "is lost" in said
+    assert release(folder, "--release.budget=2") == 0
+    assert {path.name for path in (folder / "release").iterdir()} == FILES
+    assert not list(folder.glob(".release*part"))
+
+
+def test_a_disk_that_fails_after_the_payment_is_said_with_what_it_cost(
+    tmp_path, monkeypatch, capsys
+):
+    folder = evaluated(tmp_path, predictions(60))
+
+    def full(path, table):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(publish.release.files, "write_table", full)
+    assert release(folder) == 2
+    said = capsys.readouterr().err
+    assert "(No space left on device), and its release was paid for" in said
+    assert len(read_entries(folder / LEDGER)[0]) == 1
 
 
 def test_runs_on_the_same_patients_add_up_in_one_ledger(tmp_path, capsys):
