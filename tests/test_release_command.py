@@ -225,6 +225,7 @@ def test_groups_are_public_and_values_that_nobody_named_are_refused():
         (("--release.budget=nan",), "release.budget is nan"),
         (("--release.minimum=nan",), "release.minimum is nan"),
         (("--release.minimum=-5",), "release.minimum is -5"),
+        (("--release.minimum=0",), "release.minimum is 0"),
         (("--release.public_size=0",), "release.public_size is 0"),
         (("--release.public_size=-4",), "release.public_size is -4"),
         (("--out=/dev/null/released",), "cannot be written"),
@@ -267,6 +268,13 @@ def test_a_label_that_the_config_does_not_declare_is_refused(tmp_path, capsys):
     assert release(folder) == 2
     assert "has the label 'other', which the run's config" in capsys.readouterr().err
     assert not (folder / LEDGER).exists()
+
+
+def test_rows_that_do_not_say_whose_they_are_are_refused(tmp_path, capsys):
+    """Without patients each image would count as one, under a statement that says patient."""
+    folder = evaluated(tmp_path, predictions(60).drop(columns="patient_id"))
+    assert release(folder) == 2
+    assert "no column 'patient_id'" in capsys.readouterr().err and not (folder / LEDGER).exists()
 
 
 def test_attributes_that_are_not_there_are_refused_before_anything_is_paid(tmp_path, capsys):

@@ -77,9 +77,9 @@ class Asked:
                 f"release.range is {self.low} to {self.high}; give two ascending numbers that you "
                 "know without looking at these scores."
             )
-        if not 0 <= self.minimum < np.inf:
+        if not 1 <= self.minimum < np.inf:
             raise InputError(
-                f"release.minimum is {self.minimum}; give a number of patients, 0 or more."
+                f"release.minimum is {self.minimum}; give a number of patients, 1 or more."
             )
         if self.budget is not None and not 0 < self.budget < np.inf:
             raise InputError(f"release.budget is {self.budget}; it must be positive and finite.")

@@ -39,12 +39,12 @@ def evaluation_of(folder: RunFolder, asked: Asked) -> Evaluation:
     """Returns what a release is made of.
 
     Raises InputError for the scores of a second site, a run that was not trained or evaluated, rows
-    that contradict themselves or have labels that the config does not declare, a run without a
-    declared size where none is given, and attributes that the rows do not have.
+    that contradict themselves, do not say whose they are, or have labels that the config does not
+    declare, a run without a declared size where none is given, and attributes that no row has.
     """
     _check_files(folder)
     privacy, tasks = read_json(folder.privacy), declared_tasks(folder)
-    rows = checked(pd.read_parquet(folder.predictions), where=folder.predictions.name)
+    rows = checked(_read(folder), where=folder.predictions.name)
     rows = rows[rows["split"].isin(["validation", "test"])].reset_index(drop=True)
     others = sorted(set(rows["task"]) - set(tasks))
     if others:
@@ -79,6 +79,18 @@ def _check_files(folder: RunFolder) -> None:
                 f"{folder.path} has no {path.name}: train and evaluate the run before its tables "
                 "are released."
             )
+
+
+def _read(folder: RunFolder) -> pd.DataFrame:
+    """The predictions; a column that says whose a row is may not be made up."""
+    rows = pd.read_parquet(folder.predictions)
+    for name in ("patient_id", "split", "task"):
+        if name not in rows:
+            raise InputError(
+                f"{folder.predictions} has no column {name!r}, so that nobody knows whom a row is "
+                "about: evaluate the run again."
+            )
+    return rows
 
 
 def _size(folder: RunFolder, asked: Asked, privacy: dict[str, Any]) -> int:
