@@ -259,7 +259,9 @@ def test_what_is_asked_does_not_follow_from_the_rows(tmp_path):
         told = json.loads((made / "statement.json").read_text())
         table = pd.read_csv(made / "histograms.csv")
         names = ["task", "attribute", "group"]
-        shapes.append((told["queries"], told["epsilon"], table[names].drop_duplicates().to_dict()))
+        shapes.append(
+            (told["queries"], told["epsilon"], table[names].drop_duplicates().to_numpy().tolist())
+        )
     assert shapes[0] == shapes[1]
 
 
