@@ -71,11 +71,50 @@ def test_a_second_release_is_refused_until_its_budget_is_raised(tmp_path, capsys
     assert release(folder) == 2 and "is there" in capsys.readouterr().err
     other = f"--out={tmp_path / 'other'}"
     assert release(folder, other) == 2
-    assert "above the budget of 1.0" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "above the budget of 1.0" in said and "has paid for 1 release before" in said
     assert not list(tmp_path.glob("*other*")) and len(read_entries(folder / LEDGER)[0]) == 1
     assert release(folder, other, "--release.budget=2") == 0
     told = json.loads((tmp_path / "other" / "statement.json").read_text())
     assert told["epsilon_alone"] <= 1.0 < told["epsilon"] <= 2.0
+
+
+def test_a_release_that_was_cut_off_is_paid_for_and_lost_and_the_refusal_says_so(
+    tmp_path, monkeypatch, capsys
+):
+    folder = evaluated(tmp_path / "run", predictions(60))
+    written = publish.release.files.write_table
+
+    def cut(path, table):
+        written(path, table)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed:
+        killed.setattr(publish.release.files, "write_table", cut)
+        assert release(folder) == 130
+    assert len(read_entries(folder / LEDGER)[0]) == 1 and not (folder / "release").exists()
+    for _ in range(2):  # and again, as long as nothing is released there
+        assert release(folder) == 2
+        said = capsys.readouterr().err
+        assert f"one into {folder / 'release'} was cut off" in said and "is lost" in said
+    assert release(folder, "--release.budget=2") == 0
+    assert {path.name for path in (folder / "release").iterdir()} == FILES
+    assert not list(folder.glob(".release*part"))
+
+
+def test_a_disk_that_fails_after_the_payment_is_said_with_what_it_cost(
+    tmp_path, monkeypatch, capsys
+):
+    folder = evaluated(tmp_path, predictions(60))
+
+    def full(path, table):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(publish.release.files, "write_table", full)
+    assert release(folder) == 2
+    said = capsys.readouterr().err
+    assert "(No space left on device), and its release was paid for" in said
+    assert len(read_entries(folder / LEDGER)[0]) == 1
 
 
 def test_runs_on_the_same_patients_add_up_in_one_ledger(tmp_path, capsys):
@@ -173,11 +212,20 @@ def test_groups_are_public_and_values_that_nobody_named_are_refused():
         (("--release.range=1",), "takes LOW,HIGH"),
         (("--release.values=race",), "NAME=VALUE|VALUE"),
         (("--release.attributes=sex,sex",), "each attribute once"),
+        (("--release.attributes=sex x sex",), "have 'sex' twice"),
+        (("--release.attributes=sex,overall",), "which every release has"),
+        (("--release.values=race=a|b",), "names groups of 'race', and release.attributes are sex"),
+        (("--release.values=sex=F|M|F",), "The groups of 'sex' have 'F' twice"),
+        (("--release.values=sex=F|other or unknown",), "have 'other or unknown' twice"),
+        (("--release.values=sex=F|Unknown",), "'Unknown', which is no group of its own"),
+        (("--release.values=sex=F||M",), "'', which is no group of its own"),
+        (("--release.values=sex=F|M,sex=F|X",), "name each attribute once"),
         (("--release.epsilon=-1",), "must be positive"),
         (("--release.budget=inf",), "release.budget is inf"),
         (("--release.budget=nan",), "release.budget is nan"),
         (("--release.minimum=nan",), "release.minimum is nan"),
         (("--release.minimum=-5",), "release.minimum is -5"),
+        (("--release.minimum=0",), "release.minimum is 0"),
         (("--release.public_size=0",), "release.public_size is 0"),
         (("--release.public_size=-4",), "release.public_size is -4"),
         (("--out=/dev/null/released",), "cannot be written"),
@@ -199,13 +247,57 @@ def test_a_run_that_was_not_evaluated_and_flags_without_an_epsilon_are_refused(t
 
 
 def test_what_is_asked_does_not_follow_from_the_rows(tmp_path):
-    """Half of the patients, none of one sex, other scores: the same rows of every file."""
+    """Half of the patients, none of one sex, other scores, a label that nobody has: the same rows
+    of every file, and the same price."""
     one = predictions(300)
+    one = pd.concat([one, one.iloc[:30].assign(task="rare")], ignore_index=True)
     other = predictions(150, seed=3).assign(sex="F", y_score=0.5)
-    shapes = []
+    shapes, tasks = [], ("finding", "rare")
     for number, rows in enumerate((one, other)):
-        made = run(RunFolder(evaluated(tmp_path / str(number), rows)), Asked(1.0, bins=8))
+        folder = evaluated(tmp_path / str(number), rows, tasks)
+        made = run(RunFolder(folder), Asked(1.0, bins=8))
         told = json.loads((made / "statement.json").read_text())
         table = pd.read_csv(made / "histograms.csv")
-        shapes.append((told["queries"], set(table["group"]), told["epsilon"]))
+        names = ["task", "attribute", "group"]
+        shapes.append(
+            (told["queries"], told["epsilon"], table[names].drop_duplicates().to_numpy().tolist())
+        )
     assert shapes[0] == shapes[1]
+
+
+def test_a_label_that_the_config_does_not_declare_is_refused(tmp_path, capsys):
+    folder = evaluated(tmp_path, predictions(60).assign(task="other"))
+    assert release(folder) == 2
+    assert "has the label 'other', which the run's config" in capsys.readouterr().err
+    assert not (folder / LEDGER).exists()
+
+
+def test_rows_that_do_not_say_whose_they_are_are_refused(tmp_path, capsys):
+    """Without patients each image would count as one, under a statement that says patient."""
+    folder = evaluated(tmp_path, predictions(60).drop(columns="patient_id"))
+    assert release(folder) == 2
+    assert "no column 'patient_id'" in capsys.readouterr().err and not (folder / LEDGER).exists()
+
+
+def test_attributes_that_are_not_there_are_refused_before_anything_is_paid(tmp_path, capsys):
+    folder = evaluated(tmp_path, predictions(60))
+    assert release(folder, "--release.attributes=view") == 2
+    assert "no column 'view'" in capsys.readouterr().err and not (folder / LEDGER).exists()
+
+
+def test_a_run_without_a_declared_size_asks_for_one_and_a_plain_one_has_it(tmp_path, capsys):
+    plain = {"epsilon": None, "delta": None, "grade": "none"}
+    folder = evaluated(tmp_path / "old", predictions(60), public_size=None, **plain)
+    assert release(folder) == 2
+    assert "--release.public_size=N" in capsys.readouterr().err and not (folder / LEDGER).exists()
+    assert release(folder, "--release.public_size=100000") == 0
+    told = json.loads((folder / "release" / "statement.json").read_text())
+    assert told["delta"] == 1e-6 and told["training"]["epsilon"] is None
+    assert account.main(["account", f"--verify={folder / 'release'}"]) == 0
+
+
+def test_the_scores_of_a_second_site_are_not_released_under_the_claim_of_the_run(tmp_path, capsys):
+    folder = evaluated(tmp_path, predictions(60))
+    (folder / "site.json").write_text("{}")
+    assert release(folder) == 2
+    assert "scores of a second site" in capsys.readouterr().err and not (folder / LEDGER).exists()

@@ -23,13 +23,15 @@ from jaxfair.fairness.edges import (
     refined,
     youden_bin,
 )
-from jaxfair.fairness.groups import group_labels
+from jaxfair.fairness.groups import OVERALL, group_labels
 from jaxfair.fairness.histogram import binned
 from jaxfair.fairness.predictions import patient_codes
 from jaxfair.privacy.histogram import Answers, People
-from jaxfair.schema import AGE_GROUPS, SEXES, VIEWS
+from jaxfair.schema import AGE_GROUPS, SEXES, UNKNOWN, VIEWS
 
-__all__ = ["Asked", "Histogram", "asked_of", "groups_of", "people_of", "questions"]
+__all__ = [
+    "Asked", "Histogram", "asked_of", "group_codes", "groups_of", "people_of", "questions",
+]  # fmt: skip
 
 OTHER = "other or unknown"
 VALUES: dict[str, tuple[str, ...]] = {"sex": SEXES, "age_group": AGE_GROUPS, "view": VIEWS}
@@ -47,13 +49,14 @@ class Asked:
       bins: of the score in every table.
       attributes: whose groups are told, each in a histogram of its own.
       values: attribute -> the values that are groups, for those beyond sex, age_group and view; a
-        value that is not named counts as 'other or unknown'.
+        value that is not named, or not known, counts as 'other or unknown'.
       low, high: where scores may lie; those outside count at the ends.
       minimum: noisy patients that a group needs to be shown.
       budget: epsilon of all releases under the ledger; `epsilon` where it is left out.
       public_size: declared size from which delta follows; the run's where it is left out.
 
-    Raises InputError for numbers that are out of range, and attributes whose values nobody named.
+    Raises InputError for numbers that are out of range, attributes whose values nobody named, and
+    values that are named twice or for nothing.
     """
 
     epsilon: float
@@ -74,9 +77,9 @@ class Asked:
                 f"release.range is {self.low} to {self.high}; give two ascending numbers that you "
                 "know without looking at these scores."
             )
-        if not 0 <= self.minimum < np.inf:
+        if not 1 <= self.minimum < np.inf:
             raise InputError(
-                f"release.minimum is {self.minimum}; give a number of patients, 0 or more."
+                f"release.minimum is {self.minimum}; give a number of patients, 1 or more."
             )
         if self.budget is not None and not 0 < self.budget < np.inf:
             raise InputError(f"release.budget is {self.budget}; it must be positive and finite.")
@@ -85,10 +88,13 @@ class Asked:
                 f"release.public_size is {self.public_size}; give the declared number of patients, "
                 "1 or more."
             )
+        if OVERALL in self.attributes:
+            raise InputError(f"release.attributes has {OVERALL!r}, which every release has.")
         if not self.attributes or len(set(self.attributes)) < len(self.attributes):
             raise InputError(f"release.attributes is {self.attributes}; name each attribute once.")
         for name in self.attributes:
             groups_of(self, name)
+        _check_values(self)
 
 
 class Histogram(NamedTuple):
@@ -112,7 +118,8 @@ class Histogram(NamedTuple):
 def groups_of(asked: Asked, attribute: str) -> tuple[str, ...]:
     """Returns the groups of an attribute, or of several joined by ' x '; the last is all others.
 
-    Raises InputError for an attribute whose values are no constants and were not named.
+    Raises InputError for an attribute whose values are no constants and were not named, and for two
+    groups of one name.
 
     >>> groups_of(Asked(1.0), "sex")
     ('F', 'M', 'other or unknown')
@@ -125,7 +132,25 @@ def groups_of(asked: Asked, attribute: str) -> tuple[str, ...]:
                 f"Which values of {name!r} are groups? They may not be read from the patients: "
                 f"name them as --release.values={name}=VALUE|VALUE."
             )
-    return (*map(_CROSS.join, itertools.product(*(known[name] for name in parts))), OTHER)
+    groups = (*map(_CROSS.join, itertools.product(*(known[name] for name in parts))), OTHER)
+    twice = [group for group in groups if groups.count(group) > 1]
+    if twice or len(set(parts)) < len(parts):
+        raise InputError(
+            f"The groups of {attribute!r} have {(twice or parts)[0]!r} twice: name each attribute "
+            f"and each of its values once; {OTHER!r} is always the last group."
+        )
+    return groups
+
+
+def group_codes(asked: Asked, predictions: pd.DataFrame, attribute: str) -> npt.NDArray[np.int64]:
+    """Returns (n,) the place of each row's group among `groups_of`; who is in none is in the last.
+
+    Raises InputError as `groups.group_labels`, where the rows have no such attribute.
+    """
+    groups = groups_of(asked, attribute)
+    place = {name: number for number, name in enumerate(groups)}
+    labels = group_labels(predictions, attribute)
+    return np.array([place.get(name, len(groups) - 1) for name in labels], np.int64)
 
 
 def people_of(predictions: pd.DataFrame) -> People:
@@ -158,8 +183,7 @@ def asked_of(
     edges, at = _edges(answers, asked, task, about, scores, label.astype(np.int64))
     found, bins = {}, len(edges) + 1
     for attribute in asked.attributes:
-        groups = groups_of(asked, attribute)
-        group = _codes(predictions, attribute, groups)
+        groups, group = groups_of(asked, attribute), group_codes(asked, predictions, attribute)
         cell = (2 * group + label.astype(np.int64)) * bins + binned(scores, edges)
         size = 2 * len(groups) * bins
         counts = answers.ask("tests", f"{task}: {attribute}", about, cell, size)
@@ -189,9 +213,18 @@ def _edges(
     return edges, youden_bin(cells, inner[first])
 
 
-def _codes(
-    predictions: pd.DataFrame, attribute: str, groups: tuple[str, ...]
-) -> npt.NDArray[np.int64]:
-    place = {name: number for number, name in enumerate(groups)}
-    labels = group_labels(predictions, attribute)
-    return np.array([place.get(name, len(groups) - 1) for name in labels], np.int64)
+def _check_values(asked: Asked) -> None:
+    """Refuses values of attributes that are not told, and those that can be no group."""
+    parts = {name for attribute in asked.attributes for name in attribute.split(_CROSS)}
+    for name, values in asked.values.items():
+        if name not in parts:
+            raise InputError(
+                f"release.values names groups of {name!r}, and release.attributes are "
+                f"{', '.join(asked.attributes)}: add it there, or leave its values out."
+            )
+        for value in values:
+            if value.strip().lower() in ("", UNKNOWN):
+                raise InputError(
+                    f"release.values of {name!r} has {value!r}, which is no group of its own: who "
+                    f"has none of the named values counts as {OTHER!r}; leave it out."
+                )

@@ -58,11 +58,17 @@ def asked_from_flags(flags: dict[str, Any]) -> Asked:
     pairs = [word.partition("=") for word in flags["values"]]
     if not all(name and given for name, _, given in pairs):
         raise InputError(f"--release.values is {flags['values']}; it takes NAME=VALUE|VALUE.")
+    values = {name: tuple(map(str.strip, given.split("|"))) for name, _, given in pairs}
+    if len(values) < len(pairs):
+        raise InputError(
+            f"--release.values is {flags['values']}; name each attribute once, all its values with "
+            "it as NAME=VALUE|VALUE."
+        )
     return Asked(
         epsilon=flags["epsilon"],
         bins=flags["bins"],
         attributes=tuple(flags["attributes"]),
-        values={name: tuple(given.split("|")) for name, _, given in pairs},
+        values=values,
         low=low,
         high=high,
         minimum=flags["minimum"],

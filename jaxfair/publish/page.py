@@ -104,8 +104,8 @@ def _lines(told: Mapping[str, Any]) -> list[str]:
     """Who is protected and how well, and who is not."""
     lines = [
         f"Protected: {told['covered']}. Epsilon {rounded_up(told['epsilon'])}, delta"
-        f" {rounded_up(told['delta'])} (budget {rounded_up(told['budget'])}, all"
-        " releases under one ledger together).",
+        f" {rounded_up(told['delta'])} (budget {rounded_up(told['budget'])}), all releases under"
+        " one ledger together, up to this one.",
         risk_words(told["true_positive_rates"], told["unit"]),
     ]
     training = told["training"]

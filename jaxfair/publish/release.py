@@ -9,7 +9,6 @@ import contextlib
 import fcntl
 import os
 import pathlib
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,13 +19,13 @@ from jaxfair import files
 from jaxfair.errors import InputError
 from jaxfair.fairness.groups import ALL, OVERALL
 from jaxfair.fairness.noisy import noisy_table
-from jaxfair.fairness.predictions import checked
 from jaxfair.privacy.histogram import open_answers, price
-from jaxfair.privacy.ledger import Ledger
+from jaxfair.privacy.ledger import BudgetExceeded, Ledger
 from jaxfair.privacy.public import delta_from_public_size
 from jaxfair.privacy.publication import LEDGER, STATEMENT, statement_of_release
 from jaxfair.privacy.secret import Secret, os_secret
 from jaxfair.publish.asking import Asked, Histogram, asked_of, people_of, questions
+from jaxfair.publish.evaluation import evaluation_of
 from jaxfair.publish.page import page
 from jaxfair.run.folder import RunFolder
 
@@ -52,43 +51,35 @@ def run(
         several runs about the same people add up where they share it.
       secret: for tests and research; from the operating system, and kept nowhere, where left out.
 
-    Raises InputError where the run has no predictions or the folder is there, and BudgetExceeded
+    Raises InputError as `evaluation_of`, and where the folder is there, and BudgetExceeded
     where this release and those before exceed the budget.
     """
     target = pathlib.Path(out) if out else folder.path / "release"
     if target.exists():
         raise InputError(f"{target} is there: a release is made once; name another with --out.")
-    for path in (folder.privacy, folder.predictions):
-        if not path.is_file():
-            raise InputError(
-                f"{folder.path} has no {path.name}: train and evaluate the run before its tables "
-                "are released."
-            )
-    about, secret = files.read_json(folder.privacy), secret or os_secret()
+    secret = secret or os_secret()
     with folder.locked():
-        rows = _evaluated(folder)
-        tasks = tuple(sorted(rows["task"].unique()))
-        size = about["public_size"] if asked.public_size is None else asked.public_size
-        delta = delta_from_public_size(size)
-        cost = price(asked.epsilon, delta, questions(asked, tasks))
+        given = evaluation_of(folder, asked)
+        delta = delta_from_public_size(given.public_size)
+        cost = price(asked.epsilon, delta, questions(asked, given.tasks))
         budget = asked.epsilon if asked.budget is None else asked.budget
-        draft = _draft(target)  # before anything is paid
-        try:
-            with _alone(pathlib.Path(ledger or folder.path / LEDGER)) as path:
-                books = Ledger(path, budget=budget, delta=delta)
-                answers = open_answers(cost, books, secret, people_of(rows))
-        except Exception:
-            draft.rmdir()
-            raise
-        found = {task: asked_of(answers, asked, rows, task) for task in tasks}
-        files.write_table(draft / "histograms.csv", _histograms(found))
+        draft = target.with_name(f".{target.name}.part")
+        with (
+            _made(draft, target) as cut_off,
+            _alone(pathlib.Path(ledger or folder.path / LEDGER)) as path,
+        ):
+            books = Ledger(path, budget=budget, delta=delta)
+            with _lost_is_said(books, target if cut_off else None):
+                answers = open_answers(cost, books, secret, people_of(given.rows))
+        found = {task: asked_of(answers, asked, given.rows, task) for task in given.tasks}
         shown = tables(found, minimum=asked.minimum)
-        files.write_table(draft / "tables.csv", shown)
-        told = statement_of_release(cost, books, secret.source, about, draft)
-        files.write_text(draft / "index.html", page(shown, found, told))
-        told = statement_of_release(cost, books, secret.source, about, draft)
-        files.write_json(draft / STATEMENT, told)
-        os.replace(draft, target)
+        state = lambda: statement_of_release(cost, books, secret.source, given.privacy, draft)
+        with _failure_is_said(target):
+            files.write_table(draft / "histograms.csv", _histograms(found))
+            files.write_table(draft / "tables.csv", shown)
+            files.write_text(draft / "index.html", page(shown, found, state()))
+            files.write_json(draft / STATEMENT, state())
+            os.replace(draft, target)
     return target
 
 
@@ -141,23 +132,60 @@ def _alone(ledger: pathlib.Path) -> Iterator[pathlib.Path]:
         yield ledger
 
 
-def _draft(target: pathlib.Path) -> pathlib.Path:
-    """A new empty folder beside `target`; raises InputError where none can be made."""
-    draft = target.with_name(f".{target.name}.part")
-    shutil.rmtree(draft, ignore_errors=True)
+@contextlib.contextmanager
+def _made(draft: pathlib.Path, target: pathlib.Path) -> Iterator[bool]:
+    """Makes an empty folder before anything is paid, and yields whether one was left there.
+
+    One that is left is of a release that was cut off. It stays if this one is refused. Raises
+    InputError where none can be made.
+    """
+    left = draft.is_dir()
     try:
-        draft.mkdir(parents=True)
+        draft.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
             f"{target} cannot be written ({error.strerror}); name another with --out. Nothing was "
             "paid."
         ) from error
-    return draft
+    try:
+        yield left
+    except Exception:
+        if not left:
+            draft.rmdir()
+        raise
+    for path in draft.iterdir():
+        path.unlink()
 
 
-def _evaluated(folder: RunFolder) -> pd.DataFrame:
-    rows = checked(pd.read_parquet(folder.predictions), where=folder.predictions.name)
-    return rows[rows["split"].isin(["validation", "test"])].reset_index(drop=True)
+@contextlib.contextmanager
+def _lost_is_said(books: Ledger, cut_off: pathlib.Path | None) -> Iterator[None]:
+    """Adds to a refusal for want of budget what was paid before, and may have been lost.
+
+    Args:
+      cut_off: the folder of a release that is known to have been cut off.
+    """
+    try:
+        yield
+    except BudgetExceeded as error:
+        lost = "one that was cut off before its folder was there stays paid, with its answers lost"
+        if cut_off is not None:
+            lost = f"one into {cut_off} was cut off, so that what it had paid for is lost"
+        count = f"{len(books)} release{'s' * (len(books) != 1)}"
+        raise BudgetExceeded(
+            f"{str(error).removesuffix('.')}; {books.path} has paid for {count} before, and {lost}."
+        ) from error
+
+
+@contextlib.contextmanager
+def _failure_is_said(target: pathlib.Path) -> Iterator[None]:
+    """Says of a disk that fails the files of a paid release what that cost."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{target} cannot be written ({error.strerror}), and its release was paid for: its "
+            "answers are lost, and another needs a higher --release.budget."
+        ) from error
 
 
 def _histograms(found: dict[str, dict[str, Histogram]]) -> pd.DataFrame:

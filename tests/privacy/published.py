@@ -1,10 +1,14 @@
 """A run that has been evaluated, small and made by hand, for the tests of releases."""
 
+import functools
+import json
 import pathlib
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from jaxfair.experiment import experiment
 from jaxfair.files import write_json, write_table
 
 PRIVACY = {
@@ -32,9 +36,34 @@ def predictions(patients: int = 1500, *, images: int = 1, seed: int = 0) -> pd.D
     )
 
 
-def evaluated(folder: pathlib.Path, rows: pd.DataFrame | None = None, **privacy) -> pathlib.Path:
-    """Writes what a release reads of a run."""
+@functools.cache
+def config(tasks: tuple[str, ...] = ("finding",)) -> dict[str, Any]:
+    """The config of a run whose table declares these labels."""
+    made = experiment(
+        "released",
+        data={
+            "source": "table",
+            "table": {"file": "table.csv", "image": "image", "patient": "patient", "labels": tasks},
+            "split": "random",
+            "public_size": 5000,
+        },
+        method={"name": "linear_probe", "size": 64},
+        optim={"name": "sgd", "learning_rate": 1.0},
+        dp={"epsilon": 8.0, "l2_clip_norm": 1.0},
+        train={"steps": 10, "expected_batch_size": 100},
+    )
+    return json.loads(made.to_json())
+
+
+def evaluated(
+    folder: pathlib.Path,
+    rows: pd.DataFrame | None = None,
+    tasks: tuple[str, ...] = ("finding",),
+    **privacy,
+) -> pathlib.Path:
+    """Writes what a release reads of a run that declares `tasks`."""
     folder.mkdir(parents=True, exist_ok=True)
     write_table(folder / "predictions.parquet", predictions() if rows is None else rows)
     write_json(folder / "privacy.json", PRIVACY | privacy)
+    write_json(folder / "config.json", config(tasks))
     return folder
