@@ -102,7 +102,7 @@ def test_another_secret_gives_other_noise_and_the_system_is_asked_by_default(tmp
         books = ledger_of(tmp_path / str(number))
         answers = open_answers(COST, books, os_secret(), people)
         found.append(answers.ask("tests", "sex", about, np.zeros(1, int), 100))
-    assert not np.isclose(found[0], found[1]).any()
+    assert np.isclose(found[0], found[1]).mean() < 0.1, "of 100 answers on a grid some few meet"
 
 
 def test_answers_lie_on_a_grid_that_hides_the_last_bits_of_the_noise(tmp_path):
