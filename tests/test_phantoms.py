@@ -53,7 +53,9 @@ def check(name, tmp_path, overrides):
     assert "PHANTOM" in run.report.read_text()
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name", ["derm_probe", "table_resnet", pytest.param("table_fae", marks=pytest.mark.slow)]
+)
 def test_a_small_stand_in_is_trained_and_reported(name, tmp_path):
     check(name, tmp_path, SMALL[name])
 

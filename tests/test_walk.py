@@ -179,6 +179,7 @@ def test_two_private_runs_of_one_config_differ(home, private):
     assert not np.array_equal(*(jax.tree.leaves(c.params)[0] for c in (first, second)))
 
 
+@pytest.mark.slow
 def test_a_second_stage_begins_where_the_first_ended_and_pays_for_both(home, private):
     config = small_config(home, dp__epsilon=10.0, train__start_from=str(private), train__steps=2)
     train.run(config, home / "second", num_devices=2, progress=False)

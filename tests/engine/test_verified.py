@@ -190,6 +190,7 @@ def test_steps_that_are_not_those_of_the_parameters_are_found(pair, tmp_path, st
     assert verify_run(folder) == [f"steps is {steps}, but the last checkpoint is of 8"]
 
 
+@pytest.mark.slow
 def test_a_chain_of_runs_without_config_files_verifies(tmp_path, monkeypatch):
     """A plan that begins with another run says so in config.json, as train.start_from does."""
     monkeypatch.chdir(tmp_path)

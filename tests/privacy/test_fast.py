@@ -276,12 +276,12 @@ def parts(count, short):
     return [pytest.param(i, marks=[pytest.mark.slow] * (i >= short)) for i in range(count)]
 
 
-@pytest.mark.parametrize("part", parts(10, short=3))
+@pytest.mark.parametrize("part", parts(10, short=1))
 def test_drawn_layers_equal_the_loop_in_float32(part):
     drawn(check_equal_to_loop, 45, part)
 
 
-@pytest.mark.parametrize("part", parts(5, short=2))
+@pytest.mark.parametrize("part", parts(5, short=1))
 def test_drawn_layers_in_bfloat16_stay_within_the_clip(part):
     drawn(check_bfloat16, 20, part)
 
