@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jaxfair.errors import InputError
 from jaxfair.methods.base import Example, Method, PyTree, no_loss
+from jaxfair.methods.encoder import refuse_unless_known
 from jaxfair.models import heads
 from jaxfair.models.resnet import ACTIVATIONS, DEPTHS
 from jaxfair.pretrain.images import draw, view
@@ -45,12 +46,7 @@ class ContrastConfig:
 
     def __post_init__(self) -> None:
         choices = {"backbone": tuple(DEPTHS), "ndim": (2, 3), "activation": tuple(ACTIVATIONS)}
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise InputError(
-                    f"network.{name} = {getattr(self, name)!r} is none of "
-                    f"{', '.join(map(repr, known))}."
-                )
+        refuse_unless_known(self, **choices)
         for name in ("channels", "pixels", "hidden", "embedding"):
             least = 16 if name == "pixels" else 1
             if getattr(self, name) < least:

@@ -57,6 +57,18 @@ def test_alignment_and_uniformity_are_those_of_the_paper_and_padding_counts_nowh
     assert uneven == pytest.approx(np.mean(told), rel=1e-5)
 
 
+def test_a_loss_is_of_two_different_views_of_each_image_and_of_nobody_else():
+    """With the second term left out it is 0 where both views are one; padding changes nothing."""
+    method = make_contrast(ContrastConfig(pixels=16, uniformity=0.0))
+    params, _ = jax.jit(lambda key: method.init(key, {}))(jax.random.key(5))
+    loss = jax.jit(lambda *given: method.batch_loss(params, {}, *given))
+    keys, mask = jax.random.split(jax.random.key(1), 3), jnp.array([True, True, False])
+    told = [loss({"number": jnp.array([1, 2, n])}, mask, keys) for n in (3, 4)]
+    assert told[0] == told[1] > 1e-3
+    assert loss({"number": jnp.array([7, 2, 3])}, mask, keys) != told[0]
+    assert loss({"number": jnp.array([1, 2, 3])}, mask, keys[::-1]) != told[0]
+
+
 def began(file):
     """The backbone of a classifier of grey images that begins with the weights of a file."""
     config = ClassifierConfig(("a",), activation="mish", weights=str(file))
@@ -91,7 +103,7 @@ def test_the_command_trains_and_its_weights_begin_a_classifier(tmp_path, capsys)
 @pytest.mark.parametrize(
     "changes, sentence",
     [
-        ({"network.backbone": "lite0"}, "network.backbone = 'lite0' is none of 'resnet9'"),
+        ({"network.backbone": "lite0"}, "backbone = 'lite0' is none of 'resnet9'"),
         ({"network.pixels": 4}, "network.pixels is 4; at least 16"),
         ({"network.uniformity": float("nan")}, "network.uniformity is nan"),
         ({"train.start_from": "runs/a"}, "train.start_from is of trainings on patients"),
