@@ -2,15 +2,15 @@
 
     python -m jaxfair.pretrain --config configs/pretrain_drawn.py --out drawn.safetensors
     python -m jaxfair.pretrain --config configs/pretrain_drawn.py:volumes --out volumes.safetensors
-    python -m jaxfair.pretrain --config configs/pretrain_drawn.py:phantom --out drawn.safetensors
+    python -m jaxfair.pretrain --config configs/pretrain_drawn.py:quick --out drawn.safetensors
 
-A few hours on two CPU cores; more steps and larger batches by the same command on a GPU.
-`volumes` is its three-dimensional form, `phantom` a few steps that show the walk.
+More steps and larger batches by the same command on a GPU; how long it takes is not measured.
+`volumes` is its three-dimensional form, `quick` a few steps that show the walk.
 """
 
 from ml_collections import ConfigDict
 
-VARIANTS = ("", "volumes", "phantom")
+VARIANTS = ("", "volumes", "quick")
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -27,7 +27,7 @@ def get_config(arg: str = "") -> ConfigDict:
     if arg == "volumes":
         config.name = "pretrain_volumes"
         config.network.update({"ndim": 3, "channels": 1, "pixels": 24})
-    if arg == "phantom":
+    if arg == "quick":
         config.images = 64
         config.network.update({"pixels": 16})
         config.optim.decay_steps = 4

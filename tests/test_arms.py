@@ -301,6 +301,24 @@ def test_each_stage_of_a_run_weighs_by_its_share_of_the_steps():
     assert [round(stage.share, 2) for stage in stages] == [0.17, 0.03, 0.2, 0.6]
 
 
+def test_stages_cost_the_mean_of_their_steps_over_the_step_of_erm(monkeypatch):
+    """One of two stages takes a quarter of the run at twice ERM's time, the other the rest at 4."""
+    stages = {"erm": [1.0], "two": [0.25, 0.75]}
+    took = {"erm": 1.0, "0": 2.0, "1": 4.0}
+    monkeypatch.setattr(cost, "compared", lambda *_: [(name, name) for name in stages])
+    monkeypatch.setattr(cost, "steps_of", lambda name: [cost.Step(s, None) for s in stages[name]])
+    monkeypatch.setattr(
+        cost.stopwatch,
+        "interleaved",
+        lambda calls, **_: {name: np.full((3, 2), took[name]) for name in calls},
+    )
+    table = cost.measured("e06_fairread", "heads", 8.0, rounds=3)
+    assert table[["study", "part", "epsilon", "arm"]].to_numpy().tolist() == [
+        ["e06_fairread", "heads", 8.0, "two"]
+    ]
+    assert table.loc[0, ["ratio", "cpu_ratio"]].tolist() == [3.5, 3.5]
+
+
 def test_a_ratio_is_within_a_round():
     taken = {"a": np.array([[1.0, 2.0], [10.0, 20.0]]), "b": np.array([[2.0, 6.0], [20.0, 60.0]])}
     table = cost.beside(taken, "a").set_index("name")

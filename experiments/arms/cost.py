@@ -24,7 +24,7 @@ import pandas as pd
 
 from experiments.arms.cells import PLAIN, Cell
 from experiments.arms.sets import linked_phantom
-from experiments.arms.study import config, keep_compilations
+from experiments.arms.study import config
 from experiments.arms.tables import markdown
 from experiments.e05_disentangle import study as disentangle
 from experiments.e06_fairread import study as fairread
@@ -32,6 +32,7 @@ from jaxfair import files
 from jaxfair.benchmark import stopwatch
 from jaxfair.config import Settings, settings_from_config
 from jaxfair.engine.assembly import assemble
+from jaxfair.engine.compiling import keep_compilations
 from jaxfair.engine.mesh import make_mesh
 from jaxfair.engine.stages import ends_of, stages_of
 from jaxfair.start import assembly_of

@@ -12,13 +12,11 @@ one with the smallest delta-EO. `dp.tuning_runs` of a private run says how many 
 import argparse
 import json
 import math
-import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import pandas as pd
 from ml_collections import ConfigDict
 
@@ -27,6 +25,7 @@ from experiments.arms.leaks import leaks_of
 from experiments.arms.measures import measured, measures_of
 from experiments.arms.train import predictions_path, run_cell
 from jaxfair import files
+from jaxfair.engine.compiling import keep_compilations
 from jaxfair.errors import InputError
 from jaxfair.privacy.study import read_study
 from jaxfair.run.log import progress_bar
@@ -37,7 +36,6 @@ __all__ = [
     "Study",
     "config",
     "keep",
-    "keep_compilations",
     "main",
     "paid",
     "preferred",
@@ -208,13 +206,6 @@ def paid(folders: Sequence[pathlib.Path]) -> str:
 def _epsilon(folder: pathlib.Path) -> float | None:
     path = folder / "privacy.json"
     return json.loads(path.read_text())["epsilon"] if path.is_file() else None
-
-
-def keep_compilations() -> None:
-    """Runs of one arm differ in seed and fold alone, and share their compiled steps."""
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        cache = os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", f"{cache}/jaxfair/xla")
 
 
 def keep(out: pathlib.Path, results: pathlib.Path) -> None:

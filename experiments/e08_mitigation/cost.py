@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 import pandas as pd
 
 from experiments.arms.cost import beside
-from experiments.arms.study import keep_compilations
 from experiments.arms.tables import markdown
 from experiments.e08_mitigation.arms import BASE, arms_of
 from experiments.gaps.sets import drawn_films, drawn_findings
@@ -25,6 +24,7 @@ from experiments.gaps.trainings import config_of
 from jaxfair import files
 from jaxfair.benchmark import stopwatch
 from jaxfair.config import Settings, settings_from_config
+from jaxfair.engine.compiling import keep_compilations
 from jaxfair.engine.mesh import make_mesh
 from jaxfair.methods.mitigations.catalog import clip_rule
 from jaxfair.start import assembly_of

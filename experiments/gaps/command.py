@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from experiments.arms.study import keep_compilations
 from experiments.gaps.runs import claimed
+from jaxfair.engine.compiling import keep_compilations
 from jaxfair.errors import InputError
 
 __all__ = ["Command", "main", "some"]

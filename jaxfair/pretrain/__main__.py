@@ -1,7 +1,7 @@
 """Trains a network on drawn images alone, so that its weights are public, and writes them.
 
     jaxfair pretrain --config pretrain_drawn --out drawn.safetensors
-    jaxfair pretrain --config pretrain_drawn:phantom --out /tmp/drawn.safetensors
+    jaxfair pretrain --config pretrain_drawn:quick --out /tmp/drawn.safetensors
     jaxfair train --config derm_resnet --config.method.weights=drawn.safetensors
 
 Images are drawn on the device while it trains (jaxfair/pretrain/images.py); no data is read. The
@@ -24,6 +24,7 @@ from ml_collections import ConfigDict
 
 from jaxfair import engine, files
 from jaxfair.cli import Command, Flag, Line, execute
+from jaxfair.engine.compiling import keep_compilations
 from jaxfair.engine.optim import averaged_params, make_optimizer
 from jaxfair.errors import InputError
 from jaxfair.methods.base import PyTree
@@ -61,6 +62,7 @@ def run(
     if path.suffix != ".safetensors":
         raise InputError(f"--out is {path.name!r}; give a name that ends in .safetensors.")
     _check_place(path)
+    keep_compilations()
     params = _trained(settings, config, workdir, progress)
     files.write_bytes(path, weights_file(params["backbone"]))
     return path

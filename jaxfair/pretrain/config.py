@@ -29,7 +29,8 @@ class PretrainConfig:
       images: how many different images there are.
       network: what is trained, and how views are compared.
       optim: the optimiser.
-      train: how long, and in what batches; `start_from` and `leakage` have no meaning here.
+      train: how long, and in what batches; `start_from` is refused, and `leakage` and
+        `tensorboard` have no meaning here.
     """
 
     name: str

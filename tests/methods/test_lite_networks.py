@@ -71,8 +71,7 @@ SLICES = {"backbone": "slices", "ndim": 3, "channels": 1, "slice_network": "lite
 VOLUME = {"image": jax.ShapeDtypeStruct((2, 32, 32, 1), jnp.float32)}
 
 
-def test_a_lite_reads_the_slices_of_volumes_with_its_stored_statistics(weights):
-    """The tokens are those of the Lite that the same file fills, slice by slice."""
+def test_what_reads_slices_has_every_weight_and_statistic_of_the_lite_of_that_file(weights):
     config = ClassifierConfig(
         ("a",), **SLICES, norm="frozen", weights=weights, freeze=("backbone",)
     )

@@ -20,7 +20,7 @@ from jaxfair.pretrain import (
 from jaxfair.pretrain.__main__ import weights_file
 from jaxfair.pretrain.config import read_config
 
-CONFIG = "configs/pretrain_drawn.py:phantom"
+CONFIG = "configs/pretrain_drawn.py:quick"
 
 
 @pytest.mark.parametrize("ndim, channels", [(2, 3), (3, 1)])
