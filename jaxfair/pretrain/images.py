@@ -16,8 +16,8 @@ LEAVES = 20
 """Painted one over the other; the first ones are seldom seen."""
 
 SMALLEST, LARGEST = 0.1, 0.8
-"""Radii of leaves before each is stretched, in half sides of the image; their density falls with the
-third power."""
+"""Radii of leaves before each is stretched, in half sides of the image; their density falls with
+the third power."""
 
 
 def draw(key: jax.Array, side: int, ndim: int, channels: int) -> jax.Array:
