@@ -194,8 +194,11 @@ def test_the_autoencoder_takes_over_at_other_epsilons_what_was_chosen_at_8(tmp_p
     base = part.arms[0]
     assert len(plan.tried(part, base, 8.0)) == 2 and not plan.tried(part, base, 1.0)
     there = plan.chosen(tmp_path, part, base, 1.0)
-    assert [run.seed for run in there] == [1, 2, 3] and {run.epsilon for run in there} == {1.0}
+    assert [run.seed for run in there] == [1, 2, 3, 4, 5] and {r.epsilon for r in there} == {1.0}
     assert {run.setting for run in there} == {plan.chosen(tmp_path, part, base, 8.0)[0].setting}
+    mitigated = next(arm for arm in part.arms if arm.name not in (arms.BASE, arms.CONTROL))
+    assert plan.chosen(tmp_path, part, mitigated, 8.0)
+    assert not plan.chosen(tmp_path, part, mitigated, 1.0)
     other = part._replace(method="gaussian")
     assert len(plan.tried(other, base, 1.0)) == 2
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.arms.study import preferred
-from experiments.e08_mitigation.arms import Arm, arms_of, plain_arm
+from experiments.e08_mitigation.arms import BASE, CONTROL, Arm, arms_of, plain_arm
 from experiments.gaps.levels import compared
 from experiments.gaps.runs import Run, kept_of, predictions
 from experiments.gaps.sets import Source, drawn_films, drawn_findings, hospital, lesions
@@ -21,10 +21,10 @@ __all__ = ["Part", "Plan", "chosen", "make", "runs_of", "tried"]
 
 SEEDS = {"quick": (1,), "default": (1, 2, 3, 4, 5), "full": (1, 2, 3, 4, 5)}
 EPSILONS = {"quick": (8.0,), "default": (math.inf, 8.0, 1.0), "full": (math.inf, 8.0, 1.0)}
-SEARCHED, FEW = 8.0, 3
+SEARCHED = 8.0
 """The autoencoder's runs are the longest, and each of its settings is compiled for each epsilon. So
-the default size chooses its settings at SEARCHED alone, and trains FEW seeds at the others; below
-five there is no interval (protocol S5), and the page says so."""
+the default size compares its mitigations at SEARCHED alone; at the others it trains plain DP-SGD and
+the positive control, with the settings that were chosen at SEARCHED."""
 
 
 class Part(NamedTuple):
@@ -35,7 +35,7 @@ class Part(NamedTuple):
       method: key of METHODS.
       arms: what is compared; without a mitigation where the Method is beside the first detector.
       left_out: mitigations that have no private config here, with the reason.
-      epsilons, seeds: every pair of them, but for `seeds_at`.
+      epsilons, seeds: every pair of them, but for arms that an epsilon does without.
       size: of the study.
     """
 
@@ -48,12 +48,8 @@ class Part(NamedTuple):
     size: str
 
     def takes_over(self, epsilon: float) -> bool:
-        """Returns whether settings are those that were chosen at SEARCHED, and seeds FEW."""
+        """Returns whether only BASE and CONTROL are trained, with the settings of SEARCHED."""
         return self.method == "fae" and self.size == "default" and epsilon != SEARCHED
-
-    def seeds_at(self, epsilon: float) -> Sequence[int]:
-        """Returns the seeds at an epsilon."""
-        return self.seeds[:FEW] if self.takes_over(epsilon) else self.seeds
 
 
 class Plan(NamedTuple):
@@ -77,7 +73,7 @@ def make(size: str, root: str | None = None) -> Plan:
 
 def runs_of(part: Part, arm: Arm, epsilon: float, settings: Sequence[int]) -> Iterator[Run]:
     """Yields the runs of some settings of an arm: of the first seed, or of all where it is one."""
-    seeds = part.seeds_at(epsilon)[: None if len(settings) == 1 else 1]
+    seeds = part.seeds[: None if len(settings) == 1 else 1]
     for seed, setting in itertools.product(seeds, settings):
         config = config_of(
             "e08_mitigation", part.method, part.source.section, epsilon=epsilon, seed=seed,
@@ -100,6 +96,8 @@ def chosen(out: pathlib.Path, part: Part, arm: Arm, epsilon: float) -> list[Run]
     gap, as everywhere in these studies.
     """
     if part.takes_over(epsilon):
+        if arm.name not in (BASE, CONTROL):
+            return []
         there = chosen(out, part, arm, SEARCHED)
         return list(runs_of(part, arm, epsilon, [there[0].setting])) if there else []
     done = [run for run in tried(part, arm, epsilon) if kept_of(out, run).done]
