@@ -22,9 +22,9 @@ __all__ = ["Part", "Plan", "chosen", "make", "runs_of", "tried"]
 SEEDS = {"quick": (1,), "default": (1, 2, 3, 4, 5), "full": (1, 2, 3, 4, 5)}
 EPSILONS = {"quick": (8.0,), "default": (math.inf, 8.0, 1.0), "full": (math.inf, 8.0, 1.0)}
 SEARCHED = 8.0
-"""The autoencoder's runs are the longest, and each of its settings is compiled for each epsilon. So
-the default size compares its mitigations at SEARCHED alone; at the others it trains plain DP-SGD and
-the positive control, with the settings that were chosen at SEARCHED."""
+"""The autoencoder's runs are the longest, and each of its settings is compiled for each epsilon.
+So the default size compares its mitigations at SEARCHED alone; at the others it trains plain DP-SGD
+and the positive control, with the settings that were chosen at SEARCHED."""
 
 
 class Part(NamedTuple):
