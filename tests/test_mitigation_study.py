@@ -26,8 +26,9 @@ def whole_plan():
 
 def test_every_arm_tries_as_many_settings_and_every_mitigation_is_there_or_says_why_not():
     for part in (part for part in whole_plan().parts if len(part.arms) > 1):
-        assert {len(arm.mitigation) for arm in part.arms} == {trainings.BUDGETS["default"]}
-        assert {len(arm.changes) for arm in part.arms} == {trainings.BUDGETS["default"]}
+        budget = trainings.budget_of(part.method, "default")
+        assert {len(arm.mitigation) for arm in part.arms} == {budget}
+        assert {len(arm.changes) for arm in part.arms} == {budget}
         named = [arm.name for arm in part.arms] + [line.split(":")[0] for line in part.left_out]
         assert sorted(set(named) - {arms.BASE, arms.CONTROL}) == sorted(MITIGATIONS)
         for arm in part.arms:
@@ -35,13 +36,18 @@ def test_every_arm_tries_as_many_settings_and_every_mitigation_is_there_or_says_
                 str((m, sorted(c.items())))
                 for m, c in zip(arm.mitigation, arm.changes, strict=True)
             }
-            assert len(tried) == trainings.BUDGETS["default"], "settings differ"
+            assert len(tried) == budget, "settings differ"
 
 
 def test_a_private_run_counts_the_settings_that_were_compared():
-    part = whole_plan().parts[0]
+    part = next(part for part in whole_plan().parts if part.method == "classifier")
     for run in plan.runs_of(part, part.arms[0], 8.0, (0, 1)):
-        assert run.config.dp.tuning_runs == trainings.BUDGETS["default"] == 2
+        assert run.config.dp.tuning_runs == trainings.budget_of("classifier", "default") == 2
+
+
+def test_all_detectors_of_a_table_try_as_many_settings():
+    for size in ("quick", "default", "full"):
+        assert len({trainings.budget_of(name, size) for name in trainings.DETECTORS}) == 1
 
 
 def test_a_new_mitigation_appears_by_itself_with_its_number_smaller_and_larger(monkeypatch):
@@ -70,9 +76,9 @@ def test_constants_of_groups_are_declared_and_their_mean_weight_is_one():
 def test_every_detector_has_a_training_of_its_own_and_none_is_called_otherwise():
     assert set(trainings.DETECTORS) == set(trainings.detectors())
     for method in trainings.DETECTORS[1:]:
-        for size in trainings.BUDGETS:
+        for size in ("quick", "default", "full"):
             tried = trainings.tried_of(method)
-            assert len({str(fields) for fields in tried}) == max(trainings.BUDGETS.values())
+            assert len({str(fields) for fields in tried}) == trainings.budget_of(method, "full")
             for epsilon in (PLAIN, 8.0, 1.0):
                 config = trainings.config_of(
                     "t", method, sets.rsna(size, None) | {"public_size": 500},
@@ -102,7 +108,8 @@ def test_sums_have_fewer_numbers_where_epsilon_is_smaller():
 
 def small_part(seeds=range(1, 6)):
     part = whole_plan().parts[0]
-    few = tuple(a for a in part.arms if a.name in (arms.BASE, arms.CONTROL, "group_weights"))
+    few = [a for a in part.arms if a.name in (arms.BASE, arms.CONTROL, "group_weights")]
+    few = tuple(a._replace(mitigation=2 * a.mitigation, changes=2 * a.changes) for a in few)
     return part._replace(arms=few, seeds=tuple(seeds))
 
 
@@ -189,18 +196,15 @@ def test_a_setting_is_chosen_by_validation_alone(tmp_path):
     assert plan.chosen(tmp_path, part, base, 8.0)[0].setting == 1
 
 
-def test_the_autoencoder_takes_over_at_other_epsilons_what_was_chosen_at_8(tmp_path):
-    part = laid(tmp_path, helps=0.5)
-    base = part.arms[0]
-    assert len(plan.tried(part, base, 8.0)) == 2 and not plan.tried(part, base, 1.0)
-    there = plan.chosen(tmp_path, part, base, 1.0)
-    assert [run.seed for run in there] == [1, 2, 3, 4, 5] and {r.epsilon for r in there} == {1.0}
-    assert {run.setting for run in there} == {plan.chosen(tmp_path, part, base, 8.0)[0].setting}
-    mitigated = next(arm for arm in part.arms if arm.name not in (arms.BASE, arms.CONTROL))
-    assert plan.chosen(tmp_path, part, mitigated, 8.0)
-    assert not plan.chosen(tmp_path, part, mitigated, 1.0)
-    other = part._replace(method="gaussian")
-    assert len(plan.tried(other, base, 1.0)) == 2
+def test_the_autoencoders_mitigations_are_compared_at_8_and_its_control_everywhere():
+    part = whole_plan().parts[0]
+    assert part.method == "fae" and len(part.arms) > 10
+    for arm in part.arms:
+        trained = [e for e in part.epsilons if plan.tried(part, arm, e)]
+        everywhere = arm.name in (arms.BASE, arms.CONTROL)
+        assert trained == (list(part.epsilons) if everywhere else [8.0])
+    other = part._replace(method="classifier")
+    assert all(plan.tried(other, arm, 1.0) for arm in other.arms)
 
 
 def test_a_page_of_nothing_says_what_is_not_at_hand(tmp_path):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from experiments.gaps.sets import Groups, Source
-from experiments.gaps.trainings import BUDGETS, DETECTORS, SUMS, config_of, tried_of
+from experiments.gaps.trainings import DETECTORS, SUMS, budget_of, config_of, tried_of
 from jaxfair.config import method_from_settings, settings_from_config
 from jaxfair.errors import InputError
 from jaxfair.methods.mitigations.catalog import MITIGATIONS, own_rates
@@ -56,7 +56,7 @@ def arms_of(source: Source, method: str, size: str) -> tuple[list[Arm], list[str
     equal; one whose every setting is refused is left out.
     """
     rates = tried_of(method)
-    budget = BUDGETS[size]
+    budget = budget_of(method, size)
     nothing = (None,) * budget
     arms = [plain_arm(method, size)]
     if source.planted:
@@ -77,7 +77,7 @@ def arms_of(source: Source, method: str, size: str) -> tuple[list[Arm], list[str
 
 def plain_arm(method: str, size: str) -> Arm:
     """Returns a Method alone, with as many settings as any arm."""
-    budget = BUDGETS[size]
+    budget = budget_of(method, size)
     title = "DP-SGD without a mitigation" if method not in SUMS else "noisy sums, without SGD"
     return Arm(BASE, title, (None,) * budget, tried_of(method)[:budget])
 
@@ -108,17 +108,18 @@ def _why_not(name: str, method: str, size: str) -> str:
 def _arm(name: str, source: Source, method: str, size: str, rates: Sequence[Section]) -> Arm | str:
     """The arm, or the sentence with which its last setting was refused."""
     fitting: list[tuple[Section, Section]] = []
+    budget = budget_of(method, size)
     reason = ""
     candidates = settings_of(name, source)
     for fields, beside in (*candidates, *_with_rates(candidates, rates)):
-        if len(fitting) == BUDGETS[size]:
+        if len(fitting) == budget:
             break
         mitigation = {"name": name, **fields}
         refused = _refusal(source, method, size, mitigation, beside)
         reason = reason or refused
         if not refused:
             fitting.append((mitigation, beside))
-    if len(fitting) < BUDGETS[size]:
+    if len(fitting) < budget:
         return reason
     title = MITIGATIONS[name].config.__doc__.splitlines()[0].rstrip(".")
     return Arm(name, title, *map(tuple, zip(*fitting, strict=True)))

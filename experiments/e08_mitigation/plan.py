@@ -21,10 +21,13 @@ __all__ = ["Part", "Plan", "chosen", "make", "runs_of", "tried"]
 
 SEEDS = {"quick": (1,), "default": (1, 2, 3, 4, 5), "full": (1, 2, 3, 4, 5)}
 EPSILONS = {"quick": (8.0,), "default": (math.inf, 8.0, 1.0), "full": (math.inf, 8.0, 1.0)}
-SEARCHED = 8.0
-"""The autoencoder's runs are the longest, and each of its settings is compiled for each epsilon.
-So the default size compares its mitigations at SEARCHED alone; at the others it trains plain DP-SGD
-and the positive control, with the settings that were chosen at SEARCHED."""
+COMPARED = 8.0
+"""The autoencoder's runs are the longest. In the default size its mitigations are compared at this
+epsilon alone; at the others it is trained plainly and with the positive control."""
+
+UNPADDED = {"dp.padded_draws": False}
+"""A padded draw takes more than twice the work and is the same sum. It hides the draw's size from who
+watches the clock; the images here are drawn or public."""
 
 
 class Part(NamedTuple):
@@ -35,7 +38,7 @@ class Part(NamedTuple):
       method: key of METHODS.
       arms: what is compared; without a mitigation where the Method is beside the first detector.
       left_out: mitigations that have no private config here, with the reason.
-      epsilons, seeds: every pair of them, but for arms that an epsilon does without.
+      epsilons, seeds: every pair of them for each arm that it `trains`.
       size: of the study.
     """
 
@@ -47,9 +50,10 @@ class Part(NamedTuple):
     seeds: Sequence[int]
     size: str
 
-    def takes_over(self, epsilon: float) -> bool:
-        """Returns whether only BASE and CONTROL are trained, with the settings of SEARCHED."""
-        return self.method == "fae" and self.size == "default" and epsilon != SEARCHED
+    def trains(self, arm: Arm, epsilon: float) -> bool:
+        """Returns whether an arm is trained at an epsilon."""
+        short = self.method == "fae" and self.size == "default" and epsilon != COMPARED
+        return not short or arm.name in (BASE, CONTROL)
 
 
 class Plan(NamedTuple):
@@ -77,15 +81,15 @@ def runs_of(part: Part, arm: Arm, epsilon: float, settings: Sequence[int]) -> It
     for seed, setting in itertools.product(seeds, settings):
         config = config_of(
             "e08_mitigation", part.method, part.source.section, epsilon=epsilon, seed=seed,
-            size=part.size, mitigation=arm.mitigation[setting], changes=arm.changes[setting],
-            tried=len(arm.changes),
+            size=part.size, mitigation=arm.mitigation[setting],
+            changes={**arm.changes[setting], **UNPADDED}, tried=len(arm.changes),
         )  # fmt: skip
         yield Run(part.source.name, part.method, arm.name, setting, epsilon, 1, seed, config)
 
 
 def tried(part: Part, arm: Arm, epsilon: float) -> list[Run]:
-    """Returns every setting of an arm with the first seed; none where a choice is taken over."""
-    settings = () if part.takes_over(epsilon) else range(len(arm.changes))
+    """Returns every setting of an arm with the first seed; none of an arm that is not trained."""
+    settings = range(len(arm.changes)) if part.trains(arm, epsilon) else ()
     return list(runs_of(part, arm, epsilon, settings))
 
 
@@ -95,11 +99,6 @@ def chosen(out: pathlib.Path, part: Part, arm: Arm, epsilon: float) -> list[Run]
     Among the settings whose AUROC is within `arms.study.WITHIN` of the best, that with the smallest
     gap, as everywhere in these studies.
     """
-    if part.takes_over(epsilon):
-        if arm.name not in (BASE, CONTROL):
-            return []
-        there = chosen(out, part, arm, SEARCHED)
-        return list(runs_of(part, arm, epsilon, [there[0].setting])) if there else []
     done = [run for run in tried(part, arm, epsilon) if kept_of(out, run).done]
     if not done:
         return []

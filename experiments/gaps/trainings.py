@@ -11,11 +11,11 @@ from jaxfair.experiment import experiment
 from jaxfair.methods.catalog import METHODS
 
 __all__ = [
-    "BUDGETS",
     "DETECTORS",
     "METHODS_OF",
     "SETTLED",
     "SUMS",
+    "budget_of",
     "config_of",
     "detectors",
     "same_for_all_seeds",
@@ -45,8 +45,6 @@ SETTLED = (
 """What a page says of constants; that arms choose among settings on validation images is beside."""
 
 RATES = (1.0, 1 / 3, 3.0)
-BUDGETS = {"quick": 1, "default": 2, "full": 3}
-"""Size of a study -> settings that each of its arms tries."""
 
 BLOCKS = {"quick": (25, 50), "default": (25, 50, 75, 100), "full": (100, 150, 200, 300)}
 """Blocks of the autoencoder; those of the default and the full size have 1.47 and 10.3 million
@@ -100,6 +98,15 @@ STRETCHES = 5
 def detectors() -> tuple[str, ...]:
     """Returns those of DETECTORS that there are."""
     return tuple(name for name in DETECTORS if name in METHODS)
+
+
+def budget_of(method: str, size: str) -> int:
+    """Returns how many settings each arm of a Method tries: the same for all arms of a table.
+
+    Detectors share tables with the autoencoder, whose runs are the longest: in the default size
+    they are trained with their first setting, so that there is time for five seeds.
+    """
+    return {"quick": 1, "default": 1 if method in DETECTORS else 2, "full": 3}[size]
 
 
 def same_for_all_seeds(method: str, epsilon: float) -> bool:
