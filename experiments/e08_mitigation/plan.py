@@ -26,8 +26,8 @@ COMPARED = 8.0
 epsilon alone; at the others it is trained plainly and with the positive control."""
 
 UNPADDED = {"dp.padded_draws": False}
-"""A padded draw takes more than twice the work and is the same sum. It hides the draw's size from who
-watches the clock; the images here are drawn or public."""
+"""A padded draw takes more than twice the work for the same sum. It hides the size of a draw from
+who watches the clock; the images here are drawn or public."""
 
 
 class Part(NamedTuple):

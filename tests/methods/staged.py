@@ -131,14 +131,15 @@ def plan_of(steps=8, expected=N, **fields):
     return make_plan(config, steps=steps, expected_batch_size=expected, public_size=N)
 
 
-def opened(folder, method, *, private=False, steps=8, seed=0, **options):
+def opened(folder, method, *, private=False, steps=8, seed=0, devices=1, **options):
     """A training of `method` in which every step draws everybody."""
     options = {"save_every": 8, "microbatch": 16, "insecure_seed": 1, "progress": False} | options
     return engine.open(
         plan_of(steps, enabled=private), method, optax.adam(0.05),
         engine.population_from_ids(range(N), unit="image"),
         {name: values.__getitem__ for name, values in drawn().items()},
-        folder, spec=SPEC, options=engine.Options(seed=seed, **options), mesh=engine.make_mesh(1),
+        folder, spec=SPEC, options=engine.Options(seed=seed, **options),
+        mesh=engine.make_mesh(devices),
     )  # fmt: skip
 
 

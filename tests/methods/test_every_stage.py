@@ -20,7 +20,15 @@ from jaxfair.methods.mitigations.dro import GroupDRO
 from jaxfair.methods.pca import PCAConfig, make_pca
 from jaxfair.privacy.sums import fast, rounding
 from tests.methods import mitigated as small
-from tests.methods.staged import adversarial, drawn, fairread, fcro, published, stages_of
+from tests.methods.staged import (
+    adversarial,
+    drawn,
+    fairread,
+    fcro,
+    opened,
+    published,
+    stages_of,
+)
 from tests.methods.test_every_method import CASES as METHODS
 
 B, C = 6, 0.3
@@ -198,6 +206,21 @@ def test_fast_clipping_of_a_stage_is_the_loop_and_padding_is_nobody_even_as_nan(
     clip = rounding.bound(C, 0) * (1 - 2.0**-12)
     truth = sum(g * min(1, clip / max(np.linalg.norm(g), 1e-30)) for g in rows)
     np.testing.assert_allclose(flat(found), truth, atol=2e-5 * np.abs(truth).max())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [fcro, fairread, adversarial], ids=lambda make: make.__name__)
+def test_a_private_run_of_all_stages_is_the_same_on_1_2_and_8_devices(make, tmp_path):
+    ends, ledgers = [], []
+    for devices in (1, 2, 8):
+        folder = tmp_path / f"{devices}"
+        trainer = opened(folder, make(), private=True, devices=devices, microbatch=6)
+        trainer.run()
+        ends.append(flat(trainer.params()))
+        ledgers.append((folder / "ledger.jsonl").read_bytes())
+    assert ledgers[0] == ledgers[1] == ledgers[2]
+    for end in ends[1:]:
+        np.testing.assert_allclose(end, ends[0], atol=1e-4 * np.abs(ends[0]).max())
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if CASES[name].silent])
