@@ -196,15 +196,14 @@ def test_a_setting_is_chosen_by_validation_alone(tmp_path):
     assert plan.chosen(tmp_path, part, base, 8.0)[0].setting == 1
 
 
-def test_the_autoencoders_mitigations_are_compared_at_8_and_its_control_everywhere():
-    part = whole_plan().parts[0]
-    assert part.method == "fae" and len(part.arms) > 10
-    for arm in part.arms:
-        trained = [e for e in part.epsilons if plan.tried(part, arm, e)]
-        everywhere = arm.name in (arms.BASE, arms.CONTROL)
-        assert trained == (list(part.epsilons) if everywhere else [8.0])
-    other = part._replace(method="classifier")
-    assert all(plan.tried(other, arm, 1.0) for arm in other.arms)
+def test_mitigations_are_compared_at_8_and_the_control_is_there_at_every_epsilon():
+    for part in whole_plan().parts:
+        for arm in part.arms:
+            trained = [e for e in part.epsilons if plan.tried(part, arm, e)]
+            everywhere = arm.name in (arms.BASE, arms.CONTROL)
+            assert trained == (list(part.epsilons) if everywhere else [8.0])
+    part = whole_plan().parts[0]._replace(size="full")
+    assert all(plan.tried(part, arm, 1.0) for arm in part.arms)
 
 
 def test_a_page_of_nothing_says_what_is_not_at_hand(tmp_path):

@@ -22,8 +22,8 @@ __all__ = ["Part", "Plan", "chosen", "make", "runs_of", "tried"]
 SEEDS = {"quick": (1,), "default": (1, 2, 3, 4, 5), "full": (1, 2, 3, 4, 5)}
 EPSILONS = {"quick": (8.0,), "default": (math.inf, 8.0, 1.0), "full": (math.inf, 8.0, 1.0)}
 COMPARED = 8.0
-"""The autoencoder's runs are the longest. In the default size its mitigations are compared at this
-epsilon alone; at the others it is trained plainly and with the positive control."""
+"""In the default size, for the sake of time, mitigations are compared at this epsilon alone; at the
+others a Method is trained plainly and with the positive control."""
 
 UNPADDED = {"dp.padded_draws": False}
 """A padded draw takes more than twice the work for the same sum. It hides the size of a draw from
@@ -52,8 +52,8 @@ class Part(NamedTuple):
 
     def trains(self, arm: Arm, epsilon: float) -> bool:
         """Returns whether an arm is trained at an epsilon."""
-        short = self.method == "fae" and self.size == "default" and epsilon != COMPARED
-        return not short or arm.name in (BASE, CONTROL)
+        everything = self.size != "default" or epsilon == COMPARED
+        return everything or arm.name in (BASE, CONTROL)
 
 
 class Plan(NamedTuple):
@@ -124,7 +124,5 @@ def _part(source: Source, method: str, size: str) -> Part:
     epsilons: Sequence[float] = EPSILONS[size]
     if source.describes:
         epsilons = (math.inf, 8.0)
-    elif source.name == "lesions" and method == "classifier":
-        epsilons = EPSILONS[size] if size == "full" else (8.0,)  # the probe has all
     seeds = SEEDS[size][:1] if source.describes else SEEDS[size]
     return Part(source, method, tuple(arms), tuple(left_out), epsilons, seeds, size)
