@@ -25,6 +25,7 @@ from jaxfair.errors import InputError
 from jaxfair.files import read_json
 from jaxfair.methods.base import Method, PyTree
 from jaxfair.methods.catalog import METHODS
+from jaxfair.methods.labels import check_one_true
 from jaxfair.methods.mitigations.catalog import MITIGATIONS, described
 from jaxfair.methods.mitigations.upsampling import groups_of_units
 from jaxfair.phantom.write import ready
@@ -65,10 +66,8 @@ def shapes_of(settings: Settings, mesh: Mesh | None = None) -> Assembly:
 def population_of(settings: Settings, dataset: Dataset) -> Population:
     """Returns who may be drawn: the units of the training split that the config protects."""
     unit = settings.dp.unit or dataset.unit
-    ids, rows = dataset.units(unit)
     return make_population(
-        ids,
-        rows,
+        *dataset.units(unit),
         groups=_groups(settings, dataset, unit),
         unit=unit,
         name=dataset.population,
@@ -156,10 +155,12 @@ def first_variables(settings: Settings) -> tuple[Method, PyTree, PyTree]:
 def open_data(settings: Settings, *, progress: bool = True) -> Dataset:
     """Returns the data of a config, drawn first where it asks for a phantom, and prepared.
 
-    Raises InputError as `phantom.write.ready` and `open_dataset`.
+    Raises InputError as `phantom.write.ready`, `open_dataset` and `labels.check_one_true`.
     """
     drawn = ready(settings.phantom, settings.data, progress=progress)
-    return open_dataset(drawn, progress=progress)
+    dataset = open_dataset(drawn, progress=progress)
+    check_one_true(getattr(settings.method, "target", ""), dataset.manifest, dataset.tasks)
+    return dataset
 
 
 def check_stages(settings: Settings, dataset: Dataset) -> None:
@@ -211,9 +212,8 @@ def places_of_run(before: Settings, named: str) -> Places:
 def description(settings: Settings) -> dict[str, Any]:
     """Returns what a report must say about the model: where its first weights are from.
 
-    After `train.start_from` these are the words of the run before, whose weights they were. A
-    mitigation is named, with how it stands to privacy, and groups that are drawn at rates of their
-    own are named in the order of their codes.
+    After `train.start_from` the words of the run before, whose weights they were. A mitigation is
+    named, with how it stands to privacy, and groups drawn at rates of their own by their codes.
     """
     told, name, config = _origin(settings), settings.mitigation_name, settings.mitigation
     if not name:

@@ -5,6 +5,7 @@ import shutil
 
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 
 from jaxfair import train
@@ -15,6 +16,7 @@ from jaxfair.config import (
     settings_from_config,
 )
 from jaxfair.errors import InputError
+from jaxfair.methods.labels import check_one_true
 from jaxfair.privacy.verify import verify_run
 from jaxfair.start import check_stages, description, first_variables, open_data, optimizer_of
 from tests.test_configs import FOLDER
@@ -213,3 +215,24 @@ def test_a_training_asks_about_its_earlier_stages_before_it_opens_anything(monke
     options = train.Options(progress=False)
     with pytest.raises(InputError, match="somebody was held out"):
         train.open_training(None, None, None, options, num_devices=1)
+
+
+def test_a_class_of_many_is_refused_where_two_labels_or_none_are_true(home):
+    config = config_of(home, data__table__labels=LABELS, method__target="multi-class")
+    told = "have not exactly one true label, first .* leave a cell empty"
+    with pytest.raises(InputError, match=told):
+        open_data(settings_from_config(config), progress=False)
+    with config.unlocked():
+        config.method.target = "multi-label"
+    assert len(open_data(settings_from_config(config), progress=False))
+
+
+def test_one_true_label_is_asked_of_those_in_a_split_whose_labels_were_all_asked():
+    rows = [("a", "train", 1, 0), ("b", "test", 0, 1), ("c", "", 1, 1), ("d", "test", 1, np.nan)]
+    manifest = pd.DataFrame(rows, columns=["image_id", "split", "label_x", "label_y"])
+    check_one_true("multi-class", manifest, ("x", "y"))
+    for wrong in ((1, 1), (0, 0)):
+        manifest.loc[1, ["label_x", "label_y"]] = wrong
+        with pytest.raises(InputError, match=f"1 of 3 images .* first 'b' with {sum(wrong)}:"):
+            check_one_true("multi-class", manifest, ("x", "y"))
+        check_one_true("multi-label", manifest, ("x", "y"))

@@ -8,6 +8,8 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import pandas as pd
 
 from jaxfair.errors import InputError
 from jaxfair.methods.base import Example
@@ -17,6 +19,7 @@ __all__ = [
     "asked_labels",
     "check_exclusive",
     "check_labels",
+    "check_one_true",
     "label_inputs",
     "label_loss",
     "label_scores",
@@ -60,6 +63,24 @@ def check_exclusive(target: str, source: str, findings: tuple[str, ...]) -> None
         raise InputError(
             "method.target is 'multi-class', for labels of which exactly one is true, and those of "
             f"the source {source!r} may be true together: use 'multi-label'."
+        )
+
+
+def check_one_true(target: str, manifest: pd.DataFrame, labels: tuple[str, ...]) -> None:
+    """Refuses "multi-class" of images whose labels were all asked and not exactly one is true.
+
+    Args:
+      manifest: columns image_id, split ("" of who is in none) and label_NAME, NaN if not asked.
+    """
+    rows = manifest[manifest["split"] != ""]
+    true = rows[[f"label_{name}" for name in labels]].sum(axis=1, skipna=False)
+    wrong = np.flatnonzero(true.notna() & (true != 1))
+    if target == "multi-class" and len(wrong):
+        raise InputError(
+            f"method.target is 'multi-class', and {len(wrong)} of {len(rows)} images have not "
+            f"exactly one true label, first {rows['image_id'].iloc[wrong[0]]!r} with "
+            f"{true.iloc[wrong[0]]:g}: mend them, leave a cell empty (an image of which not all "
+            "labels were asked has no loss), or use 'multi-label'."
         )
 
 
