@@ -173,6 +173,16 @@ def test_a_gap_that_is_turned_round_is_not_closed():
     assert "closed by closing: -0.150" in page.verdict(pd.DataFrame(rows))
 
 
+def test_a_table_of_the_control_alone_compares_no_mitigation(tmp_path):
+    part = laid(tmp_path, helps=0.0)
+    rows = e08_tables.rows_of([part._replace(arms=part.arms[:2])], 8.0, tmp_path)
+    assert set(rows["arm"]) == {arms.BASE, arms.CONTROL, arms.SCALED[0]}
+    found = page.verdict(rows)
+    assert "the gap is" in found and found.endswith(
+        "No mitigation is compared here, the positive control alone."
+    )
+
+
 def test_one_scale_evens_out_false_alarms_and_leaves_every_groups_own_auroc(tmp_path):
     part = small_part(seeds=(1,))
     (run,) = plan.runs_of(part, part.arms[0], 8.0, [0])

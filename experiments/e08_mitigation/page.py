@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from experiments.arms.page import Told
 from experiments.arms.tables import markdown
-from experiments.e08_mitigation.arms import BASE, CONTROL
+from experiments.e08_mitigation.arms import BASE, CONTROL, SCALED
 from experiments.e08_mitigation.plan import Part, Plan, chosen, tried
 from experiments.e08_mitigation.tables import ALPHA, control, rows_of
 from experiments.gaps.levels import MIN_SEEDS
@@ -50,6 +50,8 @@ def write(plan: Plan, out: pathlib.Path) -> None:
 def verdict(rows: pd.DataFrame) -> str:
     """Returns which arm closes the gap beyond noise, or that none does."""
     arms = rows[(rows["arm"] != CONTROL) & rows["gap_holm"].notna()]
+    if rows["arm"].iloc[1:].isin([CONTROL, SCALED[0]]).all():  # another detector is a "plain" arm
+        return f"{_to_close(rows)}No mitigation is compared here, the positive control alone."
     if arms.empty:
         return "No change has an interval, so nothing can be said of any."
     return f"{_to_close(rows)}{_closing(rows, arms)}"
