@@ -133,7 +133,7 @@ def _init(
 
 @functools.lru_cache(maxsize=8)
 def _teacher(weights: str | None, seed: int, width: int) -> PyTree:
-    with jax.ensure_compile_time_eval():  # cached arrays must be arrays, also inside a trace
+    with jax.core.eval_context():  # cached arrays must be arrays, also inside a trace
         if weights is None:
             return random_teacher(seed, width)
         state, _ = read_state_dict(weights)

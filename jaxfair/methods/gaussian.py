@@ -187,7 +187,7 @@ def _public(
     weights: str | None, seed: int, size: tuple[int, int], grid: int, dims: int
 ) -> dict[str, Any]:
     """Extractor and units; a function of public constants alone, and a few seconds."""
-    with jax.ensure_compile_time_eval():  # cached arrays must be arrays, also inside a trace
+    with jax.core.eval_context():  # cached arrays must be arrays, also inside a trace
         if weights is None:
             params, stats = extractor.random_extractor(seed)
         else:

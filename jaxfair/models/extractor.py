@@ -49,7 +49,7 @@ def random_extractor(seed: int) -> tuple[PyTree, PyTree]:
     He-normal filters; the stored statistics are those of `synthetic_textures`, layer by
     layer, so that every map is centred and scaled without having seen a patient.
     """
-    with jax.ensure_compile_time_eval():  # cached arrays must be arrays, also inside a trace
+    with jax.core.eval_context():  # cached arrays must be arrays, also inside a trace
         return _measured(_drawn_params(np.random.default_rng(seed)), seed)
 
 

@@ -106,7 +106,7 @@ def _joined(net: Lite, variables: PyTree, images: jax.Array) -> jax.Array:
 @functools.lru_cache(maxsize=8)
 def _standardised(net: Lite, weights: str, seed: int) -> PyTree:
     """Weights, and mean and spread of each channel on drawn textures."""
-    with jax.ensure_compile_time_eval():  # cached arrays must be arrays, also inside a trace
+    with jax.core.eval_context():  # cached arrays must be arrays, also inside a trace
         variables = pretrained.read_lite(net, weights)
         drawn = synthetic_textures(TEXTURES, SIDE, seed=seed)
         measure: Any = jax.jit(functools.partial(_joined, net))

@@ -109,7 +109,7 @@ def filter_bank(design: Design, channels: int, seed: int) -> Bank:
 
     A function of public constants alone; about two seconds.
     """
-    with jax.ensure_compile_time_eval():  # cached arrays must be arrays, also inside a trace
+    with jax.core.eval_context():  # cached arrays must be arrays, also inside a trace
         drawn = drawn_images(DRAWN, design.size, channels, seed=seed)
         rng = np.random.default_rng([seed, 1])
         bank: Bank = {g.name: _filters(g, drawn, rng) for g in design.groups}

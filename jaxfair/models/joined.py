@@ -135,7 +135,7 @@ def _network_bank(
     network: str, weights: str, sizes: tuple[int, ...], side: int, channels: int, seed: int
 ) -> Bank:
     """Weights and units; a function of public constants alone, and a few seconds."""
-    with jax.ensure_compile_time_eval():  # cached arrays must be arrays, also inside a trace
+    with jax.core.eval_context():  # cached arrays must be arrays, also inside a trace
         variables = pretrained.read_lite(_net(network), weights)
         drawn = drawn_images(DRAWN, side, channels, seed=seed)
         measure = jax.jit(jax.vmap(functools.partial(_raw, network, sizes), (None, 0)))

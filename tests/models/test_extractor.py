@@ -61,6 +61,19 @@ def test_a_random_extractor_built_inside_a_trace_holds_arrays():
     assert np.isfinite(np.asarray(kernel)).all()
 
 
+def test_no_weights_are_drawn_where_only_their_shapes_are_asked_for(monkeypatch):
+    """A trace that computes its constants at once would compile and run every initialiser."""
+    uniform, held = jax.random.uniform, []
+
+    def drawn(*given):
+        held.append(not isinstance(found := uniform(*given), jax.core.Tracer))
+        return found
+
+    monkeypatch.setattr(jax.random, "uniform", drawn)
+    extractor.random_extractor.__wrapped__(0)
+    assert held and not any(held)
+
+
 def test_random_features_are_centred_on_synthetic_textures():
     params, stats = extractor.random_extractor(0)
     textures = extractor.synthetic_textures(8, 128, seed=5)
