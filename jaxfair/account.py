@@ -8,6 +8,7 @@
 
 The verifier finds mistakes, not forgery: it recomputes every number that follows from others,
 compares the rest with config, ledger and earlier stages, and parameters and metrics by digest.
+The tables of a release are computed again from its noisy histograms.
 What cannot be checked is said. Nothing is written.
 
 Runs that appear together are one release (protocol P17): --joint gives their epsilon in one
@@ -38,6 +39,7 @@ from jaxfair.privacy.publication import STATEMENT, check_release
 from jaxfair.privacy.risk import group_guarantee, risk
 from jaxfair.privacy.study import read_study
 from jaxfair.privacy.verify import check_run, verify_run
+from jaxfair.publish.recomputed import check_tables
 
 __all__ = ["COMMAND", "joint", "main", "of_patients", "price", "verify"]
 
@@ -241,7 +243,8 @@ def _act(line: Line) -> int:
 
 def _verify_command(workdir: str) -> int:
     if pathlib.Path(workdir, STATEMENT).is_file():
-        return _told(workdir, check_release(pathlib.Path(workdir)), [])
+        folder = pathlib.Path(workdir)
+        return _told(workdir, check_release(folder) or check_tables(folder), [])
     if not pathlib.Path(workdir, "privacy.json").is_file():
         raise InputError(f"{workdir} holds no finished run (it has no privacy.json).")
     return _told(workdir, *check_run(pathlib.Path(workdir)))

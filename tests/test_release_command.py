@@ -1,5 +1,6 @@
 """`evaluate --release.epsilon`: what the folder holds, that it verifies, and what it refuses."""
 
+import hashlib
 import json
 import shutil
 import time
@@ -18,6 +19,7 @@ from jaxfair.privacy.secret import insecure_secret
 from jaxfair.publish import Asked, run
 from jaxfair.publish.asking import Histogram, groups_of
 from jaxfair.publish.page import page
+from jaxfair.publish.recomputed import check_tables
 from jaxfair.publish.release import tables
 from jaxfair.run.folder import RunFolder
 from tests.privacy.published import evaluated, predictions
@@ -77,6 +79,9 @@ def test_a_second_release_is_refused_until_its_budget_is_raised(tmp_path, capsys
     assert release(folder, other, "--release.budget=2") == 0
     told = json.loads((tmp_path / "other" / "statement.json").read_text())
     assert told["epsilon_alone"] <= 1.0 < told["epsilon"] <= 2.0
+    first = json.loads((folder / "release" / "statement.json").read_text())
+    assert first["epsilon_after_another"] == pytest.approx(told["epsilon"], rel=1e-9)
+    assert "one more like it makes epsilon" in (folder / "release" / "index.html").read_text()
 
 
 def test_a_release_that_was_cut_off_is_paid_for_and_lost_and_the_refusal_says_so(
@@ -168,7 +173,56 @@ def test_every_changed_key_of_the_statement_is_found(run_folder, tmp_path):
         bad = "other" if isinstance(told[name], str | list | dict) else told[name] * 1.001
         for statement in (told | {name: bad}, {k: v for k, v in told.items() if k != name}):
             (copy / "statement.json").write_text(json.dumps(statement))
-            assert check_release(copy) or name in ("budget", "delta"), name
+            assert check_release(copy) or name in ("budget", "delta", "minimum"), name
+
+
+def resealed(copy, name, text):
+    """Writes a file of a release, and its digest into the statement, as a forger would."""
+    (copy / name).write_text(text)
+    told = json.loads((copy / "statement.json").read_text())
+    told["files"][name] = hashlib.sha256(text.encode()).hexdigest()
+    (copy / "statement.json").write_text(json.dumps(told))
+
+
+def test_a_changed_cell_is_found_though_its_digest_is_that_of_the_change(run_folder, tmp_path):
+    copy = shutil.copytree(run_folder / "release", tmp_path / "release")
+    table = pd.read_csv(copy / "tables.csv", dtype=str, keep_default_na=False)
+    for name in table:
+        changed = table.copy()
+        place = changed[name].ne("").to_numpy().argmax()
+        text = changed.loc[place, name]
+        by = 1 if name.endswith("patients") else 0.001
+        number = name in ("value", "ci_low", "ci_high", "correction") or "noise" in name or by == 1
+        changed.loc[place, name] = str(float(text) + by) if number else f"{text} "
+        resealed(copy, "tables.csv", changed.to_csv(index=False))
+        assert check_release(copy) == []
+        assert f"tables.csv: {name} of " in check_tables(copy)[0]
+        assert account.main(["account", f"--verify={copy}"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("tables.csv", lambda text: text[: text.rindex("\n", 0, -1) + 1], "has other rows"),
+        ("tables.csv", lambda text: text.replace("finding", "Finding"), "further cells"),
+        ("histograms.csv", lambda text: text[: text.rindex("\n", 0, -1) + 1], "computed again"),
+        ("histograms.csv", lambda text: text.replace("finding", "other"), "computed again"),
+        ("histograms.csv", lambda text: "", "computed again"),
+    ],
+)
+def test_tables_that_do_not_follow_from_the_histograms_are_found(
+    run_folder, tmp_path, name, change, said
+):
+    copy = shutil.copytree(run_folder / "release", tmp_path / "release")
+    resealed(copy, name, change((copy / name).read_text()))
+    assert check_release(copy) == [] and said in check_tables(copy)[-1]
+
+
+def test_another_minimum_than_that_of_the_tables_is_found(run_folder, tmp_path):
+    copy = shutil.copytree(run_folder / "release", tmp_path / "release")
+    told = json.loads((copy / "statement.json").read_text())
+    (copy / "statement.json").write_text(json.dumps(told | {"minimum": 900}))
+    assert check_release(copy) == [] and check_tables(copy)
 
 
 def test_a_plain_run_and_a_seed_and_a_counted_selection_are_said_on_the_page(tmp_path):
@@ -186,7 +240,8 @@ def test_the_page_escapes_what_labels_attributes_and_groups_are_called():
     histogram = Histogram(counts, 1.0, ("<u>", "x & y"), np.array([0.2, 0.4, 0.6]), 2)
     found = {"<b>": {"<i>": histogram}}
     told = {
-        "covered": "<s>", "epsilon": 1.0, "delta": 1e-5, "budget": 1.0, "unit": "patient",
+        "covered": "<s>", "epsilon": 1.0, "epsilon_after_another": 1.4, "delta": 1e-5,
+        "budget": 1.0, "unit": "patient",
         "true_positive_rates": {"0.01": 0.02, "0.001": 0.003}, "noise_source": "os",
         "training": {"epsilon": None}, "selection": "independent", "data": "real",
     }  # fmt: skip

@@ -141,7 +141,8 @@ def make_detector(name: str, config: Any, distance: Any) -> Method:
 
 def in_first_units(frozen: PyTree, law: Normal) -> tuple[jax.Array, jax.Array]:
     """Returns mean (d,) and covariance (d, d) of a law of the last pass, in units of the first."""
-    back = jnp.linalg.inv(frozen["turn"])
+    turned, upper = jnp.linalg.qr(frozen["turn"])  # its inverse by LU would be a loop, on a CPU
+    back = jax.scipy.linalg.solve_triangular(upper, turned.T)
     root = (law.vectors * jnp.sqrt(law.values)).T @ back
     return (law.mean - frozen["shift"]) @ back, root.T @ root
 

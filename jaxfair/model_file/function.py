@@ -1,7 +1,6 @@
 """What a Method says of images, as a program: StableHLO by jax.export, for cpu and cuda."""
 
 import contextlib
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -12,18 +11,13 @@ from jax import export
 
 from jaxfair.errors import InputError
 from jaxfair.methods.base import Method, PyTree
+from jaxfair.model_file.operations import check_operations
 
 __all__ = ["GIVEN", "PLATFORMS", "exported", "named_leaves", "restored"]
 
 PLATFORMS = ("cpu", "cuda")
 GIVEN = ("image", "group")
 """Arrays of an example that a prediction may read; labels and weights are zero to it."""
-
-_CALLS = re.compile(
-    r"shape_assertion|Sharding|lapack_[a-z]+_ffi|cusolver_[a-z]+_ffi|cublas_[a-z]+_ffi|"
-    r"cu_lu_pivots_to_permutation"
-)
-"""What a program may call beside its own operations: linear algebra and checks of shapes."""
 
 Leaves = dict[str, Any]
 
@@ -47,7 +41,8 @@ def exported(method: Method, params: PyTree, frozen: PyTree, spec: Mapping[str, 
 
     Guarantee: no path of this machine is in it, and the same inputs give the same bytes.
 
-    Raises InputError where the program would call what `restored` refuses.
+    Raises InputError where the method cannot be traced, or the program would hold what
+    `check_operations` refuses, as a loop.
     """
     trees = jax.tree.structure({"params": params, "frozen": frozen})
     names = list(named_leaves(params, frozen))
@@ -73,11 +68,11 @@ def exported(method: Method, params: PyTree, frozen: PyTree, spec: Mapping[str, 
     try:
         with _placeless():
             made = exporter(shapes, given)
+        check_operations(made)
     except (ValueError, NotImplementedError) as error:
         raise InputError(
             f"The method {method.name!r} cannot be exported: {' '.join(str(error).split())[:300]}"
         ) from error
-    _check_calls(made)
     return bytes(made.serialize())
 
 
@@ -101,8 +96,8 @@ def _placeless() -> Iterator[None]:
 def restored(content: bytes) -> Callable[[Leaves, dict[str, Any]], dict[str, Any]]:
     """Returns the program of `exported`, to be called with arrays of any batch size.
 
-    Raises InputError where it cannot be read, or calls anything but linear algebra: a program of
-    an unknown hand could reach into this process by a call.
+    Raises InputError where it cannot be read, and as `check_operations`; nothing of it has been run
+    by then.
     """
     try:
         found = export.deserialize(bytearray(content))
@@ -111,7 +106,7 @@ def restored(content: bytes) -> Callable[[Leaves, dict[str, Any]], dict[str, Any
             f"its program cannot be read by jax {jax.__version__} ({type(error).__name__}); export "
             "the model again."
         ) from error
-    _check_calls(found)
+    check_operations(found)
     return found.call
 
 
@@ -121,15 +116,3 @@ def _unnamed_calls() -> list[Any]:
              "lapack_ssyevd_ffi", "lapack_sgetrf_ffi", "lapack_strsm_ffi", "lapack_spotrf_ffi",
              "cu_lu_pivots_to_permutation")  # fmt: skip
     return [export.DisabledSafetyCheck.custom_call(name) for name in names]
-
-
-def _check_calls(program: export.Exported) -> None:
-    """Every `custom_call` in the text of the program has a name that is known."""
-    text = program.mlir_module()
-    named = re.findall(r"custom_call @([\w.$]+)\(", text)
-    strange = [name for name in named if not _CALLS.fullmatch(name)]
-    if strange or len(named) != text.count("custom_call"):
-        what = strange[0] if strange else "something that it does not name"
-        raise InputError(
-            f"its program calls {what}, and a model file may call linear algebra only."
-        )

@@ -16,6 +16,7 @@ from jaxfair.data.examples import group_codes, scaled
 from jaxfair.data.stored import Stored
 from jaxfair.errors import InputError
 from jaxfair.model_file.checked import check_about, check_evaluation
+from jaxfair.model_file.compiled import compiled
 from jaxfair.model_file.container import json_part, opened
 from jaxfair.model_file.function import Leaves, restored
 from jaxfair.model_file.tensors import tensors_from_bytes
@@ -96,7 +97,7 @@ class Model:
             model has never met, is unknown.
 
         Raises InputError where images or groups do not fit, or the program asks for more memory
-        than there is.
+        than there is, or more work than any model of this package.
 
         Source of the scores: `Method.score` of the run, traced by jax.export.
         """
@@ -116,7 +117,9 @@ class Model:
     ) -> dict[str, np.ndarray]:
         given = {name: array[np.resize(rows, size)] for name, array in batch.items()}
         try:
-            found = self._compiled(self._on_device, given)
+            if size not in self._ready:
+                self._ready[size] = compiled(self.program, self._on_device, given)
+            found = self._ready[size](self._on_device, given)
             return {name: np.asarray(values)[: len(rows)] for name, values in found.items()}
         except jax.errors.JaxRuntimeError as error:
             raise InputError(
@@ -145,8 +148,9 @@ class Model:
         return group_codes(pd.DataFrame(table), self.groups, strict=False)
 
     @functools.cached_property
-    def _compiled(self) -> Callable[..., dict[str, Any]]:
-        return jax.jit(self.program)
+    def _ready(self) -> dict[int, Callable[..., dict[str, Any]]]:
+        """Number of images -> the program for so many."""
+        return {}
 
     @functools.cached_property
     def _on_device(self) -> Leaves:

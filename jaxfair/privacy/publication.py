@@ -30,8 +30,9 @@ TOLERANCE = 1e-6
 
 SCHEMA_OF_RELEASE: dict[str, Any] = {
     "accountant": dict, "budget": (int, float), "covered": str, "data": (PHANTOM, REAL),
-    "delta": float, "epsilon": float, "epsilon_alone": float, "events": list, "files": dict,
-    "gaussian_mu": float, "ledger_head": str, "noise_multiplier": float,
+    "delta": float, "epsilon": float, "epsilon_after_another": float, "epsilon_alone": float,
+    "events": list, "files": dict, "gaussian_mu": float, "ledger_head": str,
+    "minimum": (int, float), "noise_multiplier": float,
     "noise_source": ("os", "insecure_seed"), "not_covered": list, "population": (EVALUATED,),
     "queries": dict, "relation": ("add_or_remove_one",), "released": str,
     "selection": (INDEPENDENT, COUPLED), "training": dict, "true_positive_rates": dict,
@@ -42,7 +43,9 @@ SCHEMA_OF_RELEASE: dict[str, Any] = {
 COVERED = "each {unit} of the run's validation and test rows, neighbours by adding or removing one"
 NOT_COVERED = [
     "training patients, but for what `training` says of the model",
-    "releases about these people under another ledger",
+    "later releases about these people: each adds up under this ledger, and then the epsilon of"
+    " the last one is that of all; `epsilon_after_another` is that after one more like this",
+    "releases about these people under another ledger, which nothing adds up",
     "everything of the run that is not in this folder",
 ]
 RELEASED = "noisy histograms of scores, and what is computed from them alone"
@@ -50,13 +53,23 @@ _TRAINING = {"grade", "epsilon", "delta", "unit"}
 
 
 def statement_of_release(
-    price: Price, ledger: Ledger, noise_source: str, run: Mapping[str, Any], folder: pathlib.Path
+    price: Price,
+    ledger: Ledger,
+    noise_source: str,
+    run: Mapping[str, Any],
+    folder: pathlib.Path,
+    *,
+    minimum: float,
 ) -> dict[str, Any]:
     """Returns statement.json of the release whose other files lie in `folder`.
 
     Args:
       ledger: which has paid for it; epsilon is that of all its releases together.
       run: privacy.json of the run, for unit, data, selection, and what its training costs.
+      minimum: noisy patients that a group needed to be shown, from which tables follow.
+
+    `epsilon_after_another` is what all releases cost once this one is made again on the same
+    people; the ledger refuses it above its budget.
     """
     events = [entry.event for entry in ledger.entries]
     return {
@@ -66,10 +79,12 @@ def statement_of_release(
         "data": run["data"],
         "delta": ledger.delta,
         "epsilon": ledger.epsilon(),
+        "epsilon_after_another": accounting.epsilon([*events, price.event], ledger.delta),
         "epsilon_alone": accounting.epsilon([price.event], ledger.delta),
         "events": events_of(ledger.entries),
         "files": file_hashes(folder),
         "ledger_head": ledger.head,
+        "minimum": minimum,
         "noise_multiplier": price.noise_multiplier,
         "noise_source": noise_source,
         "not_covered": NOT_COVERED,
@@ -88,6 +103,7 @@ def check_release(folder: pathlib.Path) -> list[str]:
 
     Every number is computed again, every file compared with its digest, and a file that the
     statement does not name is a fault. The ledger of the run is compared where it lies beside.
+    Whether tables follow from histograms, `publish.recomputed.check_tables` says.
     """
     try:
         statement = read_json(folder / STATEMENT)
@@ -144,6 +160,7 @@ def _cost_faults(statement: Mapping[str, Any]) -> list[str]:
     told = risk(events, delta)
     wanted = {
         "epsilon": accounting.epsilon(events, delta),
+        "epsilon_after_another": accounting.epsilon([*events, own], delta),
         "epsilon_alone": accounting.epsilon([own], delta),
         "noise_multiplier": min(joint(asked) for asked in queries.values()),
         "gaussian_mu": told["gaussian_mu"],

@@ -107,6 +107,9 @@ def _lines(told: Mapping[str, Any]) -> list[str]:
         f" {rounded_up(told['delta'])} (budget {rounded_up(told['budget'])}), all releases under"
         " one ledger together, up to this one.",
         risk_words(told["true_positive_rates"], told["unit"]),
+        f"A later release about the same people adds to this: one more like it makes epsilon"
+        f" {rounded_up(told['epsilon_after_another'])}. The ledger adds up what is released under"
+        " it; what is released under another adds to the risk, and nothing adds it up.",
     ]
     training = told["training"]
     if training["epsilon"] is None:

@@ -73,7 +73,9 @@ def run(
                 answers = open_answers(cost, books, secret, people_of(given.rows))
         found = {task: asked_of(answers, asked, given.rows, task) for task in given.tasks}
         shown = tables(found, minimum=asked.minimum)
-        state = lambda: statement_of_release(cost, books, secret.source, given.privacy, draft)
+        state = lambda: statement_of_release(
+            cost, books, secret.source, given.privacy, draft, minimum=asked.minimum
+        )
         with _failure_is_said(target):
             files.write_table(draft / "histograms.csv", _histograms(found))
             files.write_table(draft / "tables.csv", shown)

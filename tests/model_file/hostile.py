@@ -1,8 +1,10 @@
 """Model files from a hostile hand, which knows the format, the seal and the digests."""
 
+import dataclasses
 import functools
 import hashlib
 import io
+import itertools
 import json
 import struct
 import warnings
@@ -13,12 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export
+from jax.extend.mlir import serialize_portable_artifact
 
 from jaxfair.model_file import container
 from jaxfair.model_file.tensors import tensors_to_bytes
 from tests.model_file.made import PARAMS, SIDE, made_parts
 
-__all__ = ["HOSTILE", "resealed", "rezipped"]
+__all__ = ["DEMANDING", "HOSTILE", "resealed", "rezipped"]
 
 PYTHON = "xla_ffi_python_cpu_callback"
 DEEP = 200_000
@@ -157,6 +160,78 @@ def _calling(leaves, given):
     return {"mass": out.mean((1, 2, 3)), "maps": image[..., 0]}
 
 
+def _endless(leaves, given):
+    image = given["image"]
+    grown = jax.lax.while_loop(lambda x: x.sum() < jnp.inf, lambda x: x * 0.5, image)
+    return {"mass": grown.mean((1, 2, 3)), "maps": image[..., 0]}
+
+
+def _terabytes(leaves, given):
+    """A sorted product of two long lists, which is held as a whole."""
+    image = given["image"]
+    line = image.sum() + jnp.arange(2**20, dtype=jnp.float32)
+    vast = jnp.sort(line[:, None] * line[None, :], axis=0)
+    return {"mass": image.mean((1, 2, 3)) + vast[5, 7], "maps": image[..., 0]}
+
+
+def _years(leaves, given):
+    """Products of one matrix of 36 MB with itself, time and again."""
+    image = given["image"]
+    square = image.sum() + jnp.ones((3000, 3000))
+    for _ in range(40):
+        square = square @ square
+    return {"mass": image.mean((1, 2, 3)) + square[5, 7], "maps": image[..., 0]}
+
+
+def _drawing(leaves, given):
+    image = given["image"]
+    _, drawn = jax.lax.rng_bit_generator(jnp.zeros(4, jnp.uint32), (2,), jnp.uint32)
+    return {"mass": image.mean((1, 2, 3)) + drawn[0], "maps": image[..., 0]}
+
+
+def _large_algebra(leaves, given):
+    image = given["image"]
+    square = image.sum() * jnp.ones((5000, 5000))
+    return {"mass": image.mean((1, 2, 3)) + jnp.linalg.eigvalsh(square)[0], "maps": image[..., 0]}
+
+
+def _beside_main(functions: str) -> bytes:
+    """The honest program with more functions, as somebody writes them by hand."""
+    found = export.deserialize(bytearray(made_parts()["score.stablehlo"]))
+    first, rest = found.mlir_module().split("{\n", 1)
+    module = serialize_portable_artifact(f"{first}{{\n{functions}\n{rest}", "1.0.0")
+    return bytes(dataclasses.replace(found, mlir_module_serialized=module).serialize())
+
+
+def _function(name: str, *called: str) -> str:
+    calls = [
+        f"%{i + 1} = func.call @{one}(%{i}) : (tensor<f32>) -> tensor<f32>"
+        for i, one in enumerate(called)
+    ]
+    body = "\n".join(["%0 = stablehlo.negate %x : tensor<f32>", *calls])
+    return (
+        f"func.func private @{name}(%x: tensor<f32>) -> tensor<f32> {{\n{body}\n"
+        f"func.return %{len(called)} : tensor<f32>\n}}"
+    )
+
+
+def _circle() -> bytes:
+    return _beside_main(f"{_function('there', 'back')}\n{_function('back', 'there')}")
+
+
+def _doubling() -> bytes:
+    """Sixty functions, each of which calls the next one twice."""
+    names = [f"f{i}" for i in range(60)]
+    twice = [_function(name, after, after) for name, after in itertools.pairwise(names)]
+    return _beside_main("\n".join([*twice, _function(names[-1])]))
+
+
+def _long_chain() -> bytes:
+    names = [f"f{i}" for i in range(2000)]
+    chain = [_function(name, after) for name, after in itertools.pairwise(names)]
+    return _beside_main("\n".join([*chain, _function(names[-1])]))
+
+
 def _flipped(seed: int) -> bytes:
     content = bytearray(made_parts()["score.stablehlo"])
     rng = np.random.default_rng(seed)
@@ -228,6 +303,30 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes]]] = {
         "calls xla_ffi_python_cpu_callback",
         lambda: _with(score_stablehlo=_program(_calling, PYTHON)),
     ),
+    "a program that never ends": (
+        "has a loop, so that it may never end",
+        lambda: _with(score_stablehlo=_program(_endless)),
+    ),
+    "a program whose functions call each other": (
+        "calls itself",
+        lambda: _with(score_stablehlo=_circle()),
+    ),
+    "a program that doubles sixty times": (
+        "more than 200,000 operations",
+        lambda: _with(score_stablehlo=_doubling()),
+    ),
+    "a program of functions without end": (
+        "operations that cannot be read",
+        lambda: _with(score_stablehlo=_long_chain()),
+    ),
+    "a program that draws": (
+        "has the operation stablehlo.rng_bit_generator",
+        lambda: _with(score_stablehlo=_program(_drawing)),
+    ),
+    "a program of linear algebra without end": (
+        "with a side of 5,000",
+        lambda: _with(score_stablehlo=_program(_large_algebra, "lapack_ssyevd_ffi")),
+    ),
     "a program with wrong bits": (
         "program cannot be read",
         lambda: _with(score_stablehlo=_flipped(0)),
@@ -241,3 +340,15 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes]]] = {
     for name in ("manifest.json", *made_parts())
 }
 """What is wrong -> a word of the sentence that refuses it, and how such a file is made."""
+
+DEMANDING: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "a program that asks for terabytes": (
+        "asks for 4,096.0 GB of memory",
+        lambda: _with(score_stablehlo=_program(_terabytes)),
+    ),
+    "a program that takes years": (
+        "no model of jaxfair takes so many",
+        lambda: _with(score_stablehlo=_program(_years)),
+    ),
+}
+"""The same of files that are refused when a first image is there, before their program is run."""

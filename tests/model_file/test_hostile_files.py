@@ -2,10 +2,12 @@
 
 import time
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from jaxfair.predict import __main__ as command
-from tests.model_file.hostile import HOSTILE
+from tests.model_file.hostile import DEMANDING, HOSTILE
 
 SOON = 10
 """Seconds."""
@@ -28,3 +30,18 @@ def test_a_hostile_file_is_one_sentence_and_writes_nothing(name, tmp_path, capsy
     assert word in said.err, said.err
     assert 30 < len(said.err) < 600 and "Traceback" not in said.err
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["film.png", "in", "m.jaxfair"]
+
+
+@pytest.mark.parametrize("name", DEMANDING)
+def test_a_program_that_asks_for_too_much_is_refused_before_it_is_run(name, tmp_path, capsys):
+    path = tmp_path / "m.jaxfair"
+    word, made = DEMANDING[name]
+    path.write_bytes(made())
+    Image.fromarray(np.eye(20, dtype=np.uint8)).save(tmp_path / "film.png")
+    line = ["predict", str(path), str(tmp_path / "film.png"), f"--out={tmp_path / 'out'}"]
+    begun = time.process_time()
+    assert command.main(line) == 2
+    assert time.process_time() - begun < SOON
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert word in said and "Traceback" not in said
+    assert not (tmp_path / "out" / "predictions.csv").exists()

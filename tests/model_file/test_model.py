@@ -11,7 +11,7 @@ from jax import export
 
 from jaxfair.data import greys
 from jaxfair.errors import InputError
-from jaxfair.model_file import tensors
+from jaxfair.model_file import operations, tensors
 from jaxfair.model_file.container import packed
 from jaxfair.model_file.function import exported, restored
 from jaxfair.model_file.model import load_model
@@ -138,9 +138,7 @@ def test_a_program_is_read_for_its_calls_again_when_it_is_loaded(monkeypatch):
     )
     content = bytes(made.serialize())
     assert callable(restored(content))
-    from jaxfair.model_file import function
-
-    monkeypatch.setattr(function, "_CALLS", function.re.compile("shape_assertion"))
+    monkeypatch.setattr(operations, "_CALLS", operations.re.compile("shape_assertion"))
     with pytest.raises(InputError, match="calls lapack_ssyevd_ffi"):
         restored(content)
 

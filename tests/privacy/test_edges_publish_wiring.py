@@ -11,6 +11,7 @@ from jaxfair.privacy.ledger import BudgetExceeded, read_entries
 from jaxfair.privacy.publication import LEDGER, check_release
 from jaxfair.privacy.queries import Query, joint
 from jaxfair.publish.asking import Asked
+from jaxfair.publish.recomputed import check_tables
 from jaxfair.publish.release import run
 from jaxfair.run.folder import RunFolder
 from tests.privacy.published import evaluated, predictions
@@ -116,3 +117,19 @@ def test_edge_372_delta_follows_from_the_declared_size(tmp_path):
     asked = Asked(1.0, attributes=("sex",), public_size=5_000_000)
     told, _, _ = released(tmp_path, predictions(60), asked)
     assert told["delta"] == pytest.approx(0.1 / 5_000_000)
+
+
+def test_edge_440_the_statement_says_what_another_release_costs(tmp_path):
+    told, _, _ = released(tmp_path, predictions(60))
+    event = Event(1.0, told["noise_multiplier"], 1)
+    assert told["epsilon_after_another"] == pytest.approx(epsilon([event, event], 1e-5), rel=1e-9)
+    assert told["epsilon_after_another"] > 1.3 * told["epsilon"]
+
+
+def test_edge_441_a_cell_that_was_changed_is_found_whatever_its_digest(tmp_path):
+    _, _, table = released(tmp_path, predictions(900))
+    assert check_tables(tmp_path / "release") == []
+    place = table["value"].first_valid_index()
+    table.loc[place, "value"] += 0.001
+    table.to_csv(tmp_path / "release" / "tables.csv", index=False)
+    assert "tables.csv: value of auroc" in check_tables(tmp_path / "release")[0]

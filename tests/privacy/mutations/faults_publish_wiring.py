@@ -8,7 +8,7 @@ from jaxfair.privacy import histogram
 from jaxfair.privacy.histogram import People
 from jaxfair.privacy.ledger import Ledger
 from jaxfair.privacy.secret import Secret
-from jaxfair.publish import release
+from jaxfair.publish import recomputed, release
 from tests.privacy.mutations.putting import replaced, wrapped
 
 
@@ -74,8 +74,9 @@ def fault_367_nothing_is_hidden():
 
 
 def fault_368_the_statement_is_of_another_noise():
-    def other(original, price, *given):
-        return original(price._replace(noise_multiplier=2 * price.noise_multiplier), *given)
+    def other(original, price, *given, **named):
+        half = price._replace(noise_multiplier=2 * price.noise_multiplier)
+        return original(half, *given, **named)
 
     return wrapped(release, "statement_of_release", other)
 
@@ -102,3 +103,15 @@ def fault_371_no_budget_is_kept():
 
 def fault_372_delta_is_a_constant():
     return replaced(release, "delta_from_public_size", lambda size: 1e-5)
+
+
+def fault_440_another_release_is_told_as_if_it_were_the_first():
+    def alone(original, *given, **named):
+        told = original(*given, **named)
+        return told | {"epsilon_after_another": told["epsilon_alone"]}
+
+    return wrapped(release, "statement_of_release", alone)
+
+
+def fault_441_the_tables_are_not_computed_again():
+    return replaced(recomputed, "_differences", lambda name, found, wanted: iter(()))
