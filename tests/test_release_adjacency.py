@@ -16,6 +16,7 @@ from jaxfair.privacy import histogram
 from jaxfair.privacy.histogram import price
 from jaxfair.privacy.publication import LEDGER
 from jaxfair.privacy.secret import insecure_secret
+from jaxfair.privacy.strategy import strategy
 from jaxfair.publish import Asked, run
 from jaxfair.publish.asking import questions
 from jaxfair.run.folder import RunFolder
@@ -51,19 +52,22 @@ def odd_rows(seed=0, *, patients=60):
 
 
 def true_answers(folder, rows, answers=None):
-    """((part, question) -> true counts, the same -> what was answered) of one release.
+    """((part, question) -> what was asked, the same -> what was told, files) of one release.
+
+    What is asked are the true counts, summed as `strategy` says, a row for each row of bins.
 
     Args:
       answers: of another release, given here too; None for noise of a seed.
     """
     asked, true, given = histogram.Answers.ask, {}, {}
 
-    def ask(self, part, name, about, cell, size):
+    def ask(self, part, name, about, cell, size, bins):
         silent = mock.patch.object(histogram, "gaussian_like", lambda tree, *rest: tree)
         with silent, mock.patch.object(histogram, "_GRID", 2**30):
-            true[part, name] = asked(self, part, name, about, cell, size)
-        rng = np.random.default_rng(len(true))
-        noisy = true[part, name] + rng.normal(scale=self.noise_sd(part), size=size)
+            counts = asked(self, part, name, about, cell, size, bins)
+        true[part, name] = counts.reshape(-1, bins) @ strategy(bins).T
+        noise = np.random.default_rng(len(true)).normal(scale=self.noise_sd(part), size=size)
+        noisy = counts + np.linalg.solve(strategy(bins), noise.reshape(-1, bins).T).T.ravel()
         given[part, name] = noisy if answers is None else answers[part, name]
         return given[part, name]
 

@@ -237,7 +237,7 @@ def test_a_plain_run_and_a_seed_and_a_counted_selection_are_said_on_the_page(tmp
 
 def test_the_page_escapes_what_labels_attributes_and_groups_are_called():
     counts = np.full((2, 2, 4), 200.0)
-    histogram = Histogram(counts, 1.0, ("<u>", "x & y"), np.array([0.2, 0.4, 0.6]), 2)
+    histogram = Histogram(counts, np.eye(4), ("<u>", "x & y"), np.array([0.2, 0.4, 0.6]), 2)
     found = {"<b>": {"<i>": histogram}}
     told = {
         "covered": "<s>", "epsilon": 1.0, "epsilon_after_another": 1.4, "delta": 1e-5,

@@ -1,7 +1,8 @@
 """A table by subgroup from one noisy histogram: values, intervals, and what is not shown.
 
 Nothing here knows of patients or of privacy: the histogram (k groups, 2 labels, b bins) and the
-standard deviation of its noise are all that is read, so that every number is a function of them.
+covariance of its noise are all that is read, so that every number is a function of them. The noise
+of a group and label may be correlated along the bins; that of others is independent of it.
 
 Intervals hold sampling and noise (noisy_intervals.py). Simulated coverage of groups of 200 to
 10,000 with AUROC .6 to .99, prevalence .02 to .5 and epsilon .5 to 4 is 94 to 96 %, and above where
@@ -59,20 +60,20 @@ class Side(NamedTuple):
 
     Attributes:
       counts: (..., 2, b), noisy; those before stand for repeats.
-      sd: standard deviation of the noise on each count.
+      noise: (b, b) covariance of the noise on the counts of each label.
       minimum: noisy patients that it was shown for.
       at: first bin that the threshold calls positive.
     """
 
     counts: Array
-    sd: float
+    noise: Array
     minimum: float
     at: int
 
 
 def noisy_table(
     counts: npt.ArrayLike,
-    noise_sd: float,
+    noise: npt.ArrayLike,
     groups: Sequence[str],
     *,
     at: int,
@@ -86,24 +87,24 @@ def noisy_table(
 
     Args:
       counts: (k, 2, b) noisy histogram.
-      noise_sd: standard deviation of the noise on each count.
+      noise: (b, b) covariance of the noise on the counts of each group and label.
       groups: k names.
       at: first bin of those that a threshold calls positive.
     """
-    counts = np.asarray(counts, float)
+    counts, noise = np.asarray(counts, float), np.asarray(noise, float)
     shown = [place for place in range(len(groups)) if counts[place].sum() >= minimum]
     rows = []
     for place, group in enumerate(groups):
-        mine = _side(counts, [place], noise_sd, minimum, at)
+        mine = _side(counts, [place], noise, minimum, at)
         rows += _group_rows(mine, group, place in shown)
         rest = [other for other in shown if other != place]
         if place in shown and rest and not (len(shown) == 2 and place == shown[1]):
-            rows += _gap_rows(mine, _side(counts, rest, noise_sd, minimum, at), group)
+            rows += _gap_rows(mine, _side(counts, rest, noise, minimum, at), group)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _side(counts: Array, places: list[int], sd: float, minimum: float, at: int) -> Side:
-    return Side(counts[places].sum(0), sd * len(places) ** 0.5, minimum, at)
+def _side(counts: Array, places: list[int], noise: Array, minimum: float, at: int) -> Side:
+    return Side(counts[places].sum(0), noise * len(places), minimum, at)
 
 
 def _group_rows(side: Side, group: str, shown: bool) -> list[dict[str, Any]]:
@@ -135,7 +136,7 @@ def _gap_rows(mine: Side, others: Side, group: str) -> list[dict[str, Any]]:
 def _told(side: Side, group: str, metric: str) -> dict[str, Any]:
     return {
         "group": group, "metric": metric, "patients": side.counts.sum(), "why": "",
-        "noise_sd_patients": side.sd * side.counts.size**0.5,
+        "noise_sd_patients": _sd_of_label(side) * 2**0.5,
     }  # fmt: skip
 
 
@@ -152,17 +153,17 @@ def interval(side: Side, metric: str) -> Interval:
 
 
 def _plain(counts: Array, side: Side, metric: str) -> Interval:
-    bins, at = counts.shape[-1], side.at
     negatives, positives = counts[..., 0, :], counts[..., 1, :]
     if metric == "auroc":
-        return area_interval(counts, side.sd)
+        return area_interval(counts, side.noise)
     if metric == "prevalence":
-        return share_interval(positives.sum(-1), negatives.sum(-1), (bins, bins), side.sd)
-    label = negatives if metric == "specificity" else positives
-    below, above = label[..., :at].sum(-1), label[..., at:].sum(-1)
-    if metric == "specificity":
-        return share_interval(below, above, (at, bins - at), side.sd)
-    return share_interval(above, below, (bins - at, at), side.sd)
+        label = side.noise.sum()
+        noise = [[label, label], [label, 2 * label]]
+        return share_interval(positives.sum(-1), counts.sum((-1, -2)), noise)
+    called = np.arange(counts.shape[-1]) >= side.at
+    label, right = (negatives, ~called) if metric == "specificity" else (positives, called)
+    sums = np.stack([right, np.ones_like(right)]).astype(float)
+    return share_interval(label @ sums[0], label @ sums[1], sums @ side.noise @ sums.T)
 
 
 def _correction(side: Side, metric: str) -> float:
@@ -173,20 +174,26 @@ def _less(side: Side, metric: str) -> Array:
     """The counts less what the noise may have lifted their sums by to where they are shown.
 
     A mass m at a bar b, of noise of deviation s, may stand there by a noise of 2 s; one that is 2 s
-    above the bar would have been shown without. The noise lies evenly on all counts of a sum.
+    above the bar would have been shown without. Of a noise of the sum each count has the part that
+    it has of the variance, which is its mean.
     """
-    bins, whole = side.counts.shape[-1], metric == "prevalence"
-    axes, cells = ((-1, -2), 2 * bins) if whole else ((-1,), bins)
-    mass = side.counts.sum(axes, keepdims=True)
-    sd = side.sd * cells**0.5
-    bar = side.minimum if whole else _bar(bins, side.sd)
+    part = side.noise.sum(-1) / side.noise.sum()
+    mass, bar, sd = side.counts.sum(-1, keepdims=True), _bar(side), _sd_of_label(side)
+    if metric == "prevalence":
+        mass, part = mass.sum(-2, keepdims=True), part / 2
+        bar, sd = side.minimum, sd * 2**0.5
     lifted = np.clip(_LIFT * sd - (mass - bar), 0, np.minimum(_LIFT * sd, mass / 2))
-    return np.asarray(side.counts - lifted / cells)
+    return np.asarray(side.counts - lifted * part)
 
 
-def _bar(bins: int, sd: float) -> float:
+def _sd_of_label(side: Side) -> float:
+    """Deviation of the noise on the number of patients of a label."""
+    return float(side.noise.sum() ** 0.5)
+
+
+def _bar(side: Side) -> float:
     """Noisy patients that a label needs."""
-    return max(_CLASS_MINIMUM, _CLASS_NOISES * sd * bins**0.5)
+    return max(_CLASS_MINIMUM, _CLASS_NOISES * _sd_of_label(side))
 
 
 def enough(side: Side, metric: str) -> npt.NDArray[np.bool_]:
@@ -197,5 +204,4 @@ def enough(side: Side, metric: str) -> npt.NDArray[np.bool_]:
         "sensitivity": positives,
         "specificity": negatives,
     }
-    bar = _bar(side.counts.shape[-1], side.sd)
-    return np.asarray(needed.get(metric, np.full_like(negatives, np.inf)) >= bar)
+    return np.asarray(needed.get(metric, np.full_like(negatives, np.inf)) >= _bar(side))

@@ -2,11 +2,12 @@
 
 A value T is believed to have come from t where (T - t)^2 <= z^2 V(t), with the variance that T has
 *under t*. T itself is never cut: noise may lift an AUROC above 1, and its interval then still holds
-what lies below. With counts n, p of deviation s of noise,
+what lies below. With counts n, p, whose noise has the covariance S along the bins and none between
+labels,
 
-* a share T = X / (X + Y) has X - t (X + Y) of mean zero, whose variance is n t (1 - t) of sampling
-  (Wilson 1927) and s^2 ((1 - t)^2 a + t^2 b) of noise, X and Y being sums of a and b counts: ratios
-  as Fieller (1954) has them, in closed form;
+* a share T = X / W has X - t W of mean zero, whose variance is W t (1 - t) of sampling (Wilson
+  1927) and Var X - 2 t Cov(X, W) + t^2 Var W of noise: a ratio as Fieller (1954) has it, in closed
+  form;
 * an AUROC T = n K p / (N P) has n (K - t) p of mean zero. Its noise is exact, of both orders; its
   sampling variance is that of the two labels (DeLong 1988) at T, moved to t as that of two normals
   of one variance would move, t (1 - t) - 2 OwenT(Phi^-1(t), 1 / sqrt 3). Where few patients lie on
@@ -50,36 +51,36 @@ class Interval(NamedTuple):
     noise_sd: Array
 
 
-def share_interval(
-    part: npt.ArrayLike, rest: npt.ArrayLike, counts: tuple[int, int], noise_sd: float
-) -> Interval:
-    """Returns part / (part + rest) with its interval; all of 0 to 1 where noise drowns the whole.
+def share_interval(part: npt.ArrayLike, whole: npt.ArrayLike, noise: npt.ArrayLike) -> Interval:
+    """Returns part / whole with its interval; all of 0 to 1 where noise drowns the whole.
 
     Args:
-      part, rest: noisy mass, of a positive sum.
-      counts: how many noisy counts each of them adds up.
-      noise_sd: of each count.
+      part, whole: noisy mass, the whole positive.
+      noise: (2, 2) covariance of their noise.
 
-    >>> found = share_interval(8.0, 2.0, (1, 1), 0.0)  # Wilson's interval of 8 in 10
+    >>> found = share_interval(8.0, 10.0, np.zeros((2, 2)))  # Wilson's interval of 8 in 10
     >>> round(float(found.low), 3), round(float(found.high), 3)
     (0.49, 0.943)
     """
-    part, whole = np.asarray(part, float), np.asarray(part, float) + np.asarray(rest, float)
-    own, other = (number * noise_sd**2 for number in counts)
-    square = whole**2 + _Z**2 * (whole - own - other)
-    half = part * whole + _Z**2 * (whole / 2 - own)
+    part, whole = np.asarray(part, float), np.asarray(whole, float)
+    (own, both), (_, total) = np.asarray(noise, float)
+    square = whole**2 + _Z**2 * (whole - total)
+    half = part * whole + _Z**2 * (whole / 2 - both)
     root = np.sqrt(np.maximum(half**2 - square * (part**2 - _Z**2 * own), 0))
     value, bounded = part / whole, square > 0
     safe = np.where(bounded, square, 1.0)
     low = np.where(bounded, (half - root) / safe, np.minimum(value, 0))
     high = np.where(bounded, (half + root) / safe, np.maximum(value, 1))
     inside = np.clip(value, 0, 1)
-    noise = np.sqrt((1 - inside) ** 2 * own + inside**2 * other) / whole
-    return Interval(value, low, high, noise)
+    return Interval(value, low, high, np.sqrt(own - 2 * inside * both + inside**2 * total) / whole)
 
 
-def area_interval(counts: npt.ArrayLike, noise_sd: float) -> Interval:
-    """Returns the AUROC of noisy histograms (..., 2, b), each label of positive mass."""
+def area_interval(counts: npt.ArrayLike, noise: npt.ArrayLike) -> Interval:
+    """Returns the AUROC of noisy histograms (..., 2, b), each label of positive mass.
+
+    Args:
+      noise: (b, b) covariance of the noise on the counts of each label.
+    """
     counts = np.asarray(counts, float)
     matrix = kernel(counts.shape[-1])
     masses = counts.sum(-1)
@@ -87,7 +88,7 @@ def area_interval(counts: npt.ArrayLike, noise_sd: float) -> Interval:
     wins = np.stack([seen[1] / masses[..., 1:], seen[0] / masses[..., :1]], -2)
     value = (wins[..., 1, :] * counts[..., 1, :]).sum(-1) / masses[..., 1]
     sampled = _sampled(counts, masses, wins, value)
-    noised = _noised(masses, wins, matrix, noise_sd)
+    noised = _noised(masses, wins, matrix, np.asarray(noise, float))
 
     def believable(t: Array) -> Array:
         variance = sampled * _two_normals(t) + noised[0] + t * (noised[1] + t * noised[2])
@@ -95,8 +96,8 @@ def area_interval(counts: npt.ArrayLike, noise_sd: float) -> Interval:
 
     low, high = (_last(believable, value, side) for side in (-_FAR, _FAR))
     at = np.clip(value, 0, 1)
-    noise = np.sqrt(np.maximum(noised[0] + at * (noised[1] + at * noised[2]), 0))
-    return Interval(value, low, high, noise)
+    sd = np.sqrt(np.maximum(noised[0] + at * (noised[1] + at * noised[2]), 0))
+    return Interval(value, low, high, sd)
 
 
 def difference(one: Interval, other: Interval) -> Interval:
@@ -124,20 +125,19 @@ def _sampled(counts: Array, masses: Array, wins: Array, value: Array) -> Array:
     return np.asarray((np.maximum(ratio**trust * wide ** (1 - trust), ratio) / masses).sum(-1))
 
 
-def _noised(
-    masses: Array, wins: Array, matrix: Array, noise_sd: float
-) -> tuple[Array, Array, Array]:
-    """Coefficients of 1, t and t^2 in the variance of n (K - t) p / (N P) by the noise.
+def _noised(masses: Array, wins: Array, matrix: Array, noise: Array) -> tuple[Array, Array, Array]:
+    """Coefficients of 1, t and t^2 in the variance of n (K - t) p / (N P) by the noise S.
 
-    The first order holds the second twice in expectation, for its counts are noisy themselves.
+    Of first order are w S w / N^2, w = (K - t) p / P, and the like of p; of second order is
+    tr (K - t)^T S (K - t) S / (N P)^2, which the first holds twice in expectation, for its counts
+    are noisy themselves.
     """
-    bins = len(matrix)
-    both = noise_sd**4 / masses.prod(-1) ** 2
-    own = noise_sd**2 / masses[..., None] ** 2
+    spread, between = wins @ noise, noise @ matrix @ noise
+    both, own = 1 / masses.prod(-1) ** 2, 1 / masses**2
     return (
-        (own * wins**2).sum((-1, -2)) - both * (matrix**2).sum(),
-        -2 * (own * wins).sum((-1, -2)) + 2 * both * matrix.sum(),
-        own.sum((-1, -2)) * bins - both * bins**2,
+        (own * (spread * wins).sum(-1)).sum(-1) - both * (between * matrix).sum(),
+        -2 * (own * spread.sum(-1)).sum(-1) + 2 * both * between.sum(),
+        own.sum(-1) * noise.sum() - both * noise.sum() ** 2,
     )
 
 

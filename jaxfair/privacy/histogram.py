@@ -6,6 +6,8 @@ Guarantees (protocol P18), for neighbours by adding or removing one patient with
   * within one question (a vector of counts) the rows of a patient share one unit of mass, so that
     he moves it by at most 1 in l2 norm, however many rows he has. Masses are whole multiples of
     2^-30, added as integers: nothing rounds, and sums below 2^23 patients are exact as float64;
+  * of counts h in rows of bins the question is B h (strategy.py), which he moves by at most 1 too.
+    Its answer B h + noise is told as B^-1 of it, h + B^-1 noise: one follows from the other;
   * all questions of a part are one Gaussian event at their joint noise multiplier (protocol P1),
     and a patient is in one part, so that the release is one event at the smaller of the two,
     whatever later questions make of earlier answers;
@@ -32,6 +34,7 @@ from jaxfair.privacy.ledger import BudgetExceeded, Entry, Ledger
 from jaxfair.privacy.noise import gaussian_like, noise_key_data
 from jaxfair.privacy.queries import Query, joint
 from jaxfair.privacy.secret import Secret
+from jaxfair.privacy.strategy import covariance, strategy
 
 __all__ = [
     "EVALUATED",
@@ -138,19 +141,26 @@ class Answers:
         self._open = {(part, q.name): (number, q) for number, (part, q) in enumerate(names)}
 
     def noise_sd(self, part: str) -> float:
-        """Returns the standard deviation of the noise on each count of a question of `part`."""
+        """Returns the standard deviation of the noise on each sum that `part` is asked for."""
         return self.price.queries[part][0].noise_stddev
 
+    def noise(self, part: str, bins: int) -> npt.NDArray[np.float64]:
+        """Returns the covariance (bins, bins) of the noise on a row of bins asked of `part`."""
+        return self.noise_sd(part) ** 2 * covariance(bins)
+
     def ask(
-        self, part: str, name: str, about: npt.NDArray[np.bool_], cell: Ints, size: int
+        self, part: str, name: str, about: npt.NDArray[np.bool_], cell: Ints, size: int, bins: int
     ) -> npt.NDArray[np.float64]:
         """Returns the noisy histogram (size,) of a question over the patients of `part`.
 
         Args:
           about: (n,) rows that the question is about, each by its own content (those of a label).
           cell: (n,) 0 to size - 1, of all rows.
+          bins: length of the rows of cells whose noise is that of `noise`, each row's its own; 1
+            for independent noise on each count.
 
-        Raises ValueError for a question that was not priced, or that was answered.
+        Raises ValueError for a question that was not priced, or that was answered, and a size that
+        is no multiple of bins.
         """
         if (part, name) not in self._open:
             raise ValueError(f"{name!r} of {part} was not paid for, or has had its answer.")
@@ -161,7 +171,8 @@ class Answers:
         words = noise_key_data(self._secret, number, num_leaves=1)
         shape = {"masses": np.zeros(size, np.float32)}
         noise = gaussian_like(shape, jnp.asarray(words), query.noise_stddev)["masses"]
-        return np.round((masses + np.asarray(noise, float)) * _GRID) / _GRID
+        told = np.linalg.solve(strategy(bins), np.asarray(noise, float).reshape(-1, bins).T).T
+        return np.round((masses + told.ravel()) * _GRID) / _GRID
 
     def unanswered(self) -> list[str]:
         """Returns the names of priced questions that nobody has asked yet."""

@@ -37,6 +37,8 @@ OTHER = "other or unknown"
 VALUES: dict[str, tuple[str, ...]] = {"sex": SEXES, "age_group": AGE_GROUPS, "view": VIEWS}
 _CROSS = " x "
 _ROUNDS = ("range 1", "range 2", "scores")
+_TESTED = "{task}: {attribute}, fading sums of bins"
+"""What is asked of the test patients: B h of `privacy/strategy.py`, h the counts of each group."""
 _CELLS, _MOST = 16, 64
 
 
@@ -102,14 +104,14 @@ class Histogram(NamedTuple):
 
     Attributes:
       counts: (k, 2, b).
-      noise_sd: of each count.
+      noise: (b, b) covariance of the noise on the b counts of each group and label.
       groups: k names.
       edges: b - 1 inner edges of the bins.
       at: first bin that the threshold calls positive.
     """
 
     counts: npt.NDArray[np.float64]
-    noise_sd: float
+    noise: npt.NDArray[np.float64]
     groups: tuple[str, ...]
     edges: npt.NDArray[np.float64]
     at: int
@@ -162,11 +164,15 @@ def questions(asked: Asked, tasks: tuple[str, ...]) -> dict[str, tuple[str, ...]
     """Returns the names of all questions, by the part of the patients that is asked.
 
     >>> questions(Asked(1.0, attributes=("sex",)), ("a",))["tests"]
-    ('a: sex',)
+    ('a: sex, fading sums of bins',)
     """
     return {
         "validation": tuple(f"{t}: {name}" for t in tasks for name in _ROUNDS),
-        "tests": tuple(f"{t}: {attribute}" for t in tasks for attribute in asked.attributes),
+        "tests": tuple(
+            _TESTED.format(task=task, attribute=attribute)
+            for task in tasks
+            for attribute in asked.attributes
+        ),
     }
 
 
@@ -186,9 +192,10 @@ def asked_of(
         groups, group = groups_of(asked, attribute), group_codes(asked, predictions, attribute)
         cell = (2 * group + label.astype(np.int64)) * bins + binned(scores, edges)
         size = 2 * len(groups) * bins
-        counts = answers.ask("tests", f"{task}: {attribute}", about, cell, size)
+        name = _TESTED.format(task=task, attribute=attribute)
+        counts = answers.ask("tests", name, about, cell, size, bins)
         shaped = counts.reshape(len(groups), 2, bins)
-        found[attribute] = Histogram(shaped, answers.noise_sd("tests"), groups, edges, at)
+        found[attribute] = Histogram(shaped, answers.noise("tests", bins), groups, edges, at)
     return found
 
 
@@ -205,7 +212,7 @@ def _edges(
     places, ends = on_line(scores, low, high), first_ends(low, high, _CELLS)
     for name in _ROUNDS:
         cell = label * _CELLS + binned(places, ends[1:-1])
-        counts = answers.ask("validation", f"{task}: {name}", about, cell, 2 * _CELLS)
+        counts = answers.ask("validation", f"{task}: {name}", about, cell, 2 * _CELLS, bins=1)
         cells = believed(counts.reshape(2, _CELLS), sd, ends)
         ends = refined(cells)
     inner = best_edges(cells, asked.bins)

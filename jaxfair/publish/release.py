@@ -95,11 +95,11 @@ def tables(found: dict[str, dict[str, Histogram]], *, minimum: float) -> pd.Data
         fewest = min(histograms.values(), key=lambda h: len(h.groups))
         everybody = fewest._replace(
             counts=fewest.counts.sum(0, keepdims=True),
-            noise_sd=fewest.noise_sd * len(fewest.groups) ** 0.5,
+            noise=fewest.noise * len(fewest.groups),
             groups=(ALL,),
         )
         for attribute, h in {OVERALL: everybody, **histograms}.items():
-            table = noisy_table(h.counts, h.noise_sd, h.groups, at=h.at, minimum=minimum)
+            table = noisy_table(h.counts, h.noise, h.groups, at=h.at, minimum=minimum)
             table.insert(0, "attribute", attribute)
             table.insert(0, "task", task)
             parts.append(table)
@@ -191,15 +191,21 @@ def _failure_is_said(target: pathlib.Path) -> Iterator[None]:
 
 
 def _histograms(found: dict[str, dict[str, Histogram]]) -> pd.DataFrame:
-    """A row for each noisy count; a bin holds scores from `low` up to and without `high`."""
+    """A row for each noisy count; a bin holds scores from `low` up to and without `high`.
+
+    `noise_sd` is the deviation of its noise, `noise_next` the covariance of that with the noise of
+    the next bin of its group and label. All other noise is uncorrelated.
+    """
     rows: list[dict[str, Any]] = []
     for task, histograms in found.items():
         for attribute, h in histograms.items():
             low, high = [np.nan, *h.edges], [*h.edges, np.nan]
+            sd, following = np.diag(h.noise) ** 0.5, [*np.diag(h.noise, 1), np.nan]
             for (group, label, place), mass in np.ndenumerate(h.counts):
                 rows.append({
                     "task": task, "attribute": attribute, "group": h.groups[group],
                     "label": label, "bin": place, "low": low[place], "high": high[place],
                     "positive": place >= h.at, "patients": mass,
+                    "noise_sd": sd[place], "noise_next": following[place],
                 })  # fmt: skip
     return pd.DataFrame(rows)

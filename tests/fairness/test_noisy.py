@@ -88,23 +88,23 @@ def test_noise_leaves_the_area_where_it_is():
 
 def test_groups_are_hidden_by_the_noisy_count_alone():
     few, many = np.full((2, 4), 5.0), np.full((2, 4), 200.0)
-    table = noisy_table([few, many], 1.0, ["few", "many"], at=2)
+    table = noisy_table([few, many], np.eye(4), ["few", "many"], at=2)
     hidden = table[table["group"] == "few"]
     assert hidden[["value", "ci_low", "ci_high", "patients"]].isna().all(axis=None)
     assert (hidden["why"] == "too few by the noisy count").all()
     assert not table["metric"].str.startswith("gap").any()  # nobody is left to compare with
-    lifted = noisy_table([few + 5, many], 1.0, ["few", "many"], at=2)
+    lifted = noisy_table([few + 5, many], np.eye(4), ["few", "many"], at=2)
     assert lifted["value"].notna().all() and (lifted["metric"] == "gap_auroc").sum() == 1
 
 
 def test_a_label_that_drowns_in_noise_has_no_rates():
     counts = np.stack([np.full(4, 200.0), np.full(4, 6.0)])[None]
-    table = noisy_table(counts, 4.0, ["all"], at=2).set_index("metric")
+    table = noisy_table(counts, 16 * np.eye(4), ["all"], at=2).set_index("metric")
     assert table.loc[["auroc", "sensitivity"], "value"].isna().all()
     assert table.loc[["specificity", "prevalence"], "value"].notna().all()
 
 
 def test_negative_counts_end_neither_in_an_error_nor_outside_of_shares():
     counts = np.array([[[-9.0, 40, 80, 1], [2.0, -6, 90, 60]]])
-    table = noisy_table(counts, 4.0, ["all"], at=2)
+    table = noisy_table(counts, 16 * np.eye(4), ["all"], at=2)
     assert table[["value", "ci_low", "ci_high"]].stack().between(0, 1).all()

@@ -10,6 +10,7 @@ from jaxfair.privacy.accounting import Event, epsilon
 from jaxfair.privacy.ledger import BudgetExceeded, read_entries
 from jaxfair.privacy.publication import LEDGER, check_release
 from jaxfair.privacy.queries import Query, joint
+from jaxfair.privacy.strategy import covariance, strategy
 from jaxfair.publish.asking import Asked
 from jaxfair.publish.recomputed import check_tables
 from jaxfair.publish.release import run
@@ -60,10 +61,17 @@ def test_edge_363_all_labels_and_attributes_together_cost_what_was_asked(tmp_pat
 
 
 def test_edge_364_the_counts_of_the_folder_have_the_noise_that_was_paid_for(tmp_path):
-    """Of six patients nearly all of 1,000 cells are empty."""
+    """Of six patients nearly all of 1,000 cells are empty; the file says how to undo the sums."""
     told, counts, _ = released(tmp_path, predictions(6), MANY)
     sd = asked_at(told, "tests")[0].noise_stddev
-    assert counts["patients"].std() == pytest.approx(sd, rel=0.2)
+    scaled, products, told_of = [], 0.0, 0.0
+    for _, row in counts.groupby(["task", "attribute", "group", "label"]):
+        scaled += list(row["patients"] @ strategy(len(row)).T / sd)
+        products += (row["patients"] * row["patients"].shift(-1)).sum()
+        told_of += row["noise_next"].sum()
+    assert np.std(scaled) == pytest.approx(1, rel=0.1)
+    assert np.std(counts["patients"] / counts["noise_sd"]) == pytest.approx(1, rel=0.1)
+    assert told_of < 0 and products / told_of == pytest.approx(1, abs=0.4)
 
 
 def test_edge_365_the_noise_that_the_tables_tell_of_is_that_of_the_test_patients(tmp_path):
@@ -71,7 +79,7 @@ def test_edge_365_the_noise_that_the_tables_tell_of_is_that_of_the_test_patients
     sd = asked_at(told, "tests")[0].noise_stddev
     bins = counts[counts["task"] == "finding"]["bin"].nunique()  # fewer where noise joins edges
     women = table[(table["group"] == "F") & (table["task"] == "finding")]["noise_sd_patients"]
-    assert women.iloc[0] == pytest.approx(sd * (2 * bins) ** 0.5, abs=0.06)
+    assert women.iloc[0] == pytest.approx(sd * (2 * covariance(bins).sum()) ** 0.5, abs=0.06)
 
 
 def test_edge_366_a_patient_with_thousands_of_images_counts_as_one(tmp_path):

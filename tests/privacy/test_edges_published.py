@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from jaxfair.fairness.noisy import noisy_table
+from jaxfair.fairness.histogram import area
+from jaxfair.fairness.noisy import Side, interval, noisy_table
 from jaxfair.privacy.accounting import Event, epsilon
 from jaxfair.privacy.histogram import People, open_answers, price
 from jaxfair.privacy.ledger import BudgetExceeded, Ledger
@@ -28,7 +29,7 @@ def opened(folder, people, *, budget=1.0, number=0):
 def total(answers, part, name, about):
     """Of 200 cells, so that noise of deviation 5 moves the sum by about 75; rows are 10,000."""
     cells = np.arange(len(about)) % 200
-    return answers.ask(part, name, about, cells, 200).sum()
+    return answers.ask(part, name, about, cells, 200, 1).sum()
 
 
 def test_edge_190_the_images_of_a_patient_share_one_unit(tmp_path):
@@ -59,20 +60,20 @@ def test_edge_193_a_second_release_adds_up(tmp_path):
 
 def test_edge_194_every_question_has_noise_of_its_own(tmp_path):
     answers, _ = opened(tmp_path, People(CELL, ~ONE))  # nobody is in the tests: noise alone
-    one, two = (answers.ask("tests", name, ONE, CELL, 500) for name in QUESTIONS["tests"])
+    one, two = (answers.ask("tests", name, ONE, CELL, 500, 1) for name in QUESTIONS["tests"])
     assert abs(np.corrcoef(one, two)[0, 1]) < 0.3
     assert one.std() == pytest.approx(answers.noise_sd("tests"), rel=0.2)
 
 
 def test_edge_195_a_question_is_answered_once(tmp_path):
     answers, _ = opened(tmp_path, People(CELL, ONE))
-    answers.ask("tests", "sex", ONE, CELL, 6)
+    answers.ask("tests", "sex", ONE, CELL, 6, 3)
     with pytest.raises(ValueError, match="has had its answer"):
-        answers.ask("tests", "sex", ONE, CELL, 6)
+        answers.ask("tests", "sex", ONE, CELL, 6, 3)
 
 
 def test_edge_196_small_groups_are_hidden():
-    table = noisy_table(np.full((1, 2, 4), 3.0), 1.0, ["few"], at=2)
+    table = noisy_table(np.full((1, 2, 4), 3.0), np.eye(4), ["few"], at=2)
     assert table["value"].isna().all()
 
 
@@ -102,3 +103,33 @@ def test_edge_198_bins_and_the_threshold_follow_from_validation_patients_alone(t
     )
     (one, at), (two, other_at) = edges_of(tmp_path / "1", rows), edges_of(tmp_path / "2", other)
     assert np.array_equal(one, two) and at == other_at
+
+
+def rows_of_noise(answers, rows, bins):
+    """(rows, bins) of noise alone: nobody is in the tests."""
+    return answers.ask("tests", "sex", ONE, CELL, rows * bins, bins).reshape(rows, bins)
+
+
+def test_edge_199_the_noise_hides_one_patient_in_any_bin(tmp_path):
+    """How far a patient's bin is from nobody, in deviations of the noise that is really there."""
+    answers, _ = opened(tmp_path, People(CELL, ~ONE))
+    apart = np.linalg.inv(np.cov(rows_of_noise(answers, 20_000, 8).T))
+    assert answers.noise_sd("tests") ** 2 * np.diag(apart).max() <= 1.06
+
+
+def test_edge_200_the_noise_of_the_answers_is_that_which_is_told(tmp_path):
+    answers, _ = opened(tmp_path, People(CELL, ~ONE))
+    told = answers.noise("tests", 8)
+    assert np.allclose(np.cov(rows_of_noise(answers, 20_000, 8).T), told, atol=0.05 * told.max())
+
+
+def test_edge_201_intervals_hold_the_noise_of_sums_of_bins(tmp_path):
+    """The noise of an AUROC and of a prevalence, by 2,000 answers about the same counts."""
+    answers, _ = opened(tmp_path, People(CELL, ~ONE))
+    mean = np.array([np.linspace(300, 100, 8), np.linspace(10, 60, 8)])
+    noisy = mean + rows_of_noise(answers, 4000, 8).reshape(-1, 2, 8)
+    side = Side(noisy, answers.noise("tests", 8), 50.0, 4)
+    shares = noisy[:, 1].sum(-1) / noisy.sum((1, 2))
+    for metric, values in (("auroc", area(noisy)), ("prevalence", shares)):
+        told = (interval(side, metric).noise_sd ** 2).mean() ** 0.5
+        assert told == pytest.approx(values.std(), rel=0.08), metric

@@ -5,6 +5,7 @@ import numpy as np
 from jaxfair.fairness import noisy
 from jaxfair.privacy import histogram, risk
 from jaxfair.privacy.ledger import Ledger
+from jaxfair.privacy.strategy import strategy
 from jaxfair.publish import asking
 from tests.privacy import test_edges_published
 from tests.privacy.mutations.putting import replaced, wrapped
@@ -85,3 +86,24 @@ def fault_198_the_line_of_scores_follows_from_those_who_are_told_of():
         return (line - line.min()) / max(line.max() - line.min(), 1e-9) * 8 - 4
 
     return wrapped(asking, "on_line", fitted)
+
+
+def fault_199_the_sums_are_not_brought_to_norm_one():
+    """Each bin moves its fading sums by more than was paid for."""
+
+    def plain(bins):
+        asked = strategy(bins)
+        return asked / np.diag(asked)
+
+    return replaced(histogram, "strategy", plain)
+
+
+def fault_200_the_sums_are_put_on_the_noise_and_not_undone():
+    return replaced(histogram, "strategy", lambda bins: np.linalg.inv(strategy(bins)))
+
+
+def fault_201_tables_take_the_noise_of_each_bin_for_its_own():
+    def alone(original, *given):
+        return np.diag(np.diag(original(*given)))
+
+    return wrapped(histogram.Answers, "noise", alone)
