@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -208,6 +209,7 @@ def test_a_changed_cell_is_found_though_its_digest_is_that_of_the_change(run_fol
         ("histograms.csv", lambda text: text[: text.rindex("\n", 0, -1) + 1], "computed again"),
         ("histograms.csv", lambda text: text.replace("finding", "other"), "computed again"),
         ("histograms.csv", lambda text: "", "computed again"),
+        ("histograms.csv", lambda text: re.sub(r",-\S+\n", ",-1.0\n", text, count=1), "noise_next"),
     ],
 )
 def test_tables_that_do_not_follow_from_the_histograms_are_found(

@@ -30,7 +30,8 @@ from jaxfair.privacy.histogram import Answers, People
 from jaxfair.schema import AGE_GROUPS, SEXES, UNKNOWN, VIEWS
 
 __all__ = [
-    "Asked", "Histogram", "asked_of", "group_codes", "groups_of", "people_of", "questions",
+    "Asked", "Histogram", "asked_of", "group_codes", "groups_of", "people_of", "question",
+    "questions",
 ]  # fmt: skip
 
 OTHER = "other or unknown"
@@ -169,11 +170,14 @@ def questions(asked: Asked, tasks: tuple[str, ...]) -> dict[str, tuple[str, ...]
     return {
         "validation": tuple(f"{t}: {name}" for t in tasks for name in _ROUNDS),
         "tests": tuple(
-            _TESTED.format(task=task, attribute=attribute)
-            for task in tasks
-            for attribute in asked.attributes
+            question(task, attribute) for task in tasks for attribute in asked.attributes
         ),
     }
+
+
+def question(task: str, attribute: str) -> str:
+    """Returns the name of what the test patients are asked of a label and an attribute."""
+    return _TESTED.format(task=task, attribute=attribute)
 
 
 def asked_of(
@@ -192,8 +196,7 @@ def asked_of(
         groups, group = groups_of(asked, attribute), group_codes(asked, predictions, attribute)
         cell = (2 * group + label.astype(np.int64)) * bins + binned(scores, edges)
         size = 2 * len(groups) * bins
-        name = _TESTED.format(task=task, attribute=attribute)
-        counts = answers.ask("tests", name, about, cell, size, bins)
+        counts = answers.ask("tests", question(task, attribute), about, cell, size, bins)
         shaped = counts.reshape(len(groups), 2, bins)
         found[attribute] = Histogram(shaped, answers.noise("tests", bins), groups, edges, at)
     return found

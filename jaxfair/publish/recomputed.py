@@ -11,8 +11,9 @@ from jaxfair.errors import InputError
 from jaxfair.files import read_json
 from jaxfair.privacy.publication import STATEMENT
 from jaxfair.privacy.queries import Query
-from jaxfair.publish.asking import Histogram
-from jaxfair.publish.release import tables
+from jaxfair.privacy.strategy import covariance
+from jaxfair.publish.asking import Histogram, question
+from jaxfair.publish.release import histogram_rows, tables
 
 __all__ = ["check_tables"]
 
@@ -28,23 +29,25 @@ def check_tables(folder: pathlib.Path) -> list[str]:
 
     Nothing in a table is drawn: every value, interval, correction and reason is computed again from
     the noisy counts, the noise and the minimum of the statement, and compared to one of its last
-    digit. The page is not read: its numbers are those of tables.csv, rounded once more.
+    digit; so is what histograms.csv says of the noise. The page is not read: its numbers are those
+    of tables.csv, rounded once more.
 
     Args:
       folder: of a release in which `check_release` finds no fault.
     """
     try:
         told = read_json(folder / STATEMENT)
-        wanted = tables(_histograms(folder, told), minimum=told["minimum"])
-        found = _read(folder / "tables.csv")
-        if list(found) != list(wanted) or len(found) != len(wanted):
-            return ["tables.csv has other rows or columns than follow from histograms.csv"]
-        faults = [fault for name in wanted for fault in _differences(name, found, wanted)]
+        histograms = _histograms(folder, told)
+        wanted = {
+            "histograms.csv": histogram_rows(histograms),
+            "tables.csv": tables(histograms, minimum=told["minimum"]),
+        }
+        faults = [f for name, table in wanted.items() for f in _faults(folder / name, table)]
     except InputError as error:
         return [str(error)]
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        return [f"tables.csv cannot be computed again from histograms.csv: {error!r}"]
-    more = [f"tables.csv differs in {len(faults) - _TOLD} further cells"]
+        return [f"what follows from histograms.csv cannot be computed again: {error!r}"]
+    more = [f"{len(faults) - _TOLD} further cells differ"]
     return faults[:_TOLD] + (more if len(faults) > _TOLD else [])
 
 
@@ -69,23 +72,29 @@ def _histograms(folder: pathlib.Path, told: Mapping[str, Any]) -> dict[str, dict
         counts = _numbers(part["patients"]).reshape(len(groups), 2, -1)
         first = part.iloc[: counts.shape[2]]
         at = int((first["positive"] != "True").sum())
-        sd = noise[f"{task}: {attribute}"]
-        edges = _numbers(first["low"])[1:]
-        found.setdefault(str(task), {})[str(attribute)] = Histogram(counts, sd, groups, edges, at)
+        spread = noise[question(task, attribute)] ** 2 * covariance(counts.shape[2])
+        made = Histogram(counts, spread, groups, _numbers(first["low"])[1:], at)
+        found.setdefault(str(task), {})[str(attribute)] = made
     return found
 
 
-def _differences(name: str, found: pd.DataFrame, wanted: pd.DataFrame) -> Iterator[str]:
-    """A sentence for each cell of a column that is another."""
-    mine, theirs = found[name], wanted[name].to_numpy()
-    if pd.api.types.is_numeric_dtype(wanted[name]):
-        slack = _SLACK.get(name, _SLACK_OF_OTHERS)
-        same = np.isclose(_numbers(mine), theirs, rtol=1e-9, atol=slack, equal_nan=True)
-    else:
-        same = mine.to_numpy(str) == theirs.astype(str)
-    for place in np.flatnonzero(~same):
-        row = wanted.iloc[place]
-        yield (
-            f"tables.csv: {name} of {row['metric']} of {row['attribute']} {row['group']} is "
-            f"{mine.iloc[place]!r}, recomputed {theirs[place]}"
-        )
+def _faults(path: pathlib.Path, wanted: pd.DataFrame) -> Iterator[str]:
+    """A sentence for each cell of a file that is another."""
+    found = _read(path)
+    if list(found) != list(wanted) or len(found) != len(wanted):
+        yield f"{path.name} has other rows or columns than follow from its noisy counts"
+        return
+    for name in wanted:
+        mine, theirs = found[name], wanted[name].to_numpy()
+        if theirs.dtype.kind in "if":
+            slack = _SLACK.get(name, _SLACK_OF_OTHERS)
+            same = np.isclose(_numbers(mine), theirs, rtol=1e-9, atol=slack, equal_nan=True)
+        else:
+            same = mine.to_numpy(str) == theirs.astype(str)
+        for place in np.flatnonzero(~same):
+            row = wanted.iloc[place]
+            what = row["metric"] if "metric" in wanted else f"label {row['label']} bin {row['bin']}"
+            yield (
+                f"{path.name}: {name} of {what} of {row['attribute']} {row['group']} is "
+                f"{mine.iloc[place]!r}, recomputed {theirs[place]}"
+            )

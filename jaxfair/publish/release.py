@@ -29,7 +29,7 @@ from jaxfair.publish.evaluation import evaluation_of
 from jaxfair.publish.page import page
 from jaxfair.run.folder import RunFolder
 
-__all__ = ["run", "tables"]
+__all__ = ["histogram_rows", "run", "tables"]
 
 _DIGITS = 10_000
 
@@ -77,7 +77,7 @@ def run(
             cost, books, secret.source, given.privacy, draft, minimum=asked.minimum
         )
         with _failure_is_said(target):
-            files.write_table(draft / "histograms.csv", _histograms(found))
+            files.write_table(draft / "histograms.csv", histogram_rows(found))
             files.write_table(draft / "tables.csv", shown)
             files.write_text(draft / "index.html", page(shown, found, state()))
             files.write_json(draft / STATEMENT, state())
@@ -190,11 +190,12 @@ def _failure_is_said(target: pathlib.Path) -> Iterator[None]:
         ) from error
 
 
-def _histograms(found: dict[str, dict[str, Histogram]]) -> pd.DataFrame:
-    """A row for each noisy count; a bin holds scores from `low` up to and without `high`.
+def histogram_rows(found: dict[str, dict[str, Histogram]]) -> pd.DataFrame:
+    """Returns the rows of histograms.csv, one for each noisy count.
 
-    `noise_sd` is the deviation of its noise, `noise_next` the covariance of that with the noise of
-    the next bin of its group and label. All other noise is uncorrelated.
+    A bin holds scores from `low` up to and without `high`. `noise_sd` is the deviation of its
+    noise, `noise_next` the covariance of that with the noise of the next bin of its group and
+    label. All other noise is uncorrelated.
     """
     rows: list[dict[str, Any]] = []
     for task, histograms in found.items():
