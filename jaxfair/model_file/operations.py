@@ -82,7 +82,7 @@ def check_operations(program: Exported) -> None:
 class _Function(NamedTuple):
     """How many operations lie in a function, and the functions that it calls, each time it does."""
 
-    count: int
+    size: int
     called: list[str]
 
 
@@ -142,7 +142,7 @@ def _length_of(functions: Mapping[str, _Function]) -> Callable[[str], int]:
                 "file has none."
             )
         begun.add(name)
-        return functions[name].count + sum(map(length, functions[name].called))
+        return functions[name].size + sum(map(length, functions[name].called))
 
     return length
 

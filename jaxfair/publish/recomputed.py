@@ -67,14 +67,15 @@ def _histograms(folder: pathlib.Path, told: Mapping[str, Any]) -> dict[str, dict
     noise = {query.name: query.noise_stddev for query in asked}
     found: dict[str, dict[str, Histogram]] = {}
     rows = _read(folder / "histograms.csv")
-    for (task, attribute), part in rows.groupby(["task", "attribute"], sort=False):
+    for names, part in rows.groupby(["task", "attribute"], sort=False):
+        task, attribute = map(str, names)
         groups = tuple(part["group"].unique())
         counts = _numbers(part["patients"]).reshape(len(groups), 2, -1)
         first = part.iloc[: counts.shape[2]]
         at = int((first["positive"] != "True").sum())
         spread = noise[question(task, attribute)] ** 2 * covariance(counts.shape[2])
         made = Histogram(counts, spread, groups, _numbers(first["low"])[1:], at)
-        found.setdefault(str(task), {})[str(attribute)] = made
+        found.setdefault(task, {})[attribute] = made
     return found
 
 
@@ -84,7 +85,7 @@ def _faults(path: pathlib.Path, wanted: pd.DataFrame) -> Iterator[str]:
     if list(found) != list(wanted) or len(found) != len(wanted):
         yield f"{path.name} has other rows or columns than follow from its noisy counts"
         return
-    for name in wanted:
+    for name in map(str, wanted):
         mine, theirs = found[name], wanted[name].to_numpy()
         if theirs.dtype.kind in "if":
             slack = _SLACK.get(name, _SLACK_OF_OTHERS)
