@@ -178,13 +178,13 @@ def _row(before: _Measured, after: _Measured, is_base: bool) -> dict:
     for name in ("whole", "least", "gap", "alarms"):
         for key, value in _four(level(getattr(after, name))).items():
             row[f"{name}{key}"] = value
-        if not is_base:
-            moved = change(getattr(before, name), getattr(after, name))
-            row |= {f"{name}_change{key}": value for key, value in _four(moved).items()}
+        moved = change(getattr(before, name), getattr(after, name))
+        told = _four(moved).items()
+        row |= {f"{name}_change{key}": math.nan if is_base else value for key, value in told}
     null = after.null
     row |= {"worst_group": after.worst[0], "worst": after.worst[1]}
     row |= {"max_min": null.value, "null_mean": null.null_mean, "null_95": null.null_95}
-    row |= {"null_p": null.p_value, "gap_p": row.get("gap_change_p", math.nan)}
+    row |= {"null_p": null.p_value, "gap_p": row["gap_change_p"]}
     return row
 
 
