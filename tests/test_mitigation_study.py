@@ -173,10 +173,15 @@ def test_a_gap_that_is_turned_round_is_not_closed():
     assert "closed by closing: -0.150" in page.verdict(pd.DataFrame(rows))
 
 
+def test_a_table_of_a_method_alone_has_a_figure(tmp_path, monkeypatch):
+    monkeypatch.setattr(e08_tables, "DETECTORS", ())  # whose table would have one scale beside it
+    part = laid(tmp_path, helps=0.0)
+    rows = e08_tables.rows_of([part._replace(arms=part.arms[:1])], 8.0, tmp_path)
+    assert len(rows) == 1 and page.changes_figure(rows, "nothing beside it").axes
+
+
 def test_a_table_of_the_control_alone_compares_no_mitigation(tmp_path):
     part = laid(tmp_path, helps=0.0)
-    alone = part._replace(arms=part.arms[:1], method="classifier")
-    assert page.changes_figure(e08_tables.rows_of([alone], 8.0, tmp_path), "nothing beside it")
     rows = e08_tables.rows_of([part._replace(arms=part.arms[:2])], 8.0, tmp_path)
     assert set(rows["arm"]) == {arms.BASE, arms.CONTROL, arms.SCALED[0]}
     found = page.verdict(rows)

@@ -184,11 +184,14 @@ def power(benefit: float, found: Level, alpha: float = 0.05) -> float:
     >>> exact = Level(0.0, -1.0, 1.0, 1.0, 0.5, 30.0, 0.5, 0.0, 5)
     >>> round(power(0.0, exact), 3), round(power(1.5, exact), 2), power(-4.0, exact) > 0.99
     (0.05, 0.83, True)
+    >>> round(power(1.5, exact._replace(df=np.inf)), 2)  # patients are all the chance there is
+    0.85
     """
-    if not np.isfinite(found.df) or not found.se > 0:
+    if np.isnan(found.df) or not found.se > 0:
         return float("nan")
-    edge = float(scipy.stats.t.ppf(1 - alpha / 2, found.df))
-    law = scipy.stats.nct(found.df, abs(benefit) / found.se)
+    df = min(found.df, 1e6)  # of the normal law, where all chance is that of patients
+    edge = float(scipy.stats.t.ppf(1 - alpha / 2, df))
+    law = scipy.stats.nct(df, abs(benefit) / found.se)
     return float(law.sf(edge) + law.cdf(-edge))
 
 
