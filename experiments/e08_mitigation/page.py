@@ -72,10 +72,10 @@ def _closing(rows: pd.DataFrame, arms: pd.DataFrame) -> str:
     if closing.empty:
         return f"None closes the gap beyond noise ({asked})."
     best = closing.loc[closing["gap"].abs().idxmin()]
-    others = sorted(set(closing["arm"]) - {best["arm"]})
+    others = sorted(_called(row) for row in closing.drop(best.name).itertuples())
     more = f" So do {', '.join(others)}." if others else ""
     return (
-        f"The most is closed by {best['arm']}: {best['gap_change']:+.3f} "
+        f"The most is closed by {_called(best)}: {best['gap_change']:+.3f} "
         f"[{best['gap_change_low']:+.3f}, {best['gap_change_high']:+.3f}], AUROC "
         f"{best['whole_change']:+.3f} ({asked}).{more}"
     )
