@@ -186,13 +186,16 @@ def power(benefit: float, found: Level, alpha: float = 0.05) -> float:
     (0.05, 0.83, True)
     >>> round(power(1.5, exact._replace(df=np.inf)), 2)  # patients are all the chance there is
     0.85
+    >>> power(0.206, exact._replace(se=0.01, df=10.0))
+    1.0
     """
     if np.isnan(found.df) or not found.se > 0:
         return float("nan")
     df = min(found.df, 1e6)  # of the normal law, where all chance is that of patients
     edge = float(scipy.stats.t.ppf(1 - alpha / 2, df))
     law = scipy.stats.nct(df, abs(benefit) / found.se)
-    return float(law.sf(edge) + law.cdf(-edge))
+    far = np.nan_to_num(law.cdf(-edge))  # scipy gives NaN for some that are below 1e-60
+    return float(law.sf(edge) + far)
 
 
 def compared(table: pd.DataFrame, labels: np.ndarray) -> list[str]:
