@@ -163,6 +163,7 @@ def test_e08_says_when_nothing_helps_and_when_epsilons_differ(tmp_path):
 
 def test_a_gap_that_is_turned_round_is_not_closed():
     made = lambda arm, gap, p: {
+        "method": "fae",
         "arm": arm, "gap": gap, "gap_low": gap - 0.1, "gap_high": gap + 0.1, "gap_holm": p,
         "gap_change": gap - 0.2, "gap_change_low": gap - 0.3, "gap_change_high": gap - 0.1,
         "whole_change": 0.0,
