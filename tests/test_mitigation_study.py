@@ -174,11 +174,12 @@ def test_a_gap_that_is_turned_round_is_not_closed():
     assert "closed by closing: -0.150" in page.verdict(pd.DataFrame(rows))
 
 
-def test_a_table_of_a_method_alone_has_a_figure(tmp_path, monkeypatch):
+def test_a_method_alone_has_a_table_and_no_figure_of_changes(tmp_path, monkeypatch):
     monkeypatch.setattr(e08_tables, "DETECTORS", ())  # whose table would have one scale beside it
     part = laid(tmp_path, helps=0.0)
-    rows = e08_tables.rows_of([part._replace(arms=part.arms[:1])], 8.0, tmp_path)
-    assert len(rows) == 1 and page.changes_figure(rows, "nothing beside it").axes
+    page.write(plan.Plan((part._replace(arms=part.arms[:1], epsilons=(8.0,)),), ()), tmp_path)
+    assert (tmp_path / "tables" / "films_fae_8.csv").is_file()
+    assert not list((tmp_path / "tables").glob("*.png"))
 
 
 def test_a_table_of_the_control_alone_compares_no_mitigation(tmp_path):
@@ -186,9 +187,7 @@ def test_a_table_of_the_control_alone_compares_no_mitigation(tmp_path):
     rows = e08_tables.rows_of([part._replace(arms=part.arms[:2])], 8.0, tmp_path)
     assert set(rows["arm"]) == {arms.BASE, arms.CONTROL, arms.SCALED[0]}
     found = page.verdict(rows)
-    assert "the gap is" in found and found.endswith(
-        "No mitigation is compared here, the positive control alone."
-    )
+    assert "the gap is" in found and found.endswith("No mitigation is compared at this epsilon.")
 
 
 def test_one_scale_evens_out_false_alarms_and_leaves_every_groups_own_auroc(tmp_path):

@@ -237,6 +237,17 @@ def test_a_plain_run_and_a_seed_and_a_counted_selection_are_said_on_the_page(tmp
         assert words in text
 
 
+def test_everybody_has_the_noise_of_all_groups_together():
+    noise = np.array([[4.0, -1.0, 0.0], [-1.0, 4.0, -1.0], [0.0, -1.0, 4.0]])
+    groups, edges = ("a", "b", "c"), np.array([0.3, 0.6])
+    histogram = Histogram(np.full((3, 2, 3), 500.0), noise, groups, edges, 1)
+    told = tables({"finding": {"sex": histogram}}, minimum=50).set_index(["group", "metric"])
+    one, all_ = (told.loc[(name, "prevalence")] for name in ("a", "all"))
+    assert one["noise_sd_patients"] == pytest.approx((2 * noise.sum()) ** 0.5, abs=0.051)
+    assert all_["noise_sd_patients"] == pytest.approx((6 * noise.sum()) ** 0.5, abs=0.051)
+    assert all_["patients"] == pytest.approx(3 * one["patients"])
+
+
 def test_the_page_escapes_what_labels_attributes_and_groups_are_called():
     counts = np.full((2, 2, 4), 200.0)
     histogram = Histogram(counts, np.eye(4), ("<u>", "x & y"), np.array([0.2, 0.4, 0.6]), 2)

@@ -51,7 +51,7 @@ def verdict(rows: pd.DataFrame) -> str:
     """Returns which arm closes the gap beyond noise, or that none does."""
     arms = rows[(rows["arm"] != CONTROL) & rows["gap_holm"].notna()]
     if rows["arm"].iloc[1:].isin([CONTROL, SCALED[0]]).all():  # another detector is a "plain" arm
-        return f"{_to_close(rows)}No mitigation is compared here, the positive control alone."
+        return f"{_to_close(rows)}No mitigation is compared at this epsilon."
     if arms.empty:
         return "No change has an interval, so nothing can be said of any."
     return f"{_to_close(rows)}{_closing(rows, arms)}"
@@ -120,8 +120,9 @@ def _table(told: Told, parts: Sequence[Part], epsilon: float, out: pathlib.Path)
     if not source.describes:
         lines.append(f"{source.name}, {parts[0].method}, {at}: {verdict(rows)}")
         told.say(f"**{verdict(rows)}**", _control(parts[0], epsilon, out))
-        title = f"{source.title.split(':')[0]} {source.name}: {parts[0].method}, {at}"
-        show(told, name, changes_figure(rows, title))
+        if rows["gap_change"].notna().any():
+            title = f"{source.title.split(':')[0]} {source.name}: {parts[0].method}, {at}"
+            show(told, name, changes_figure(rows, title))
     left_out = [line for part in parts for line in part.left_out]
     if left_out:
         told.say("Without a config here:\n\n" + "\n".join(f"- {line}" for line in left_out))
