@@ -114,4 +114,4 @@ def fault_440_another_release_is_told_as_if_it_were_the_first():
 
 
 def fault_441_the_tables_are_not_computed_again():
-    return replaced(recomputed, "_differences", lambda name, found, wanted: iter(()))
+    return replaced(recomputed, "_faults", lambda path, wanted: iter(()))
