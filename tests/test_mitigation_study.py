@@ -230,6 +230,16 @@ def test_a_page_of_nothing_says_what_is_not_at_hand(tmp_path):
     assert "**Not run.**" in text and "Not run: lesions: get them" in text
 
 
+def test_a_page_written_anew_keeps_nothing_of_an_earlier_one(tmp_path):
+    told = report.Told()
+    told.figures, told.numbers = {"a": b"png", "b": b"png"}, {"a": pd.DataFrame({"x": [1.0]})}
+    report.save(tmp_path, "First", told)
+    told.figures.pop("b")
+    told.numbers = {"c": pd.DataFrame({"x": [1.0]})}
+    report.save(tmp_path, "Second", told)
+    assert {p.name for p in (tmp_path / "tables").iterdir()} == {"a.png", "c.csv", "tables.md"}
+
+
 def test_a_rate_above_one_is_no_setting_and_a_milder_one_is_tried():
     """On lesions the rarest age is a fiftieth: eight times the rate of the draws is no rate."""
     found, left_out = arms.arms_of(sets.lesions("quick"), "classifier", "quick")

@@ -67,7 +67,10 @@ def read(out: pathlib.Path, data: Data) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def write(out: pathlib.Path, data: Data, told: Told) -> None:
-    """Writes page, figures and numbers of a part into `out`."""
+    """Writes page, figures and numbers of a part into `out`; figures of an earlier page go."""
+    for path in out.glob("*.png"):
+        if path.stem not in told.figures:
+            path.unlink()
     for name, table in told.numbers.items():
         files.write_table(out / f"{name}.csv", table.round(5))
     for name, figure in told.figures.items():

@@ -109,14 +109,18 @@ def p_text(value: float) -> str:
 
 
 def save(out: pathlib.Path, title: str, told: Told) -> None:
-    """Writes page, figures and numbers into `out`/tables."""
+    """Writes page, figures and numbers into `out`/tables; what an earlier page had, goes."""
     folder = out / "tables"
-    for name, table in told.numbers.items():
-        if not table.empty:
-            files.write_table(folder / f"{name}.csv", table.round(5))
-    for name, figure in told.figures.items():
-        files.write_bytes(folder / f"{name}.png", figure)
+    numbers = {f"{name}.csv": table for name, table in told.numbers.items() if not table.empty}
+    figures = {f"{name}.png": figure for name, figure in told.figures.items()}
+    for name, table in numbers.items():
+        files.write_table(folder / name, table.round(5))
+    for name, figure in figures.items():
+        files.write_bytes(folder / name, figure)
     files.write_text(folder / "tables.md", "\n\n".join([f"# {title}", *told.text]) + "\n")
+    for path in [*folder.glob("*.csv"), *folder.glob("*.png")]:
+        if path.name not in numbers and path.name not in figures:
+            path.unlink()
 
 
 def _whose(runs: Sequence[Run]) -> str:
