@@ -1,12 +1,12 @@
 """The grid of experiments/e03: its tables against the library's numbers, and a run of it."""
 
 import json
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from experiments.e03_dp_classifier import grid, grid_joint, grid_tables
 from jaxfair import files
 from jaxfair.errors import InputError
 from jaxfair.fairness import delong
@@ -19,16 +19,6 @@ from tests.test_configs import FOLDER
 
 EXPERIMENT = FOLDER.parent / "experiments" / "e03_dp_classifier"
 EPSILONS = (1.0, 8.0, np.inf)
-
-
-@pytest.fixture
-def grid(monkeypatch):
-    monkeypatch.syspath_prepend(EXPERIMENT)
-    import grid
-
-    yield grid
-    for name in ("grid", "grid_joint", "grid_tables"):
-        sys.modules.pop(name, None)
 
 
 def write_run(out, epsilon, fold, seed, n=600, folds=2):
@@ -69,8 +59,8 @@ def made(tmp_path):
     return tmp_path
 
 
-def test_every_patient_is_tested_once_per_seed_and_folds_share_one_scale(grid, made):
-    rows = grid.grid_tables.pooled_rows(made)
+def test_every_patient_is_tested_once_per_seed_and_folds_share_one_scale(made):
+    rows = grid_tables.pooled_rows(made)
     assert (rows.groupby(["epsilon", "seed"])["image_id"].nunique() == 600).all()
     assert not rows.duplicated(["epsilon", "seed", "image_id"]).any()
     negatives = rows[rows["y_true"] == 0].groupby("fold")["y_score"].mean()
@@ -87,18 +77,18 @@ def two_labels(out):
         files.write_table(path, pd.concat([table, rare], ignore_index=True))
 
 
-def test_a_threshold_that_could_not_be_fitted_decides_nothing(grid, made):
+def test_a_threshold_that_could_not_be_fitted_decides_nothing(made):
     two_labels(made)
-    rows = grid.grid_tables.pooled_rows(made)
+    rows = grid_tables.pooled_rows(made)
     part = rows[(rows["task"] == "rare") & (rows["fold"] == 1)]
     assert part["called"].isna().all() and rows.loc[rows["fold"] == 0, "called"].notna().all()
-    decisions = grid.grid_tables.decisions(rows).set_index(["task", "group"])["value"]
+    decisions = grid_tables.decisions(rows).set_index(["task", "group"])["value"]
     assert decisions["rare", "all"].isna().all() and decisions["malignant", "all"].notna().all()
-    parity = grid.grid_tables.parity(rows)
+    parity = grid_tables.parity(rows)
     assert parity.loc[parity["task"] == "rare", "value"].isna().all()
 
 
-def test_several_labels_have_a_mean_and_correlations_of_their_own(grid, made):
+def test_several_labels_have_a_mean_and_correlations_of_their_own(made):
     two_labels(made)
     grid.write_tables(made)
     auroc = pd.read_csv(made / "auroc.csv")
@@ -113,16 +103,16 @@ def test_several_labels_have_a_mean_and_correlations_of_their_own(grid, made):
     assert few and not any(f"| {group} |" in text for group in few)
 
 
-def test_an_unfinished_seed_is_left_out(grid, made):
+def test_an_unfinished_seed_is_left_out(made):
     write_run(made, 1.0, 0, 3)
-    rows = grid.grid_tables.pooled_rows(made)
+    rows = grid_tables.pooled_rows(made)
     assert set(rows["seed"]) == {1, 2, 3}
-    assert set(grid.grid_tables.complete(rows)["seed"]) == {1, 2}
+    assert set(grid_tables.complete(rows)["seed"]) == {1, 2}
 
 
-def test_levels_are_the_means_of_the_seeds_with_the_patients_intervals(grid, made):
-    rows = grid.grid_tables.pooled_rows(made)
-    table = grid.grid_tables.levels(rows).set_index(["epsilon", "attribute", "group"])
+def test_levels_are_the_means_of_the_seeds_with_the_patients_intervals(made):
+    rows = grid_tables.pooled_rows(made)
+    table = grid_tables.levels(rows).set_index(["epsilon", "attribute", "group"])
     seeds = [rows[(rows["epsilon"] == 8) & (rows["seed"] == s)] for s in (1, 2)]
     truth = [delong.auroc_estimate(s["y_true"], s["y_score"]) for s in seeds]
     row = table.loc[(8.0, "overall", "all")]
@@ -135,18 +125,18 @@ def test_levels_are_the_means_of_the_seeds_with_the_patients_intervals(grid, mad
     assert order[1.0] < order[8.0] < order[np.inf]
 
 
-def test_one_seed_has_delongs_interval(grid, made):
-    rows = grid.grid_tables.pooled_rows(made)
+def test_one_seed_has_delongs_interval(made):
+    rows = grid_tables.pooled_rows(made)
     one = rows[(rows["epsilon"] == 8) & (rows["seed"] == 1)]
-    row = grid.grid_tables.levels(one).iloc[0]
+    row = grid_tables.levels(one).iloc[0]
     truth = delong.logit_interval(delong.auroc_estimate(one["y_true"], one["y_score"]))
     np.testing.assert_allclose((row["ci_low"], row["ci_high"]), truth)
 
 
-def test_differences_of_accuracy_are_those_of_the_library(grid, made):
-    rows = grid.grid_tables.pooled_rows(made)
+def test_differences_of_accuracy_are_those_of_the_library(made):
+    rows = grid_tables.pooled_rows(made)
     one = rows[(rows["epsilon"] == 8) & (rows["seed"] == 1)]
-    table = grid.grid_tables.parity(one).set_index(["of", "attribute", "group"])["value"]
+    table = grid_tables.parity(one).set_index(["of", "attribute", "group"])["value"]
     for attribute in ("sex", "age_group"):
         frame = GroupFrame(one.assign(y_score=one["called"]), attribute)
         for group, value in accuracy_parity(frame, 0.5).items():
@@ -155,10 +145,10 @@ def test_differences_of_accuracy_are_those_of_the_library(grid, made):
     assert ("accuracy", "sex", "M") not in table.index, "two groups have one difference"
 
 
-def test_intervals_of_shares_are_those_of_a_binomial_for_one_image_per_patient(grid, made):
-    rows = grid.grid_tables.pooled_rows(made)
+def test_intervals_of_shares_are_those_of_a_binomial_for_one_image_per_patient(made):
+    rows = grid_tables.pooled_rows(made)
     one = rows[(rows["epsilon"] == 8) & (rows["seed"] == 1)]
-    table = grid.grid_tables.decisions(one).set_index(["group", "metric"])
+    table = grid_tables.decisions(one).set_index(["group", "metric"])
     row = table.loc[("all", "accuracy")]
     p = (one["called"] == one["y_true"]).mean()
     half = 1.96 / np.sqrt(600 * p * (1 - p))
@@ -167,17 +157,17 @@ def test_intervals_of_shares_are_those_of_a_binomial_for_one_image_per_patient(g
     np.testing.assert_allclose((row["ci_low"], row["ci_high"]), expected, rtol=1e-6)
 
 
-def test_the_loss_is_correlated_with_levels_of_other_seeds(grid, made):
-    rows = grid.grid_tables.pooled_rows(made)
-    auroc, parity = grid.grid_tables.levels(rows), grid.grid_tables.parity(rows)
-    pairs = set(grid.grid_tables.correlations(rows, auroc, parity)["pair"])
+def test_the_loss_is_correlated_with_levels_of_other_seeds(made):
+    rows = grid_tables.pooled_rows(made)
+    auroc, parity = grid_tables.levels(rows), grid_tables.parity(rows)
+    pairs = set(grid_tables.correlations(rows, auroc, parity)["pair"])
     assert {"loss, plain level", "loss, group size", "loss, prevalence"} <= pairs
     one = rows[rows["seed"] == 1]
-    pairs = set(grid.grid_tables.correlations(one, grid.grid_tables.levels(one), parity)["pair"])
+    pairs = set(grid_tables.correlations(one, grid_tables.levels(one), parity)["pair"])
     assert "loss, plain level" not in pairs, "one seed has no other seed"
 
 
-def test_the_tables_are_written_and_small_groups_hidden(grid, made):
+def test_the_tables_are_written_and_small_groups_hidden(made):
     grid.write_tables(made)
     names = {path.name for path in made.iterdir()}
     assert {"auroc.csv", "decisions.csv", "parity.csv", "loss.csv", "correlations.csv",
@@ -191,7 +181,7 @@ def test_the_tables_are_written_and_small_groups_hidden(grid, made):
     assert "| sex | F |" in text
 
 
-def test_the_tables_say_what_they_cost_together(grid, made):
+def test_the_tables_say_what_they_cost_together(made):
     """Of two folds everybody is in one, and two seeds are two runs: two of four of a column."""
     grid.write_tables(made)
     joint = pd.read_csv(made / "joint.csv").set_index("epsilon")
@@ -206,27 +196,27 @@ def test_the_tables_say_what_they_cost_together(grid, made):
     assert "| all columns | 8 |" in (made / "tables.md").read_text()
 
 
-def test_the_page_of_the_experiment_states_the_joint_cost_of_what_it_publishes(grid):
+def test_the_page_of_the_experiment_states_the_joint_cost_of_what_it_publishes():
     page = (EXPERIMENT / "README.md").read_text()
     for folder in ("results", "results/resnet"):
         stored = pd.read_csv(EXPERIMENT / folder / "joint.csv", dtype={"epsilon": str})
-        for row in grid.grid_joint.markdown(stored).splitlines()[2:]:
+        for row in grid_joint.markdown(stored).splitlines()[2:]:
             assert row in page, row
 
 
 @pytest.mark.slow
-def test_the_stored_joint_costs_follow_from_the_stored_statements(grid):
+def test_the_stored_joint_costs_follow_from_the_stored_statements():
     every = []
     for folder in ("results", "results/resnet"):
         told = json.loads((EXPERIMENT / folder / "privacy.json").read_text())
         stored = pd.read_csv(EXPERIMENT / folder / "joint.csv", dtype={"epsilon": str})
-        pd.testing.assert_frame_equal(grid.grid_joint.joint_table(told).round(4), stored)
+        pd.testing.assert_frame_equal(grid_joint.joint_table(told).round(4), stored)
         every += told
-    both = grid.grid_joint.joint_table(every)["joint"].iloc[-1]
+    both = grid_joint.joint_table(every)["joint"].iloc[-1]
     assert f"{both:.3g} with the network" in (EXPERIMENT / "README.md").read_text()
 
 
-def test_tables_of_plain_runs_alone_leave_out_what_compares(grid, tmp_path):
+def test_tables_of_plain_runs_alone_leave_out_what_compares(tmp_path):
     for fold in (0, 1):
         write_run(tmp_path, np.inf, fold, 1)
     grid.write_tables(tmp_path)
@@ -234,7 +224,7 @@ def test_tables_of_plain_runs_alone_leave_out_what_compares(grid, tmp_path):
     assert "no DP" in (tmp_path / "tables.md").read_text()
 
 
-def test_cells_are_configs_with_their_own_epsilon_fold_and_seed(grid):
+def test_cells_are_configs_with_their_own_epsilon_fold_and_seed():
     path = str(FOLDER / "derm_probe.py")
     private = grid.config_of(grid.Cell(0.54, 3, 2), path, ["--config.data.root=x"])
     assert (private.dp.epsilon, private.data.fold, private.seed) == (0.54, 3, 2)
@@ -250,19 +240,19 @@ def test_cells_are_configs_with_their_own_epsilon_fold_and_seed(grid):
         (["--config.dp.epsilom=3"], "config.dp.epsilom does not exist"),
     ],
 )
-def test_wrong_arguments_get_one_sentence(grid, tmp_path, capsys, arguments, sentence):
+def test_wrong_arguments_get_one_sentence(tmp_path, capsys, arguments, sentence):
     path = str(FOLDER / "derm_probe.py")
     assert grid.main(["--config", path, "--out", str(tmp_path), *arguments]) == 2
     assert sentence in capsys.readouterr().err
 
 
-def test_a_folder_without_runs_is_refused(grid, tmp_path):
+def test_a_folder_without_runs_is_refused(tmp_path):
     with pytest.raises(InputError, match="holds no finished run"):
         grid.write_tables(tmp_path)
 
 
 @pytest.mark.slow
-def test_the_grid_trains_each_cell_once_and_ends_with_tables(grid, tmp_path):
+def test_the_grid_trains_each_cell_once_and_ends_with_tables(tmp_path):
     config = str(FOLDER / "derm_probe.py") + ":phantom"
     overrides = [
         f"--config.data.root={tmp_path / 'phantoms'}",

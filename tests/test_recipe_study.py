@@ -1,11 +1,10 @@
 """The study of the recipe's parts: its table, its joint cost, and that each arm is a config."""
 
-import sys
-
 import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from experiments.e03_dp_classifier import recipe
 from jaxfair import files
 from jaxfair.config import settings_from_config
 from jaxfair.privacy import accounting
@@ -15,17 +14,7 @@ from tests.test_grid import EXPERIMENT, write_run
 DERM = f"{EXPERIMENT.parents[1] / 'configs' / 'derm_resnet.py'}"
 
 
-@pytest.fixture
-def recipe(monkeypatch):
-    monkeypatch.syspath_prepend(EXPERIMENT)
-    import recipe
-
-    yield recipe
-    for name in ("recipe", "grid", "grid_joint", "grid_tables"):
-        sys.modules.pop(name, None)
-
-
-def test_each_arm_changes_one_thing_of_the_config(recipe):
+def test_each_arm_changes_one_thing_of_the_config():
     cell = recipe.grid.Cell(8.0, 0, 1)
     settings = {
         arm: settings_from_config(
@@ -41,7 +30,7 @@ def test_each_arm_changes_one_thing_of_the_config(recipe):
         assert found.train.steps == 120
 
 
-def test_the_table_has_every_arm_and_what_all_of_them_cost(recipe, tmp_path):
+def test_the_table_has_every_arm_and_what_all_of_them_cost(tmp_path):
     for arm in ("as it was", "4 views"):
         for seed in (1, 2):
             write_run(tmp_path / files.slug(arm), 8.0, 0, seed)

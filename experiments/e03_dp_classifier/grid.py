@@ -1,12 +1,13 @@
 """Trains one config at many epsilons, folds and seeds, and makes the tables of the paper.
 
-    python experiments/e03_dp_classifier/grid.py --config configs/derm_probe.py \
+    python -m experiments.e03_dp_classifier.grid --config configs/derm_probe.py \
         --epsilons 0.29,0.54,1.06,2.04,4.71,7.89,inf --seeds 1,2 --folds 0,1,2,3,4 \
         --out runs/derm_probe --config.data.root=DIR
 
 `inf` is the same config without privacy. Runs that are finished are skipped, an unfinished one
 is resumed, and the tables are made anew from every finished run under --out; the same command
-again therefore continues, and a second command with another config may add its own column.
+again therefore continues, one beside it takes other runs, and a second command with another config
+may add its own column. Features that nothing trains are computed once for all runs of a command.
 Any `--config.` override of jaxfair.train is passed on.
 """
 
@@ -19,17 +20,18 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import grid_joint
-import grid_tables
 import pandas as pd
 from ml_collections import ConfigDict
 
-from jaxfair import files, train
+from experiments.arms.train import run_cell
+from experiments.e03_dp_classifier import grid_joint, grid_tables
+from experiments.gaps.runs import claimed
+from jaxfair import files
 from jaxfair.config import parse_command
+from jaxfair.engine.compiling import keep_compilations
 from jaxfair.errors import InputError
 from jaxfair.privacy import release
 from jaxfair.report import plots
-from jaxfair.run.folder import RunFolder
 from jaxfair.run.log import progress_bar
 
 PAPER = "0.29,0.54,1.06,2.04,4.71,7.89,inf"
@@ -87,11 +89,16 @@ def run(
     with progress_bar(len(cells), what="grid", unit="run", hidden=not progress) as bar:
         for cell in cells:
             bar.set_postfix_str(release.line("{name}", name=cell.name))
-            folder = out / "runs" / cell.name
-            if not RunFolder(folder).finished():
-                train.run(configs[cell], folder, progress=False)
+            train_cell(configs[cell], out, cell.name)
             bar.update()
     write_tables(out)
+
+
+def train_cell(config: ConfigDict, out: pathlib.Path, name: str) -> None:
+    """Trains and scores a run under `out` unless it is done, or another process is at it."""
+    with claimed(out, name) as mine:
+        if mine:
+            run_cell(config, out / "runs" / name, {})
 
 
 def write_tables(out: pathlib.Path) -> None:
@@ -214,13 +221,14 @@ def _is_number(value: object) -> bool:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns 0, or 2 for refused input."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--config", required=True, help="FILE[:VARIANT]")
     parser.add_argument("--epsilons", default=PAPER, help=f"with commas; {PAPER}")
     parser.add_argument("--seeds", default="1", help="with commas")
     parser.add_argument("--folds", help="with commas; left out, the config's own split")
     parser.add_argument("--out", required=True, type=pathlib.Path)
     chosen, overrides = parser.parse_known_args(list(argv))
+    keep_compilations()
     try:
         run(
             chosen.config,

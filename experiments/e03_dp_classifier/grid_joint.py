@@ -1,6 +1,6 @@
 """What a table of runs costs that share people: each column, and all that it publishes together.
 
-    python experiments/e03_dp_classifier/grid_joint.py results/privacy.json [MORE/privacy.json]
+    python -m experiments.e03_dp_classifier.grid_joint results/privacy.json [MORE/privacy.json]
 
 reads the statements that `grid.py` writes, so that stored results can be priced again.
 """

@@ -1,6 +1,6 @@
 """What each part of a recipe for private networks does to the skin lesions' ResNet9.
 
-    python experiments/e03_dp_classifier/recipe.py --out runs/derm_recipe --seeds 1,2,3 \
+    python -m experiments.e03_dp_classifier.recipe --out runs/derm_recipe --seeds 1,2,3 \
         --config.data.root=DIR
 
 Trains `configs/derm_resnet.py` as it is, and with one change at a time (ARMS), at one epsilon on
@@ -16,14 +16,13 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-import grid
-import grid_joint
 import pandas as pd
 
-from jaxfair import files, train
+from experiments.e03_dp_classifier import grid, grid_joint
+from jaxfair import files
+from jaxfair.engine.compiling import keep_compilations
 from jaxfair.errors import InputError, nearest
 from jaxfair.fairness.metrics import auroc
-from jaxfair.run.folder import RunFolder
 from jaxfair.run.log import progress_bar
 
 CONFIG = "configs/derm_resnet.py"
@@ -60,11 +59,9 @@ def run(
     cells = [(arm, grid.Cell(epsilon, fold, seed)) for seed, arm in itertools.product(seeds, arms)]
     with progress_bar(len(cells), what="recipe", unit="run") as bar:
         for arm, cell in cells:
-            folder = out / files.slug(arm) / "runs" / cell.name
-            if not RunFolder(folder).finished():
-                changes = [f"--config.{change}" for change in ARMS[arm]]
-                config = grid.config_of(cell, CONFIG, [*overrides, *changes])
-                train.run(config, folder, progress=False)
+            changes = [f"--config.{change}" for change in ARMS[arm]]
+            config = grid.config_of(cell, CONFIG, [*overrides, *changes])
+            grid.train_cell(config, out / files.slug(arm), cell.name)
             bar.update()
             write_table(out)
 
@@ -104,7 +101,7 @@ def _shown(values: pd.Series) -> str:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns 0, or 2 for refused input."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--arms", default=";".join(ARMS), help="names with semicolons; else all")
     parser.add_argument("--seeds", default="1,2,3", help="with commas")
     parser.add_argument("--fold", default=0, type=int)
@@ -112,6 +109,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--out", required=True, type=pathlib.Path)
     chosen, overrides = parser.parse_known_args(list(argv))
     arms = chosen.arms.split(";")
+    keep_compilations()
     try:
         for arm in arms:
             if arm not in ARMS:
