@@ -174,12 +174,12 @@ def fault_104_labels_are_weighted_by_how_frequent_they_are():
 def fault_105_the_rest_of_a_sum_is_lost_between_chunks_on_the_device():
     """A carry of the high part alone."""
 
-    def make(original, made, *rest):
+    def make(original, made, *rest, **named):
         def update(state, *given):
             state, released = made.update(state, *given)
             lost = jax.tree.map(jnp.zeros_like, state.sum_rest)
             return state._replace(sum_rest=lost), released
 
-        return original(made._replace(update=update), *rest)
+        return original(made._replace(update=update), *rest, **named)
 
     return wrapped(scan, "make_scanned_delivery", make)
