@@ -17,6 +17,7 @@ from jaxfair.engine.memory import held_at_most
 from jaxfair.engine.mesh import make_mesh
 from jaxfair.engine.stages import ends_of, stages_of
 from jaxfair.methods.base import PyTree
+from jaxfair.methods.mitigations.catalog import entry_of
 from jaxfair.privacy.cliprules.apply import first_state, informed
 from jaxfair.privacy.plan import PrivacyPlan
 from jaxfair.privacy.sums import choice
@@ -41,6 +42,7 @@ def describe(config: ConfigDict, *, num_devices: int | None = None, compiled: bo
     lines += _precision_lines(settings)
     lines += [f"  steps         {plan.steps:,}, {plan.expected_batch_size} units expected in each"]
     lines += _privacy_lines(settings, plan)
+    lines += _mitigation_lines(settings, plan)
     lines += [f"  memory        {_memory(made, compiled)}"]
     lines += _stage_lines(made)
     lines += _clipping_lines(made)
@@ -81,6 +83,21 @@ def _privacy_lines(settings: Settings, plan: PrivacyPlan) -> list[str]:
         f"  rounding      operands in {plan.precision}, {plan.clip_margin:.2%} of the clip",
         f"  draws         {_padding(plan)}",
     ]
+
+
+def _mitigation_lines(settings: Settings, plan: PrivacyPlan) -> list[str]:
+    """What the mitigation is to privacy, what it asks each draw, and at which rates it draws."""
+    name = settings.mitigation_name
+    lines = [f"  mitigation    {name}. {entry_of(name).standing}"] if name else []
+    lines += [
+        f"  asked beside  {query.name}: sigma {query.noise_multiplier:.4f}, sensitivity "
+        f"{query.sensitivity:.4g}"
+        for query in plan.queries
+    ]
+    if plan.group_probs:
+        rates = ", ".join(f"{rate:.4g} (group {k})" for k, rate in enumerate(plan.group_probs))
+        lines += [f"  rates         {rates}; everybody is priced at {plan.priced_prob:.4g}"]
+    return lines
 
 
 def _padding(plan: PrivacyPlan) -> str:

@@ -188,6 +188,33 @@ def test_other_ways_of_summing_have_no_leaves_to_list(tmp_path, override):
     assert ("none (dp.enabled=False)" in text) == ("dp.enabled" in override)
 
 
+DRAWS = {"data.public_size": 100, "train.expected_batch_size": 10, "train.steps": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "said"),
+    [
+        ("averaging", {}, r"mitigation +averaging\. It fits privacy as it is: .* It costs nothing"),
+        ("upsampling", {"by": ("sex",), "factors": (3.0, 1.0)},
+         r"rates +0\.3 \(group 0\), 0\.1 \(group 1\); everybody is priced at 0\.3"),
+    ],
+)  # fmt: skip
+def test_a_mitigation_is_named_with_what_it_asks_and_at_which_rates_it_draws(
+    tmp_path, name, fields, said
+):
+    chosen = {f"mitigation.{field}": value for field, value in {"name": name, **fields}.items()}
+    config = small_probe(tmp_path, **DRAWS, **chosen, **{"data.groups": ("sex",)})
+    assert re.search(said, dryrun.describe(config, num_devices=1))
+
+
+def test_what_is_asked_beside_the_gradient_stands_there_with_its_noise(tmp_path):
+    chosen = {"mitigation.name": "quantile_clip", "mitigation.query_share": 0.25}
+    text = dryrun.describe(small_probe(tmp_path, **DRAWS, **chosen), num_devices=1)
+    gradient, asked = (float(sigma) for sigma in re.findall(r" sigma (\d\.\d+)", text))
+    assert "asked beside  share_within_the_threshold: sigma" in text and "sensitivity 0.5" in text
+    assert asked / gradient == pytest.approx(3**0.5, rel=1e-3)  # of shares 1/4 and 3/4
+
+
 def test_the_command_prints_the_plan_and_makes_no_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     line = [f"--config.{name}={value}" for name, value in (FILMS | {"dp.enabled": False}).items()]

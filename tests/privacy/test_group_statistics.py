@@ -96,6 +96,17 @@ def test_answers_are_the_counts_and_the_clipped_losses_without_weights_of_each_g
     np.testing.assert_allclose(found, wanted, rtol=2e-3)  # margins of the clip
 
 
+@pytest.mark.parametrize("after_clip", [False, True])
+def test_a_loss_that_is_not_finite_adds_nothing_though_its_gradient_is_finite(after_clip):
+    config = dataclasses.replace(CONFIGS["group_dro"], after_clip=after_clip)
+    rule, losses = clip_rule("group_dro", config), jnp.array([np.inf, -np.inf, np.nan, M / 2])
+    plan, groups = plan_of(1.0, rule=rule, queries=priced(rule, 1.0)), jnp.array([0, 1, 2, 0])
+    units = (jnp.ones(4), losses, groups)
+    found = apply._answers(plan, rule, units, jnp.ones(4, bool), rule.init())
+    wanted = [0.5, 0, 0, 1, 0, 0]
+    np.testing.assert_allclose(found[group_losses.QUERY], wanted, rtol=2e-3)
+
+
 def test_counts_are_of_cells_of_label_and_group_and_the_unknown_are_in_none():
     found = summed("noisy_counts", "vmap")(BATCH, jnp.ones(N, bool)).answers[cell_counts.QUERY]
     positive, asked = np.asarray(BATCH["label"][:, 0]), np.asarray(BATCH["label_mask"][:, 0])

@@ -78,7 +78,8 @@ def group_losses(
         row = jax.nn.one_hot(numbers, groups, dtype=jnp.float32)
         own = losses if after_clip else losses / weights_of(state)[numbers]
         share = within(own, bound)[:, None]  # without the weight that a trained loss has
-        return {QUERY: jnp.concatenate([row * share, row], axis=1)}
+        told = jnp.concatenate([row * share, row], axis=1)
+        return {QUERY: jnp.where(jnp.isfinite(losses)[:, None], told, 0)}
 
     def update(
         state: dict, noisy: Mapping[str, Array], expected_batch_size: int
