@@ -9,8 +9,9 @@ that learns to read sex and age group from the disease embedding, given the labe
 its gradient is reversed towards the encoder. All of it is one loss of one film, so one clip and one
 draw pay for it. Network, optimiser, clip and batch are those of configs/chexpert_resnet.py, per
 patient; `--config.method.backbone=resnet50` is the thesis's. Its plain classifier of the same
-architecture has `--config.method.sensitive_weight=0 --config.method.adversary_weight=0`, LNTL
-`adversary_on='features'`, AL `adversary_on='logit'`, demographic parity `conditional=False`.
+architecture has `--config.method.sensitive_weight=0 --config.method.adversary_weight=0
+--config.method.orthogonality=none`, LNTL `adversary_on='features'`, AL `adversary_on='logit'`,
+demographic parity `conditional=False`.
 
 `plain` trains without privacy: there the covariance of both embeddings over a batch is driven down
 too, and the adversary takes two steps to one of all else.
@@ -34,7 +35,7 @@ PLAIN = {
         "every": 2,
         "parts": {"adversary": {"every": 1}},
     },  # two steps of the adversary to one
-    "dp": {"enabled": False},
+    "dp": {"enabled": False, "microbatch": 128},  # which the covariance sees at once
 }
 
 

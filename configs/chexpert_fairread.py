@@ -13,8 +13,9 @@ none with `--config.method.at_test=dropped`: each was dropped for a quarter of t
 
 The publication's own arm, which re-fuses the maps of a DenseNet-121, has
 `--config.method.arm=published --config.method.backbone=densenet121`; FCRO alone, without
-re-fusion, is the method `fcro`. Optimiser and batch are those of configs/chexpert_resnet.py, the
-clip norm is 1, above which a second moment would get more noise and no more signal.
+re-fusion, is the method `fcro` of a copy of this file (`--config.method.name` would leave fields
+that it lacks). Optimiser and batch are those of configs/chexpert_resnet.py, the clip norm is 1,
+above which a second moment would get more noise and no more signal.
 
 `plain` trains without privacy: there the published row loss, which reads other films of a batch,
 is in force too. `phantom` is the private experiment on drawn thoraxes, eighty steps long.

@@ -30,7 +30,7 @@ ADVERSARIAL = {
 PLAIN = {
     "method": {"orthogonality": "batch"},
     "optim": {"ema_decay": 0.98, "every": 2, "parts": {"adversary": {"every": 1}}},
-    "dp": {"enabled": False},
+    "dp": {"enabled": False, "microbatch": 64},  # which the covariance sees at once
     "train": {"steps": 1_560, "expected_batch_size": 64, "checkpoint_every": 130},
 }
 FEATURES = {

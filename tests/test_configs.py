@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from jaxfair.config import load_config, plan_from_settings, settings_from_config
+from jaxfair.config import load_config, parse_command, plan_from_settings, settings_from_config
 from jaxfair.privacy import accounting
 from jaxfair.start import open_data
 
@@ -55,6 +55,23 @@ def test_the_plain_adversarial_networks_are_the_private_ones(name):
     assert not plain.dp.enabled and private.dp.enabled
     assert plain.method == dataclasses.replace(private.method, orthogonality="batch")
     assert plain.optim.every == 2 and plain.optim.parts == {"adversary": {"every": 1}}
+
+
+@pytest.mark.parametrize("name", ["chexpert_adversarial", "derm_adversarial", "chexpert_fairread",
+                                  "derm_fairread", "table_fairread"])  # fmt: skip
+def test_a_loss_that_couples_examples_sees_a_whole_batch(name):
+    plain = settings_from_config(load_config(f"{FOLDER / name}.py:plain"))
+    assert plain.dp.microbatch == plain.train.expected_batch_size
+
+
+def test_the_plain_classifier_that_an_adversarial_config_names_has_no_loss_but_its_labels():
+    told = (FOLDER / "chexpert_adversarial.py").read_text().split("plain classifier", 1)[1]
+    flags = told.split("LNTL", 1)[0].replace("`", " ").replace(",", " ").split()
+    line = [flag for flag in flags if flag.startswith("--config.")]
+    path = str(FOLDER / "chexpert_adversarial.py")
+    config, _ = parse_command(["train", "--config", path, *line])
+    method = settings_from_config(config).method
+    assert method.unused == ("sensitive", "attributes", "adversary")
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda p: p.name)

@@ -30,7 +30,9 @@ import jax.numpy as jnp
 from jaxfair.errors import InputError
 from jaxfair.methods.attributes import attribute_loss, check_attributes
 from jaxfair.methods.base import Example, Method, PyTree, no_loss
+from jaxfair.methods.embedder import prepared
 from jaxfair.methods.encoder import (
+    FEATURES,
     Encoder,
     EncoderConfig,
     describe_encoder,
@@ -64,7 +66,7 @@ class AdversarialConfig(EncoderConfig):
       sensitive_weight: of the sensitive head's loss; 0, without `orthogonality`, for no such head.
       adversary_weight: of the adversary's loss; 0 for no adversary.
       adversary_on: what it reads, one of PLACES: the disease embedding, the encoder's features
-        (LNTL) or the logits (AL).
+        (LNTL; not of the backbone "features", which nobody pushes) or the logits (AL).
       conditional: True tells the adversary the label, for equalized odds; False does not, for
         demographic parity. Of `orthogonality` "batch" it asks for each label value by itself.
       reversal: the strength of the reversed gradient at the end of the run, towards which it
@@ -72,7 +74,7 @@ class AdversarialConfig(EncoderConfig):
       embedding_weight: of the mean square of the disease embedding: a pull to the origin, so that
         a reversed gradient does not lead it, with all that it tells, away from the adversary.
       orthogonality: of the two embeddings: "none"; "example", of each example by itself (private);
-        "batch", their covariance over a batch (stronger; plain training only).
+        "batch", their covariance over a microbatch (stronger; plain training only).
       orthogonality_weight: of that.
 
     Raises InputError for a value outside these.
@@ -106,10 +108,14 @@ class AdversarialConfig(EncoderConfig):
         least = 2 if self.orthogonality == "example" else 1
         if self.hidden < 1 or self.embedding < least:
             why = "" if least == 1 else " (one number has no direction to be orthogonal in)"
-            told = (
-                f"hidden = {self.hidden} must be at least 1, embedding = {self.embedding} at least"
+            told = f"hidden = {self.hidden} must be at least 1, embedding = {self.embedding}"
+            raise InputError(f"{told} at least {least}{why}.")
+        read = (self.backbone, self.adversary_on)
+        if read == (FEATURES, "features") and self.adversary_weight and self.reversal:
+            raise InputError(
+                "adversary_on = 'features' turns an adversary on what the backbone 'features' keeps"
+                " as it is, so it would push nobody: use 'embedding' or 'logit', or reversal 0."
             )
-            raise InputError(f"{told} {least}{why}.")
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -164,7 +170,7 @@ def make_adversarial(
         init=functools.partial(_init, nets),
         loss=no_loss if config.coupled else loss,
         score=functools.partial(_score, config, nets),
-        prepare=_prepare(nets) if nets.encoder.prepare and augment is None else None,
+        prepare=prepared(nets.encoder) if augment is None else None,
         batch_loss=coupled if config.coupled else None,
         embed=functools.partial(_embed, nets),
         schedule=functools.partial(_schedule, config),
@@ -212,11 +218,6 @@ def _init(nets: _Nets, key: jax.Array, spec: dict[str, Any]) -> tuple[PyTree, Py
         given = jnp.zeros((1, nets.widths[name]))
         made[name] = net.init(jax.random.fold_in(key, number), given)["params"]
     return made, {"encoder": frozen, "strength": jnp.zeros(())}
-
-
-def _prepare(nets: _Nets) -> Callable[..., Example]:
-    prepare: Any = nets.encoder.prepare
-    return lambda frozen, raw: prepare(frozen["encoder"], raw)
 
 
 def _schedule(config: AdversarialConfig, frozen: PyTree, progress: jax.Array) -> PyTree:

@@ -14,7 +14,7 @@ from flax import linen as nn
 
 from jaxfair.errors import InputError
 from jaxfair.methods.base import Example, Method, PyTree
-from jaxfair.methods.encoder import EncoderConfig, make_encoder
+from jaxfair.methods.encoder import Encoder, EncoderConfig, make_encoder
 from jaxfair.models.embedding import EmbeddingHead
 
 __all__ = [
@@ -108,7 +108,7 @@ def fresh_key(frozen: PyTree, key: jax.Array) -> jax.Array:
     return jax.random.fold_in(seed, jax.random.bits(key))
 
 
-def prepared(embedder: Embedder) -> Callable[..., Example] | None:
+def prepared(embedder: Embedder | Encoder) -> Callable[..., Example] | None:
     """Returns the `prepare` of a Method whose `frozen` holds the encoder's under "encoder"."""
     prepare = embedder.prepare
     return None if prepare is None else lambda frozen, raw: prepare(frozen["encoder"], raw)

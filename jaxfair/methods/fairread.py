@@ -65,7 +65,8 @@ class FairreadConfig(FcroConfig):
         not hold them (equalized odds). The published one is not told, and then also pushes what
         tells the label where the two go together.
       attribute_dropout: in training each attribute of an example is unknown with this
-        probability, so that the network is trained for patients of whom one is not known.
+        probability, so that the network is trained for patients of whom one is not known; below 1
+        where a prediction reads them.
       at_test: one of AT_TEST: whether predictions read the attributes that are known, or none.
       tuned: whether what is re-fused goes on learning; else it stays as FCRO left it.
       fusion_share: share of the run's steps that train the re-fusion.
@@ -101,6 +102,11 @@ class FairreadConfig(FcroConfig):
             raise InputError(
                 f"The arm 'published' re-fuses the maps of a backbone, and {self.backbone!r} has "
                 "none: use the arm 'disentangled', or another backbone."
+            )
+        if self.attribute_dropout == 1 and self.at_test == "given":
+            raise InputError(
+                "attribute_dropout = 1 shows no attribute in training, and at_test = 'given' would "
+                "read them all the same: use at_test 'dropped', or less than 1."
             )
         if self.alpha and not self.tuned:
             raise InputError(

@@ -107,7 +107,7 @@ def in_torch(torch, params, example, config):
         {"orthogonality": "example", "orthogonality_weight": 0.5, "sensitive_weight": 0.4},
         {"conditional": False, "adversary_weight": 2.0, "embedding_weight": 0.3},
         {"adversary_on": "logit"},
-        {"adversary_on": "features", "conditional": False},
+        {"adversary_on": "features", "conditional": False, "reversal": 0.0},  # set by `built`
     ],
     ids=["embedding", "unconditional", "AL", "LNTL"],
 )
@@ -408,6 +408,7 @@ def test_attributes_are_those_of_the_groups_of_the_data():
         ({"adversary_weight": float("inf")}, "adversary_weight = inf must be"),
         ({"hidden": 0}, "hidden = 0 must be at least 1"),
         ({"embedding": 1, "orthogonality": "example"}, "embedding = 1 at least 2 .one number has"),
+        ({"adversary_on": "features"}, "adversary_on = 'features' turns an adversary on what the"),
     ],
 )
 def test_a_wrong_config_is_refused_in_one_sentence(fields, sentence):

@@ -107,7 +107,7 @@ CASES = {
     "fairread, published": last(published, FUSED, dropout=0.1),
     "fairread, not tuned": last(fairread, tuned=False, alpha=0.0),
     "adversarial": unlearning(orthogonality="example"),
-    "adversarial, LNTL": unlearning(adversary_on="features"),
+    "adversarial, LNTL": unlearning(adversary_on="features", reversal=0.0),
     "adversarial, AL": unlearning(adversary_on="logit"),
     "adversarial, demographic parity": unlearning(conditional=False, embedding_weight=0.5),
     "norms of groups": mitigating("group_norms"),

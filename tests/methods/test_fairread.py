@@ -186,6 +186,7 @@ def test_four_private_stages_have_one_ledger_and_keep_their_promise(tmp_path):
         ({"tuned": False}, "alpha = 0.1 turns an adversary on what tuned = False keeps"),
         ({"at_test": "guessed"}, "at_test = 'guessed' is none of"),
         ({"attribute_dropout": 1.5}, "attribute_dropout = 1.5 must be in"),
+        ({"attribute_dropout": 1.0}, "attribute_dropout = 1 shows no attribute in training"),
         ({"blocks": 0}, "blocks = 0 must be at least 1"),
         ({"fusion_share": 0.5}, "target_share = 0.3, fusion_share = 0.5 add up to 1.05; it must"),
         ({"attributes": {}}, "'fairread' needs at least one"),
