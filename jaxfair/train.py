@@ -35,6 +35,7 @@ from jaxfair.engine.mesh import (
     make_mesh,
 )
 from jaxfair.engine.opening import open_assembly
+from jaxfair.engine.stages import ends_of
 from jaxfair.engine.trainer import Trainer
 from jaxfair.errors import InputError
 from jaxfair.files import slug, write_json
@@ -97,6 +98,7 @@ def open_training(
 ) -> Trainer:
     """Opens the training of a config: the network is checked before any data is touched."""
     assembly = assembly_of(settings, make_mesh(num_devices))
+    ends_of(assembly.method, settings.train.steps)  # refused before data are read
     dataset = first_then_others(lambda: open_data(settings, progress=options.progress))
     check_stages(settings, dataset)
     if options.progress:  # to whoever sits here, and into no file

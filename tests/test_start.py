@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -16,6 +17,7 @@ from jaxfair.config import (
     settings_from_config,
 )
 from jaxfair.errors import InputError
+from jaxfair.methods.base import Method, Stage
 from jaxfair.methods.labels import check_one_true
 from jaxfair.privacy.verify import verify_run
 from jaxfair.start import check_stages, description, first_variables, open_data, optimizer_of
@@ -204,17 +206,32 @@ def test_parameters_in_the_folder_of_a_claim_about_others_are_refused(home, priv
         first_variables(settings_from_config(config_of(home, train__start_from=str(copy))))
 
 
+def made_assembly(stages=()):
+    return SimpleNamespace(method=Method("toy", ("toy",), None, None, None, stages=stages))
+
+
 def test_a_training_asks_about_its_earlier_stages_before_it_opens_anything(monkeypatch):
     def refuses(settings, dataset):
         raise InputError(f"{dataset} was held out.")
 
-    monkeypatch.setattr(train, "assembly_of", lambda *given: None)
+    made, settings = made_assembly(), SimpleNamespace(train=SimpleNamespace(steps=2))
+    monkeypatch.setattr(train, "assembly_of", lambda *given: made)
     monkeypatch.setattr(train, "open_data", lambda *given, **how: "somebody")
     monkeypatch.setattr(train, "check_stages", refuses)
     monkeypatch.setattr(train, "open_assembly", None)
     options = train.Options(progress=False)
     with pytest.raises(InputError, match="somebody was held out"):
-        train.open_training(None, None, None, options, num_devices=1)
+        train.open_training(None, settings, None, options, num_devices=1)
+
+
+def test_too_few_steps_for_the_stages_are_refused_before_data_are_read(monkeypatch):
+    stages = (Stage(made_assembly().method, None, share=0.25),) * 2
+    made = made_assembly(stages=stages)
+    monkeypatch.setattr(train, "assembly_of", lambda *given: made)
+    monkeypatch.setattr(train, "open_data", None)
+    settings = SimpleNamespace(train=SimpleNamespace(steps=2))
+    with pytest.raises(InputError, match="leaves one without a step"):
+        train.open_training(None, settings, None, train.Options(progress=False), num_devices=1)
 
 
 def test_a_class_of_many_is_refused_where_two_labels_or_none_are_true(home):

@@ -1,7 +1,8 @@
 """How many examples per device to hold at once: a quick search on made-up data.
 
-The size changes memory and speed and nothing else. It is sought once, before any data is
-read, kept in the run folder and part of the run's fingerprint; a resumed run reads it back.
+The size changes memory and speed and nothing else, but for a Method with a `batch_loss`, which
+sees one microbatch at a time. It is sought once, before any data is read, kept in the run folder
+and part of the run's fingerprint; a resumed run reads it back.
 """
 
 import time
@@ -24,9 +25,13 @@ def fastest(assembly: Assembly) -> int:
 
     Sizes are tried from small to large until one does not fit or is slower than the best.
     Larger ones than a device's share of the expected batch are not tried, since they would
-    mostly hold padding.
+    mostly hold padding. Where a stage has a `batch_loss` it is that share and nothing is sought:
+    what is trained must not depend on a clock.
     """
     share = -(-assembly.plan.expected_batch_size // assembly.mesh.size)
+    methods = [assembly.method, *(stage.method for stage in assembly.method.stages)]
+    if any(method.batch_loss is not None for method in methods):
+        return share
     rows = assembly.plan.padded_to or assembly.plan.expected_batch_size
     best, best_rate = CANDIDATES[0], 0.0
     for size in CANDIDATES:

@@ -12,7 +12,7 @@ from jaxfair.engine.assembly import assemble
 from jaxfair.engine.books import Options
 from jaxfair.engine.mesh import make_mesh
 from jaxfair.engine.optim import OptimConfig, make_optimizer
-from jaxfair.methods.base import Method
+from jaxfair.methods.base import Method, Stage
 from jaxfair.privacy.plan import PrivacyConfig, make_plan
 from jaxfair.run.folder import RunFolder
 from tests.privacy.toy import Bench
@@ -20,7 +20,10 @@ from tests.privacy.toy import Bench
 SPEC = {"image": jax.ShapeDtypeStruct((4, 4, 1), np.float32)}
 
 
-def search(monkeypatch, seconds, expected=1000, padded_to=None):
+PLAIN = Method("toy", ("toy",), None, None, None)
+
+
+def search(monkeypatch, seconds, expected=1000, padded_to=None, trained=PLAIN, devices=1):
     """Runs the search with made-up timings: {size: seconds, or an exception}."""
     tried = []
 
@@ -28,7 +31,8 @@ def search(monkeypatch, seconds, expected=1000, padded_to=None):
         """An assembly of which only the microbatch is known."""
 
         plan = SimpleNamespace(expected_batch_size=expected, padded_to=padded_to)
-        mesh = make_mesh(1)
+        mesh = make_mesh(devices)
+        method = trained
 
         def with_microbatch(self, size):
             return SimpleNamespace(made_up_update=lambda: tried.append(size) or size)
@@ -62,6 +66,14 @@ def test_a_size_that_does_not_fit_ends_the_search(monkeypatch):
 def test_sizes_beyond_the_expected_batch_are_not_tried(monkeypatch):
     found, tried = search(monkeypatch, dict.fromkeys(microbatch.CANDIDATES, 1.0), expected=20)
     assert (found, tried) == (16, [8, 16])
+
+
+def test_where_the_loss_sees_a_microbatch_no_clock_decides_what_is_trained(monkeypatch):
+    coupled = PLAIN._replace(batch_loss=lambda *given: 0.0)
+    later = PLAIN._replace(stages=(Stage(coupled, None, share=0.5),))
+    for method in (coupled, later):
+        assert search(monkeypatch, {}, expected=90, trained=method) == (90, [])
+        assert search(monkeypatch, {}, expected=91, trained=method, devices=2) == (46, [])
 
 
 def assembly_of(devices=2):
