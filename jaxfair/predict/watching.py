@@ -34,9 +34,11 @@ def watch(
 ) -> Session:
     """Scores what comes into folders, until it is interrupted; everything is written each time.
 
-    A file is taken once it has kept its size and time from one look to the next, so that nobody's
-    half-written file is read. One that changes later, or comes anew under an old name, is taken
-    again, as a case of its own: it may be another patient's.
+    A file is taken once it has kept its size and time from one look to the next, and what a table
+    says of it, so that nothing half-written is read. One that changes later, or comes anew under an
+    old name, is taken again, as a case of its own: it may be another patient's.
+
+    An interrupt between two looks is the end.
 
     Args:
       every: seconds between looks, up to LONGEST.
@@ -50,13 +52,13 @@ def watch(
     if not 0 < every <= LONGEST:
         raise InputError(f"--every is {every:g}; it takes seconds, above 0 and up to {LONGEST:g}.")
     check_choices(model, rule, by, dicom)
-    output.check_new(out)
     look = _Look(model, columns)
     look.at(inputs)
+    output.check_new(out)
     session, done, last = Session(), dict[_Key, Any](), dict[_Key, Any]()
     while polls is None or polls > 0:
         now = {(case.path, case.where, case.wrong): case for case in look.again(inputs)}
-        states = {key: _state(case.path) for key, case in now.items()}
+        states = {key: _state(case) for key, case in now.items()}
         done = {key: state for key, state in done.items() if key in states}
         still = {key: state for key, state in states.items()
                  if state is not None and last.get(key) == state != done.get(key)}  # fmt: skip
@@ -67,7 +69,10 @@ def watch(
         last = states
         polls = None if polls is None else polls - 1
         if polls is None or polls > 0:
-            time.sleep(every)
+            try:
+                time.sleep(every)
+            except KeyboardInterrupt:
+                break
     return session
 
 
@@ -107,12 +112,15 @@ class _Look:
             return []
 
 
-def _state(path: str) -> Any:
-    """Sizes and times of a file, or of all files of a folder; None where it is not there now."""
-    place = pathlib.Path(path)
+def _state(case: Case) -> Any:
+    """What is said of a case, and sizes and times of its file, or of all files of its folder.
+
+    None where it is not there now.
+    """
+    place = pathlib.Path(case.path)
     try:
         inside = sorted(place.iterdir()) if place.is_dir() else [place]
         found = [(str(one), one.stat()) for one in inside]
     except (OSError, ValueError):  # it went between two looks, or its name is none
         return None
-    return [(name, told.st_size, told.st_mtime_ns) for name, told in found]
+    return dict(case.texts), [(name, told.st_size, told.st_mtime_ns) for name, told in found]

@@ -167,3 +167,23 @@ def test_the_tables_name_every_case_that_came(watched, tmp_path):
     assert [row["image_id"] for row in told["predictions"]] == ["a.png"]
     assert [row["image_id"] for row in told["rejected"]] == ["b.png"]
     assert os.listdir(tmp_path / "out" / "maps")
+
+
+def test_a_row_that_says_something_else_later_is_taken_again(watched, tmp_path):
+    """A program that writes a table row by row leaves half of one in it for a while."""
+    table = tmp_path / "t.csv"
+    film(tmp_path / "a.png")
+    table.write_text("path,age\na.png,6")
+    session = watched(
+        nothing, lambda: table.write_text("path,age\na.png,61\n"), nothing, inputs=("t.csv",)
+    )
+    assert [row["age"] for row in session.rows] == [6.0, 61.0]
+    assert names(session) == ["a.png", str(tmp_path / "a.png")]
+
+
+def test_a_row_that_is_being_written_is_waited_for(watched, tmp_path):
+    table = tmp_path / "t.csv"
+    film(tmp_path / "a.png")
+    table.write_text("path,age\na.png,6")
+    session = watched(lambda: table.write_text("path,age\na.png,61\n"), nothing, inputs=("t.csv",))
+    assert [row["age"] for row in session.rows] == [61.0]
