@@ -15,7 +15,7 @@ from jaxfair.errors import InputError
 from jaxfair.model_file.model import Model
 from jaxfair.predict import gallery, output, viewers
 from jaxfair.predict.cases import Case, named_apart, shown
-from jaxfair.predict.judged import AUTO, check_rule, decided, facts_of, notes_of
+from jaxfair.predict.judged import AUTO, check_rule, decided, facts_of, notes_of, unread
 from jaxfair.predict.source import read_source
 
 __all__ = ["LIMITS", "Session", "check_choices", "in_our_words", "run"]
@@ -197,7 +197,11 @@ def _keep(
 ) -> None:
     """Writes the maps of a case, and adds its rows."""
     case, image, header = one
-    notes = notes_of(model, facts, header, image)
+    notes = [
+        *filter(None, [case.said]),
+        *unread(case, header),
+        *notes_of(model, facts, header, image),
+    ]
     if heat is not None and not np.isfinite(heat).all():
         notes, heat = [*notes, "Map: its values are not finite, so none is written."], None
     place = ""
