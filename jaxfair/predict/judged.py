@@ -51,7 +51,7 @@ def facts_of(
 def unread(case: Case, header: Mapping[str, Any]) -> list[str]:
     """Returns a sentence for each text of sex, age and view that is there and not understood."""
     return [
-        f"{name} is {text!r}, which nobody understands: taken as unknown."
+        f"{name} is {text!r}, which is no {name} to believe: taken as unknown."
         for name, text in _texts(case, header).items()
         if words.READERS[name](text)[1] in words.UNREAD
     ]

@@ -200,9 +200,9 @@ def test_the_age_group_of_a_table_counts_where_it_has_no_age():
 @pytest.mark.parametrize(
     ("texts", "header", "said"),
     [
-        ({"sex": "2"}, {}, ["sex is '2', which nobody understands: taken as unknown."]),
+        ({"sex": "2"}, {}, ["sex is '2', which is no sex to believe: taken as unknown."]),
         ({"sex": "weiblich", "age": "43,5", "view": ""}, {"sex_text": "O"}, []),
-        ({}, {"sex_text": "O"}, ["sex is 'O', which nobody understands: taken as unknown."]),
+        ({}, {"sex_text": "O"}, ["sex is 'O', which is no sex to believe: taken as unknown."]),
     ],
 )
 def test_words_that_are_not_understood_are_said(texts, header, said):
