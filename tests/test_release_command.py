@@ -123,6 +123,14 @@ def test_a_disk_that_fails_after_the_payment_is_said_with_what_it_cost(
     assert len(read_entries(folder / LEDGER)[0]) == 1
 
 
+def test_what_cannot_be_cleared_away_after_the_payment_is_said_with_what_it_cost(tmp_path, capsys):
+    folder = evaluated(tmp_path, predictions(60))
+    (folder / ".release.part" / "mine").mkdir(parents=True)
+    assert release(folder) == 2
+    assert "(Is a directory), and its release was paid for" in capsys.readouterr().err
+    assert len(read_entries(folder / LEDGER)[0]) == 1
+
+
 def test_runs_on_the_same_patients_add_up_in_one_ledger(tmp_path, capsys):
     shared = f"--release.ledger={tmp_path / 'ledger.jsonl'}"
     assert release(evaluated(tmp_path / "one", predictions(600)), shared) == 0
@@ -225,6 +233,23 @@ def test_another_minimum_than_that_of_the_tables_is_found(run_folder, tmp_path):
     told = json.loads((copy / "statement.json").read_text())
     (copy / "statement.json").write_text(json.dumps(told | {"minimum": 900}))
     assert check_release(copy) == [] and check_tables(copy)
+
+
+@pytest.mark.parametrize("text", [
+    "[" * 100_000,
+    {"noise_multiplier": 1e-300},
+    {"events": [{"noise_multiplier": 3.7, "sampling_prob": 1.0, "steps": 10**12}]},
+    {"events": [{"noise_multiplier": 3.7, "sampling_prob": 1.0, "steps": 10**400}]},
+], ids=["nested", "no noise", "many steps", "steps beyond floats"])  # fmt: skip
+def test_a_statement_by_which_nothing_can_be_computed_is_a_fault(
+    run_folder, tmp_path, capsys, text
+):
+    copy = shutil.copytree(run_folder / "release", tmp_path / "release")
+    told = json.loads((copy / "statement.json").read_text())
+    (copy / "statement.json").write_text(text if isinstance(text, str) else json.dumps(told | text))
+    with np.errstate(all="ignore"):
+        assert account.main(["account", f"--verify={copy}"]) == 1
+    assert "cannot be read" in capsys.readouterr().err
 
 
 def test_a_plain_run_and_a_seed_and_a_counted_selection_are_said_on_the_page(tmp_path):

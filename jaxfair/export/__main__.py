@@ -36,7 +36,7 @@ from jaxfair.files import read_json
 from jaxfair.files import whole as whole_file
 from jaxfair.model_file import evaluation
 from jaxfair.model_file.card import card_from_parts
-from jaxfair.model_file.container import packed, write_json_part
+from jaxfair.model_file.container import is_model_file, packed, write_json_part
 from jaxfair.model_file.function import exported, named_leaves
 from jaxfair.model_file.model import EVALUATION, Model, load_model
 from jaxfair.model_file.tensors import tensors_to_bytes
@@ -76,9 +76,12 @@ def run(
     config and of privacy.json alone (protocol P7).
 
     Raises:
-      InputError: the run is not trained, its claim does not hold, it was not private and is not
-        asked for `in_house`, or the program gives other scores than the run did.
+      InputError: `out` is a file that is no model file, the run is not trained, its claim does not
+        hold, it was not private and is not asked for `in_house`, or the program gives other scores
+        than the run did.
     """
+    if pathlib.Path(out).is_file() and not is_model_file(out):
+        raise InputError(f"{out} is there and is no model file: name another with --out.")
     folder = RunFolder(pathlib.Path(workdir))
     settings = settings_from_config(config_of_run(folder))
     with folder.read():

@@ -18,7 +18,10 @@ from typing import Any
 import jaxfair
 from jaxfair.errors import InputError
 
-__all__ = ["FORMAT", "LIMIT", "MANIFEST", "json_part", "opened", "packed", "write_json_part"]
+__all__ = [
+    "FORMAT", "LIMIT", "MANIFEST", "is_model_file", "json_part", "opened", "packed",
+    "write_json_part",
+]  # fmt: skip
 
 FORMAT = 1
 """The version of all that a model file holds; another one is refused."""
@@ -92,6 +95,13 @@ def opened(
     if manifest.get("parts") != hashes:
         raise InputError(f"{path} holds a part that its manifest does not name; export it again.")
     return parts, hashlib.sha256(content).hexdigest()
+
+
+def is_model_file(path: str | os.PathLike[str]) -> bool:
+    """Whether a file ends as model files do; nothing else of it is read."""
+    with open(path, "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _HEX - len(_MARK)))
+        return file.read(len(_MARK)) == _MARK
 
 
 def json_part(

@@ -25,7 +25,7 @@ from jaxfair.errors import InputError
 from jaxfair.model_file.model import Model, load_model
 from jaxfair.predict.cases import COLUMNS, cases_of
 from jaxfair.predict.judged import AUTO
-from jaxfair.predict.scoring import LIMITS, in_our_words, run
+from jaxfair.predict.scoring import LIMITS, Session, in_our_words, run
 from jaxfair.predict.watching import watch
 from jaxfair.schema import CAUTION
 
@@ -45,7 +45,7 @@ COMMAND = Command(
         Flag("max-megabytes", int, None, "largest file to read, unpacked; None as in training"),
         Flag("max-seconds", float, None, "how long a file may take; None as in training"),
         Flag("sha256", str, None, "digest that the model file must have"),
-        Flag("watch", bool, False, "go on, and score what comes into the folders"),
+        Flag("watch", bool, False, "go on until Ctrl-C, and score what comes into the folders"),
         Flag("every", float, 5.0, "seconds between two looks of --watch"),
     ),
 )
@@ -69,18 +69,24 @@ def _act(line: Line) -> int:
     choices = {name: flags[name] for name in ("rule", "by", "maps", "dicom")}
     print(CAUTION, file=sys.stderr)
     if flags["watch"]:
-        watch(model, inputs, out, columns=columns, every=flags["every"], **choices)
-        return 0
-    cases = cases_of(inputs, model.about["images"]["kind"], model.groups, columns)
-    session = run(model, cases, out, **choices)
+        session = watch(model, inputs, out, columns=columns, every=flags["every"], **choices)
+    else:
+        cases = cases_of(inputs, model.about["images"]["kind"], model.groups, columns)
+        session = run(model, cases, out, **choices)
+    print(f"{_told(session, out, flags['dicom'])} {CAUTION}")
+    return 0
+
+
+def _told(session: Session, out: pathlib.Path, dicom: bool) -> str:
+    """What came of it, in a sentence or two."""
     scored = {row["image_id"]: row["dicom"] for row in session.rows}
-    told = f"{len(scored)} cases scored, {len(session.aside)} set aside; see {out / 'index.html'}."
-    if flags["dicom"]:
+    seen = f"; see {out / 'index.html'}" * bool(session.rows or session.aside)
+    told = f"{len(scored)} cases scored, {len(session.aside)} set aside{seen}."
+    if dicom:
         bare = sum(not place for place in scored.values())
         told += f" {len(scored) - bare} with a DICOM map, which names the patient"
         told += f"; {bare} are no DICOM or cannot be filed, see their notes." * bool(bare) or "."
-    print(f"{told} {CAUTION}")
-    return 0
+    return told
 
 
 def _limited(model: Model, limits: Mapping[str, float | None]) -> Model:

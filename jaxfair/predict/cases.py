@@ -39,6 +39,7 @@ class Case(NamedTuple):
         what is not there is asked of the file's header.
       where: the row of a table that names it; "" for a file that was found.
       wrong: why it is not to be scored, a sentence; "" for nothing.
+      said: what is told of it all the same, a sentence; "" for nothing.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Case(NamedTuple):
     texts: Mapping[str, str] = {}
     where: str = ""
     wrong: str = ""
+    said: str = ""
 
 
 def shown(text: str) -> str:
@@ -96,6 +98,8 @@ def cases_of(
 def named_apart(cases: Iterable[Case], taken: Collection[str]) -> list[Case]:
     """Returns the cases, each under a name of its own: the second is called by its path.
 
+    One that a table calls otherwise has that `said`.
+
     Args:
       taken: names that others have.
 
@@ -109,6 +113,9 @@ def named_apart(cases: Iterable[Case], taken: Collection[str]) -> list[Case]:
         further = (f"{path} ({i})" for i in itertools.count(2))
         name = next(n for n in itertools.chain((case.name, path), further) if n not in used)
         used.add(name)
+        if name != case.name and case.where:
+            told = f"It is called {case.name!r} in {case.where}, and so is another case."
+            case = case._replace(said=told)
         found.append(case._replace(name=name))
     return found
 

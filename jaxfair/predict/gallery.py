@@ -43,7 +43,9 @@ figcaption { font-size: .85rem; }
 {%- if dicom %}
 Files in dicom/ name the patient and are as identifying as the input.
 {%- endif %}
-A map stands beside its image, black up to its median and white at its own highest value.</p>
+{%- if maps %}
+A map stands beside its image, black up to its median and white at its own highest value.
+{%- endif %}</p>
 {% for task, cases in tasks %}<h2>{{ task }}</h2>
 <div class="cases">{% for case in cases %}
 <figure><img alt="{{ case.row.image_id }}, score {{ '%.3g'|format(case.row.score) }}"
@@ -112,6 +114,7 @@ def write(
         rows=rows,
         aside=aside,
         dicom=dicom,
+        maps=model.about["maps"] and model.about["images"]["kind"] == "picture",
         tasks=highest.tasks(),
     )
     files.write_text(path, text)

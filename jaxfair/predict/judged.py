@@ -11,9 +11,9 @@ from jaxfair.errors import InputError
 from jaxfair.model_file.evaluation import measured
 from jaxfair.model_file.model import Model
 from jaxfair.predict.cases import Case
-from jaxfair.schema import UNKNOWN, age_groups
+from jaxfair.schema import AGE_GROUPS, UNKNOWN, age_groups
 
-__all__ = ["AUTO", "POOLED", "Decision", "check_rule", "decided", "facts_of", "notes_of"]
+__all__ = ["AUTO", "POOLED", "Decision", "check_rule", "decided", "facts_of", "notes_of", "unread"]
 
 AUTO, POOLED = "auto", "pooled"
 """Which thresholds decide: of the first attribute that has one for the case, or the pooled."""
@@ -35,14 +35,30 @@ def facts_of(
     """Returns sex, age, age_group, view, patient_id and the model's further attributes of a case.
 
     A table goes before the file's header, but an empty cell says nothing; texts are read as
-    `prepare` reads them (`data.words`).
+    `prepare` reads them (`data.words`). The age group follows from the age, unless a table has it
+    and no age.
     """
-    texts = {name: case.texts.get(name) or header.get(f"{name}_text", "") for name in words.READERS}
+    texts = _texts(case, header)
     found: dict[str, Any] = {name: read(texts[name])[0] for name, read in words.READERS.items()}
-    found["age_group"] = str(age_groups([found["age"]])[0])
+    told = "" if case.texts.get("age") else case.texts.get("age_group", "")
+    by_age = str(age_groups([found["age"]])[0])
+    found["age_group"] = (told if told in AGE_GROUPS else UNKNOWN) if told else by_age
     found["patient_id"] = case.texts.get("patient") or header.get("patient_text", "")
     more = {name: case.texts.get(name) or UNKNOWN for name in attributes if name not in found}
     return found | more
+
+
+def unread(case: Case, header: Mapping[str, Any]) -> list[str]:
+    """Returns a sentence for each text of sex, age and view that is there and not understood."""
+    return [
+        f"{name} is {text!r}, which is no {name} to believe: taken as unknown."
+        for name, text in _texts(case, header).items()
+        if words.READERS[name](text)[1] in words.UNREAD
+    ]
+
+
+def _texts(case: Case, header: Mapping[str, Any]) -> dict[str, str]:
+    return {name: case.texts.get(name) or header.get(f"{name}_text", "") for name in words.READERS}
 
 
 def check_rule(model: Model, rule: str, by: str) -> None:

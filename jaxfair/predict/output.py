@@ -3,6 +3,7 @@
 import io
 import json
 import pathlib
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,13 +33,24 @@ LEFT = (
 
 
 def check_new(out: pathlib.Path) -> None:
-    """Raises InputError where a folder has something of LEFT: what is old would pass for new."""
+    """Makes the folder, before any file is read for it.
+
+    Raises InputError where it has something of LEFT (what is old would pass for new), and where it
+    cannot be written.
+    """
     there = [name for name in LEFT if (out / name).exists()]
     if there:
         raise InputError(
             f"--out is {out}, which holds {there[0]} of an earlier prediction; name another "
             "folder, or move that one away."
         )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out).close()
+    except OSError as error:
+        raise InputError(
+            f"--out is {out}, which cannot be written ({error.strerror}); name another folder."
+        ) from error
 
 
 def write_tables(

@@ -1,5 +1,6 @@
 """Scores cases and writes what is found: the way from a case to its rows, maps and notes."""
 
+import contextlib
 import functools
 import math
 import pathlib
@@ -14,7 +15,7 @@ from jaxfair.errors import InputError
 from jaxfair.model_file.model import Model
 from jaxfair.predict import gallery, output, viewers
 from jaxfair.predict.cases import Case, named_apart, shown
-from jaxfair.predict.judged import AUTO, check_rule, decided, facts_of, notes_of
+from jaxfair.predict.judged import AUTO, check_rule, decided, facts_of, notes_of, unread
 from jaxfair.predict.source import read_source
 
 __all__ = ["LIMITS", "Session", "check_choices", "in_our_words", "run"]
@@ -54,6 +55,13 @@ class Session:
         self.aside.append(
             {"image_id": case.name} | {what: shown(text) for what, text in told.items()}
         )
+
+    def set_aside_others(self, cases: Sequence[Case], reason: str) -> None:
+        """Sets aside those of the cases of which nothing is said yet."""
+        said = {one["image_id"] for one in (*self.rows, *self.aside)}
+        for case in cases:
+            if case.name not in said:
+                self.set_aside(case, reason)
 
 
 def in_our_words(reason: str) -> str:
@@ -99,7 +107,9 @@ def run(
       before: what an earlier call found, which is written again with the new cases.
 
     Raises InputError as `check_choices` and `output.check_new`. A file that cannot be read, or
-    whose score is no finite number, is set aside by name, with the reason, and ends nothing.
+    whose score is no finite number, is set aside by name, with the reason, and ends nothing. What
+    does end it, as an interrupt, ends it once all scores are written; the cases without one are
+    then set aside by name.
     """
     check_choices(model, rule, by, dicom)
     if before is None:
@@ -113,12 +123,25 @@ def run(
     jobs = [Job(case.path, model.stored) for case in cases]
     reader = functools.partial(read_source, model.reader) if dicom else model.reader
     read = read_files(reader, jobs, model.stored, label="predict", progress=progress)
-    for batch in _batches(zip(cases, read), session):
-        _score(model, batch, out, session, _How(rule, by, maps))
+    try:
+        for batch in _batches(zip(cases, read), session):
+            _score(model, batch, out, session, _How(rule, by, maps))
+    except BaseException:
+        if session.rows:
+            session.set_aside_others(cases, "It was not scored: the prediction ended before.")
+            with contextlib.suppress(OSError):  # a full disk is what ended it
+                _write(model, out, session, rule, by, dicom)
+        raise
+    _write(model, out, session, rule, by, dicom)
+    return session
+
+
+def _write(
+    model: Model, out: pathlib.Path, session: Session, rule: str, by: str, dicom: bool
+) -> None:
     output.write_tables(out, session.rows, session.aside, _about(model, rule, by))
     found = session.highest, len(session.rows), session.aside
     gallery.write(out / "index.html", model, *found, dicom=dicom)
-    return session
 
 
 Read = tuple[Case, np.ndarray, Mapping[str, Any]]
@@ -174,7 +197,11 @@ def _keep(
 ) -> None:
     """Writes the maps of a case, and adds its rows."""
     case, image, header = one
-    notes = notes_of(model, facts, header, image)
+    notes = [
+        *filter(None, [case.said]),
+        *unread(case, header),
+        *notes_of(model, facts, header, image),
+    ]
     if heat is not None and not np.isfinite(heat).all():
         notes, heat = [*notes, "Map: its values are not finite, so none is written."], None
     place = ""
@@ -183,6 +210,7 @@ def _keep(
         output.write_map(out / place, image, heat, header.get("affine"))
     source = header.get("source", "")
     seen, said = viewers.write_case(out, case.name, source, heat, model, session.filing)
+    rows = []
     for task, score in scores.items():
         chosen = decided(model, task, score, facts, rule=how.rule, by=how.by)
         row = {
@@ -197,8 +225,9 @@ def _keep(
             "map": place,
             "dicom": seen,
         }
-        session.rows.append(row | dict(facts))
+        rows.append(row | dict(facts))
         session.highest.offer(row, image, heat)
+    session.rows += rows
 
 
 def _about(model: Model, rule: str, by: str) -> dict[str, Any]:

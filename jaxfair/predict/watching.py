@@ -4,7 +4,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxfair.errors import InputError
 from jaxfair.model_file.model import Model
@@ -34,9 +34,12 @@ def watch(
 ) -> Session:
     """Scores what comes into folders, until it is interrupted; everything is written each time.
 
-    A file is taken once it has kept its size and time from one look to the next, so that nobody's
-    half-written file is read. One that changes later, or comes anew under an old name, is taken
-    again, as a case of its own: it may be another patient's.
+    A file is taken once it has kept its size and time from one look to the next, and what a table
+    says of it, so that nothing half-written is read. One that changes later, or comes anew under an
+    old name, is taken again, as a case of its own: it may be another patient's. One that was away
+    is the same if nothing touched it (its change time), as when a share comes back.
+
+    An interrupt between two looks is the end.
 
     Args:
       every: seconds between looks, up to LONGEST.
@@ -50,28 +53,48 @@ def watch(
     if not 0 < every <= LONGEST:
         raise InputError(f"--every is {every:g}; it takes seconds, above 0 and up to {LONGEST:g}.")
     check_choices(model, rule, by, dicom)
-    output.check_new(out)
     look = _Look(model, columns)
     look.at(inputs)
-    session, done, last = Session(), dict[_Key, Any](), dict[_Key, Any]()
+    output.check_new(out)
+    session, done, last = Session(), dict[_Key, _State](), dict[_Key, _State | None]()
+    away = set[_Key]()
     while polls is None or polls > 0:
         now = {(case.path, case.where, case.wrong): case for case in look.again(inputs)}
-        states = {key: _state(case.path) for key, case in now.items()}
-        done = {key: state for key, state in done.items() if key in states}
+        states = {key: _state(case) for key, case in now.items()}
+        away |= {key for key in done if states.get(key) is None}
+        away -= {key for key in away if states.get(key) == done[key]}
         still = {key: state for key, state in states.items()
-                 if state is not None and last.get(key) == state != done.get(key)}  # fmt: skip
+                 if state is not None and last.get(key) == state
+                 and not _is_same(done.get(key), state, key in away)}  # fmt: skip
         if still:
             cases = [now[key] for key in still]
             run(model, cases, out, before=session, rule=rule, by=by, dicom=dicom, **choices)
             done |= still
+            away -= still.keys()
         last = states
         polls = None if polls is None else polls - 1
         if polls is None or polls > 0:
-            time.sleep(every)
+            try:
+                time.sleep(every)
+            except KeyboardInterrupt:
+                break
     return session
 
 
 _Key = tuple[str, str, str]
+
+
+class _State(NamedTuple):
+    """What a table says of a case; name, size and time of each of its files; their change times."""
+
+    said: dict[str, str]
+    files: list[tuple[str, int, int]]
+    changed: list[int]
+
+
+def _is_same(before: _State | None, state: _State, was_away: bool) -> bool:
+    """Whether this was scored: a change of rights makes no other film, unless it was away."""
+    return before is not None and (before == state if was_away else before[:2] == state[:2])
 
 
 class _Look:
@@ -96,23 +119,24 @@ class _Look:
             try:
                 self.at([given])
                 good.append(given)
-            except InputError as error:
-                said.add(str(error))
+            except (InputError, OSError) as error:
+                said.add(f"{str(error).rstrip('.')}.")
         for sentence in sorted(said - self._said):
             print(f"{sentence} Looked for again.", file=sys.stderr, flush=True)
         self._said = said
         try:
             return self.at(good)
-        except InputError:  # of what went in this moment; the next look says so
+        except (InputError, OSError):  # of what went in this moment; the next look says so
             return []
 
 
-def _state(path: str) -> Any:
-    """Sizes and times of a file, or of all files of a folder; None where it is not there now."""
-    place = pathlib.Path(path)
+def _state(case: Case) -> _State | None:
+    """That of a file, or of all files of a folder; None where it is not there now."""
+    place = pathlib.Path(case.path)
     try:
         inside = sorted(place.iterdir()) if place.is_dir() else [place]
         found = [(str(one), one.stat()) for one in inside]
     except (OSError, ValueError):  # it went between two looks, or its name is none
         return None
-    return [(name, told.st_size, told.st_mtime_ns) for name, told in found]
+    files = [(name, told.st_size, told.st_mtime_ns) for name, told in found]
+    return _State(dict(case.texts), files, [told.st_ctime_ns for _, told in found])

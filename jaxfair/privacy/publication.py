@@ -114,7 +114,9 @@ def check_release(folder: pathlib.Path) -> list[str]:
         ]  # fmt: skip
     except InputError as error:
         return [str(error)]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, LookupError, ValueError, TypeError, AttributeError) as error:
+        return [f"a file of the release cannot be read: {error!r}"]
+    except (ArithmeticError, MemoryError, RecursionError) as error:  # of numbers beyond all
         return [f"a file of the release cannot be read: {error!r}"]
 
 

@@ -78,6 +78,8 @@ def check_run(workdir: pathlib.Path) -> Findings:
         return Findings([str(error)], [])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         return Findings([f"a file of the run cannot be read: {error!r}"], [])
+    except (ArithmeticError, MemoryError, RecursionError) as error:  # of numbers beyond all
+        return Findings([f"a file of the run cannot be read: {error!r}"], [])
 
 
 def _checked(workdir: pathlib.Path) -> Findings:

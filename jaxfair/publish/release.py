@@ -155,8 +155,9 @@ def _made(draft: pathlib.Path, target: pathlib.Path) -> Iterator[bool]:
         if not left:
             draft.rmdir()
         raise
-    for path in draft.iterdir():
-        path.unlink()
+    with _failure_is_said(target):
+        for path in draft.iterdir():
+            path.unlink()
 
 
 @contextlib.contextmanager

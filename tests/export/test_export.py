@@ -18,6 +18,7 @@ from jaxfair.export import __main__ as command
 from jaxfair.export.about import Trained
 from jaxfair.export.compare import check_scores
 from jaxfair.files import write_json
+from jaxfair.model_file.container import is_model_file
 from jaxfair.model_file.evaluation import people, performance, ranges, thresholds
 from jaxfair.model_file.model import EVALUATION, load_model
 from jaxfair.schema import NOT_COVERED
@@ -258,3 +259,16 @@ def test_a_private_run_scores_alike_in_a_fresh_process_and_from_its_files(tmp_pa
     mine = files.set_index(files["image_id"].map(lambda name: pathlib.PurePath(name).stem))["score"]
     both = mine.index.intersection(theirs.index)
     assert len(both) == len(theirs) and np.abs(mine[both] - theirs[both]).max() <= 1e-5
+
+
+def test_a_file_that_is_no_model_file_is_never_written_over(scored, tmp_path, capsys):
+    for name, content in {
+        "cases.csv": b"path\n",
+        "empty": b"",
+        "a.zip": b"PK\x03\x04" * 90,
+    }.items():
+        (tmp_path / name).write_bytes(content)
+        assert command.main(["export", str(scored), f"--out={tmp_path / name}"]) == 2
+        assert f"{tmp_path / name} is there and is no model file" in capsys.readouterr().err
+        assert (tmp_path / name).read_bytes() == content
+    assert is_model_file(made_file(tmp_path / "m.jaxfair"))

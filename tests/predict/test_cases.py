@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from jaxfair.errors import InputError
-from jaxfair.predict.cases import cases_of
+from jaxfair.predict.cases import cases_of, named_apart
 
 
 def film(path):
@@ -123,3 +123,12 @@ def test_a_case_never_takes_the_name_of_another(tmp_path):
     found = of_table(tmp_path, rows)
     assert len(found) == len(set(names(found))) == 4
     assert [pathlib.Path(c.path).name for c in found] == ["a.png", "z.png", "a.png", "w.png"]
+
+
+def test_an_id_that_two_rows_have_is_not_lost(tmp_path):
+    """A join by image_id would miss the second without a word."""
+    first, second = of_table(tmp_path, "id,path\n7,a.png\n7,b.png\n")
+    assert (first.name, first.said) == ("7", "")
+    assert second.name == str(tmp_path / "b.png")
+    assert second.said == "It is called '7' in row 3 of t.csv, and so is another case."
+    assert named_apart([second], ()) == [second]

@@ -15,8 +15,8 @@ from jaxfair.model_file.model import load_model
 from jaxfair.predict import __main__ as command
 from jaxfair.predict import gallery, output, scoring, watching
 from jaxfair.predict.cases import Case, cases_of
-from jaxfair.predict.judged import AUTO, POOLED, check_rule, decided, facts_of, notes_of
-from jaxfair.schema import CAUTION, PHANTOM
+from jaxfair.predict.judged import AUTO, POOLED, check_rule, decided, facts_of, notes_of, unread
+from jaxfair.schema import AGE_GROUPS, CAUTION, PHANTOM
 from tests.model_file.made import made_file
 
 FACTS = {"sex": "F", "age": 40.0, "age_group": "31-45", "view": "PA"}
@@ -110,6 +110,16 @@ def test_the_page_of_a_model_of_drawn_images_says_so(tmp_path, model, data, said
     assert ("PHANTOM: the model was trained" in (tmp_path / "index.html").read_text()) == said
 
 
+@pytest.mark.parametrize(("kind", "maps", "said"), [
+    ("picture", True, True), ("picture", False, False), ("volume", True, False),
+])  # fmt: skip
+def test_the_page_speaks_of_maps_only_where_it_shows_them(tmp_path, model, kind, maps, said):
+    images = {**model.about["images"], "kind": kind}
+    told = dataclasses.replace(model, about={**model.about, "maps": maps, "images": images})
+    gallery.write(tmp_path / "index.html", told, gallery.Highest(), 0, [])
+    assert ("A map stands beside its image" in (tmp_path / "index.html").read_text()) == said
+
+
 def test_a_map_is_black_up_to_its_median_and_white_at_its_highest_value(tmp_path):
     levels = np.arange(5.0, 9.0).reshape(2, 2)  # far above 0 everywhere
     output.write_map(tmp_path / "m.png", np.zeros((2, 2, 1), np.uint8), levels)
@@ -175,13 +185,40 @@ def test_a_table_goes_before_the_header_and_both_are_read_as_prepare_reads_them(
     assert facts_of(Case("a", "a", {"sex": ""}), header, model.groups)["sex"] == "M"
 
 
+def test_the_age_group_of_a_table_counts_where_it_has_no_age():
+    known = {"sex": ("F", "M"), "age_group": AGE_GROUPS}
+
+    def told(texts, **header):
+        return facts_of(Case("a", "a", texts), header, known)["age_group"]
+
+    assert told({"age_group": "46-60"}) == "46-60"
+    assert told({"age_group": "46-60"}, age_text="030Y") == "46-60"
+    assert told({"age_group": "46-60", "age": "40"}) == "31-45"
+    assert told({"age_group": "old"}) == "unknown" and told({}, age_text="40") == "31-45"
+
+
+@pytest.mark.parametrize(
+    ("texts", "header", "said"),
+    [
+        ({"sex": "2"}, {}, ["sex is '2', which is no sex to believe: taken as unknown."]),
+        ({"sex": "weiblich", "age": "43,5", "view": ""}, {"sex_text": "O"}, []),
+        ({}, {"sex_text": "O"}, ["sex is 'O', which is no sex to believe: taken as unknown."]),
+    ],
+)
+def test_words_that_are_not_understood_are_said(texts, header, said):
+    assert unread(Case("a", "a", texts), header) == said
+
+
 def test_rows_that_are_wrong_are_listed_and_the_others_are_scored(model, inbox, tmp_path):
     name = inbox / "film 01.png"
     rows = f"id,path,sex\n1,{name},F\n2,,F\n3,{name},M\n4,{inbox / 'film 02.png'},F\n"
+    rows += f"4,{inbox / 'film 03.png'},F\n"
     (tmp_path / "t.csv").write_text(rows)
     cases = cases_of([str(tmp_path / "t.csv")], "picture", model.groups)
     scoring.run(model, cases, tmp_path / "out", progress=False)
-    assert pd.read_csv(tmp_path / "out" / "predictions.csv")["image_id"].tolist() == [4]
+    told = pd.read_csv(tmp_path / "out" / "predictions.csv").set_index("image_id")["notes"]
+    assert told.index.tolist() == ["4", str(inbox / "film 03.png")]
+    assert "It is called '4' in row 6 of t.csv" in told.iloc[1] and "called" not in told.iloc[0]
     aside = pd.read_csv(tmp_path / "out" / "rejected.csv").set_index("image_id")
     assert sorted(aside.index) == [1, 2, 3] and "no path" in aside.loc[2, "reason"]
     assert aside.loc[3, "file"] == "film 01.png" and "'M' in row 4" in aside.loc[3, "reason"]

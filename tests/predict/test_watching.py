@@ -1,5 +1,6 @@
 """A folder that is watched: what comes is scored once, whole, and under a name of its own."""
 
+import errno
 import json
 import math
 import os
@@ -130,6 +131,38 @@ def test_an_input_that_goes_later_is_said_once_and_the_others_go_on(watched, tmp
     assert capsys.readouterr().err.count(f"There is no {tmp_path / 'share'}") == 1
 
 
+@pytest.mark.parametrize("gone", ["folder", "files"])
+def test_a_share_that_is_gone_for_a_while_is_not_scored_again(watched, tmp_path, gone):
+    """The same files under the same names: all of them used to be taken for other patients'."""
+    film(tmp_path / "in" / "a.png")
+    film(tmp_path / "in" / "sub" / "b.png")
+    one, other = ("in", "away") if gone == "folder" else ("in/sub", "in/.sub")
+    session = watched(
+        nothing,
+        lambda: (tmp_path / one).rename(tmp_path / other),
+        lambda: (tmp_path / other).rename(tmp_path / one),
+        nothing,
+        lambda: film(tmp_path / "in" / "a.png", 1),
+        nothing,
+    )
+    assert names(session) == ["a.png", "sub/b.png", str(tmp_path / "in" / "a.png")]
+
+
+def test_a_disk_that_fails_for_a_moment_ends_nothing(watched, tmp_path, monkeypatch, capsys):
+    film(tmp_path / "in" / "a.png")
+    plain, looks = watching.cases_of, [0]
+
+    def failing(*given, **more):
+        looks[0] += 1
+        if looks[0] in (3, 4):
+            raise OSError(errno.ESTALE, "Stale file handle", str(tmp_path / "in"))
+        return plain(*given, **more)
+
+    monkeypatch.setattr(watching, "cases_of", failing)
+    assert names(watched(nothing, nothing, nothing)) == ["a.png"]
+    assert "Stale file handle" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("every", [-1.0, 0.0, math.nan, math.inf, 1e9])
 def test_a_time_between_looks_that_is_none_is_one_sentence(watched, every):
     with pytest.raises(InputError, match=r"--every is .*; it takes seconds"):
@@ -167,3 +200,23 @@ def test_the_tables_name_every_case_that_came(watched, tmp_path):
     assert [row["image_id"] for row in told["predictions"]] == ["a.png"]
     assert [row["image_id"] for row in told["rejected"]] == ["b.png"]
     assert os.listdir(tmp_path / "out" / "maps")
+
+
+def test_a_row_that_says_something_else_later_is_taken_again(watched, tmp_path):
+    """A program that writes a table row by row leaves half of one in it for a while."""
+    table = tmp_path / "t.csv"
+    film(tmp_path / "a.png")
+    table.write_text("path,age\na.png,6")
+    session = watched(
+        nothing, lambda: table.write_text("path,age\na.png,61\n"), nothing, inputs=("t.csv",)
+    )
+    assert [row["age"] for row in session.rows] == [6.0, 61.0]
+    assert names(session) == ["a.png", str(tmp_path / "a.png")]
+
+
+def test_a_row_that_is_being_written_is_waited_for(watched, tmp_path):
+    table = tmp_path / "t.csv"
+    film(tmp_path / "a.png")
+    table.write_text("path,age\na.png,6")
+    session = watched(lambda: table.write_text("path,age\na.png,61\n"), nothing, inputs=("t.csv",))
+    assert [row["age"] for row in session.rows] == [61.0]
