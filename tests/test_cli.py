@@ -84,6 +84,13 @@ def test_every_field_of_a_config_has_a_meaning(cls):
     assert all(len(text) > 5 for text in meanings(cls).values())
 
 
+def test_help_may_be_read_in_part():
+    command = f"{sys.executable} -m jaxfair.train --help | head -1"
+    told = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+    assert told.stdout.startswith("Usage: jaxfair train") and told.stderr == ""
+    assert told.returncode == 0
+
+
 def test_help_of_the_benchmark_shows_its_own_fields(capsys):
     page = page_of(capsys, "benchmark", "--help")
     for field in (*dataclasses.fields(BenchmarkConfig), *dataclasses.fields(WorkConfig)):

@@ -185,6 +185,28 @@ def test_every_changed_key_of_the_statement_is_found(run_folder, tmp_path):
             assert check_release(copy) or name in ("budget", "delta", "minimum"), name
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"training": {"grade": 1, "epsilon": "x", "delta": None, "unit": "?"}}, "grade is 1"),
+        ({"data": "real"}, "data is 'real'"),
+        ({"selection": "coupled"}, "selection is 'coupled'"),
+        ({"budget": True}, "budget is True"),
+        ({"minimum": float("nan")}, "minimum is nan"),
+        ({"minimum": float("inf")}, "minimum is inf"),
+    ],
+)
+def test_what_a_statement_says_of_its_run_is_compared_where_the_run_lies_beside(
+    run_folder, tmp_path, change, said
+):
+    copy = shutil.copytree(run_folder / "release", tmp_path / "release")
+    told = json.loads((copy / "statement.json").read_text())
+    shutil.copy(run_folder / "privacy.json", tmp_path)
+    assert check_release(copy) == []
+    (copy / "statement.json").write_text(json.dumps(told | change))
+    assert said in "".join(check_release(copy))
+
+
 def resealed(copy, name, text):
     """Writes a file of a release, and its digest into the statement, as a forger would."""
     (copy / name).write_text(text)
@@ -314,6 +336,8 @@ def test_groups_are_public_and_values_that_nobody_named_are_refused():
         (("--release.values=sex=F||M",), "'', which is no group of its own"),
         (("--release.values=sex=F|M,sex=F|X",), "name each attribute once"),
         (("--release.epsilon=-1",), "must be positive"),
+        (("--release.epsilon=nan",), "must be positive"),
+        (("--release.epsilon=1e6",), "at most 100"),
         (("--release.budget=inf",), "release.budget is inf"),
         (("--release.budget=nan",), "release.budget is nan"),
         (("--release.minimum=nan",), "release.minimum is nan"),

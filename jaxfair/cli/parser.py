@@ -5,6 +5,7 @@ A command is a `Command` and a function of the parsed `Line`; `execute` joins th
 """
 
 import difflib
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -41,7 +42,7 @@ def execute(command: Command, argv: Sequence[str], act: Callable[[Line], int]) -
     try:
         if len(rest) < len(argv):
             line = parse(command._replace(needs_config=False), rest)
-            print(help_page(command, line.config))
+            _show(help_page(command, line.config))
             return 0
         return act(parse(command, rest))
     except KeyboardInterrupt:
@@ -59,6 +60,14 @@ def execute(command: Command, argv: Sequence[str], act: Callable[[Line], int]) -
         )
     print(sentence, file=sys.stderr, flush=True)
     return 2
+
+
+def _show(page: str) -> None:
+    """Prints a page, of which `| head` may read the beginning alone."""
+    try:
+        print(page, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def parse(command: Command, argv: Sequence[str]) -> Line:

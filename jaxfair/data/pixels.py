@@ -3,6 +3,7 @@
 import functools
 import math
 import os
+import zipfile
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -127,7 +128,10 @@ def open_stack(path: str) -> np.ndarray:
         raise
     except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds
         why = decode.short(error)
-        raise InputError(f"{path} is no npy or npz file that can be read ({why}).") from error
+        packed = " A zip of other files has to be unpacked first." * zipfile.is_zipfile(path)
+        raise InputError(
+            f"{path} is no npy or npz file that can be read ({why}).{packed}"
+        ) from error
     wide = [name for name, array in arrays.items() if array.ndim >= 2]
     if len(wide) != 1:
         raise InputError(

@@ -54,6 +54,8 @@ EVALUATED = "evaluation patients"
 PARTS = ("validation", "tests")
 STAGE = "release"
 SENSITIVITY = 1.0
+LARGEST = 100.0
+"""The largest epsilon of a release: an upper bound on a price is hardly a promise beyond 10."""
 _UNIT = 2**30
 _GRID = 256
 
@@ -86,14 +88,17 @@ def price(epsilon: float, delta: float, questions: Mapping[str, tuple[str, ...]]
 
     The budget of a part is split evenly: each of its m questions has sqrt(m) times the noise.
 
-    Raises InputError for an epsilon that is not positive and finite, and a part without questions.
+    Raises InputError for an epsilon outside (0, LARGEST], and a part without questions.
 
     >>> found = price(1.0, 1e-5, {"validation": ("range",), "tests": ("sex", "age_group")})
     >>> round(found.noise_multiplier, 2), round(found.queries["tests"][0].noise_multiplier, 2)
     (3.73, 5.28)
     """
-    if not 0 < epsilon < float("inf"):
-        raise InputError(f"release.epsilon is {epsilon}; it must be positive and finite.")
+    if not 0 < epsilon <= LARGEST:
+        raise InputError(
+            f"release.epsilon is {epsilon:g}; it must be positive, and at most {LARGEST:g}: above, "
+            "tables protect nobody."
+        )
     if set(questions) != set(PARTS) or not all(questions.values()):
         raise InputError(f"A release asks something of each of {', '.join(PARTS)}; {questions}.")
     sigma = accounting.noise_multiplier_from_epsilon(epsilon, delta, 1.0, 1)

@@ -28,11 +28,13 @@ LEDGER = "release_ledger.jsonl"
 """The ledger of evaluation patients, beside the run's files and outside the release."""
 TOLERANCE = 1e-6
 
+_NUMBER = (int, float)
+
 SCHEMA_OF_RELEASE: dict[str, Any] = {
-    "accountant": dict, "budget": (int, float), "covered": str, "data": (PHANTOM, REAL),
+    "accountant": dict, "budget": _NUMBER, "covered": str, "data": (PHANTOM, REAL),
     "delta": float, "epsilon": float, "epsilon_after_another": float, "epsilon_alone": float,
     "events": list, "files": dict, "gaussian_mu": float, "ledger_head": str,
-    "minimum": (int, float), "noise_multiplier": float,
+    "minimum": _NUMBER, "noise_multiplier": float,
     "noise_source": ("os", "insecure_seed"), "not_covered": list, "population": (EVALUATED,),
     "queries": dict, "relation": ("add_or_remove_one",), "released": str,
     "selection": (INDEPENDENT, COUPLED), "training": dict, "true_positive_rates": dict,
@@ -50,6 +52,7 @@ NOT_COVERED = [
 ]
 RELEASED = "noisy histograms of scores, and what is computed from them alone"
 _TRAINING = {"grade", "epsilon", "delta", "unit"}
+_OF_RUN = ("data", "selection", "unit")
 
 
 def statement_of_release(
@@ -102,7 +105,8 @@ def check_release(folder: pathlib.Path) -> list[str]:
     """Returns what does not hold in a folder of a release, one sentence each.
 
     Every number is computed again, every file compared with its digest, and a file that the
-    statement does not name is a fault. The ledger of the run is compared where it lies beside.
+    statement does not name is a fault. The ledger of the run, and what the run says of itself, are
+    compared where they lie beside.
     Whether tables follow from histograms, `publish.recomputed.check_tables` says.
     """
     try:
@@ -111,6 +115,7 @@ def check_release(folder: pathlib.Path) -> list[str]:
         return faults or [
             *_file_faults(statement, folder), *_cost_faults(statement), *_word_faults(statement),
             *_ledger_faults(statement, folder.parent / LEDGER),
+            *_run_faults(statement, folder.parent / "privacy.json"),
         ]  # fmt: skip
     except InputError as error:
         return [str(error)]
@@ -134,8 +139,11 @@ def _schema_faults(statement: Mapping[str, Any]) -> list[str]:
 
 
 def _fits(value: Any, rule: Any) -> bool:
-    choices = isinstance(rule, tuple) and not isinstance(rule[0], type)
-    return value in rule if choices else isinstance(value, rule)
+    if isinstance(rule, tuple) and not isinstance(rule[0], type):
+        return value in rule
+    if rule in (float, _NUMBER):
+        return isinstance(value, rule) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, rule)
 
 
 def _file_faults(statement: Mapping[str, Any], folder: pathlib.Path) -> list[str]:
@@ -214,3 +222,16 @@ def _ledger_faults(statement: Mapping[str, Any], path: pathlib.Path) -> list[str
     if statement["events"] == events_of(paid) and {e.population for e in paid} <= {EVALUATED}:
         return []
     return ["events are not those of the ledger beside the release"]
+
+
+def _run_faults(statement: Mapping[str, Any], path: pathlib.Path) -> list[str]:
+    """What a release says of the run it is of."""
+    if not path.is_file():
+        return []
+    run = read_json(path)
+    told = {name: statement[name] for name in _OF_RUN} | dict(statement["training"])
+    return [
+        f"{name} is {told[name]!r}, and {path.name} of the run beside says {run.get(name)!r}"
+        for name in told
+        if told[name] != run.get(name)
+    ]

@@ -104,7 +104,7 @@ def _ranks(area: Interval, labels: int, wholes: dict[str, dict[str, float]]) -> 
         words = f"Mean AUROC {area} over {labels} labels, {ends}."
     else:
         words = f"AUROC {area}."
-    if area.value < 0.5:
+    if area.high < 0.5:
         return f"The score points the wrong way. {words}"
     return words if area.low > 0.5 else f"Not shown to be better than chance. {words}"
 

@@ -38,22 +38,27 @@ def harm(row: pd.Series | Mapping[Any, Any]) -> str:
 
 
 def verdict(
-    contrasts: pd.DataFrame, auroc: float, below: Mapping[str, float], family: int, labels: int
+    contrasts: pd.DataFrame,
+    inverted: float | None,
+    below: Mapping[str, float],
+    family: int,
+    labels: int,
 ) -> list[str]:
     """Returns sentences, the first of which must not be overlooked.
 
     Args:
       contrasts: of one label (contrasts.group_contrasts).
-      auroc: of all test rows of the label.
-      below: groups with an AUROC under one half, by name, that have enough patients.
+      inverted: AUROC of all test rows of the label where all of its interval is under one half;
+        else None.
+      below: AUROCs of groups of which the same is true, by name, that have enough patients.
       family: comparisons over all labels of the run.
       labels: how many labels these are.
     """
     found = n_comparisons(contrasts)
-    lines = [_inverted(auroc) + (_found(contrasts) if found else _nothing(contrasts))]
+    lines = [_inverted(inverted) + (_found(contrasts) if found else _nothing(contrasts))]
     if found:
         lines.append(_counted(contrasts, found, family, labels))
-    if below and not auroc < 0.5:
+    if below and inverted is None:
         groups = ", ".join(f"{group} ({number(value)})" for group, value in below.items())
         lines.append(f"AUROC below one half, where the score points the wrong way: {groups}.")
     missing = [TITLES[s] for s in TITLES if s not in set(contrasts["statistic"])]
@@ -65,8 +70,8 @@ def verdict(
     return lines + ([f"Groups not compared: {left}."] if found and left else [])
 
 
-def _inverted(auroc: float) -> str:
-    if not auroc < 0.5:
+def _inverted(auroc: float | None) -> str:
+    if auroc is None:
         return ""
     return f"The score points the wrong way: its AUROC is {number(auroc)}, below one half. "
 

@@ -61,14 +61,15 @@ class TaskView:
 
     def verdict(self) -> list[str]:
         """The sentences above the headline (verdict.py); the first is the strongest."""
-        table = self.headline[self.headline["attribute"] != OVERALL]
-        low = table[table["auroc"] < 0.5]
+        low = self.headline[self.headline["auroc_high"] < 0.5]
         below = {
             name(a, g): float(value)
             for a, g, value in zip(low["attribute"], low["group"], low["auroc"], strict=True)
+            if a != OVERALL
         }
-        area = metrics.auroc(self.rows["y_true"], self.rows["y_score"])
-        return verdict(self.contrasts, area, below, self.family.size, self.family.labels)
+        whole = low.loc[low["attribute"] == OVERALL, "auroc"]
+        inverted = None if whole.empty else float(whole.iloc[0])
+        return verdict(self.contrasts, inverted, below, self.family.size, self.family.labels)
 
     def shown_contrasts(self) -> pd.DataFrame:
         """Each group against the rest as text, without those that have too few patients."""

@@ -242,6 +242,13 @@ def test_a_limit_that_is_none_is_refused(name, value):
     assert Stored(**{name: 7}).identity == {"image_size": 128, name: 7}
 
 
+def test_a_zip_of_other_files_is_to_be_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "series.zip", "w") as packed:
+        packed.writestr("slice.dcm", b"DICM")
+    with pytest.raises(InputError, match="A zip of other files has to be unpacked first"):
+        pixels.open_stack(str(tmp_path / "series.zip"))
+
+
 def test_an_npy_whose_size_overflows_is_one_sentence_without_a_warning(tmp_path, recwarn):
     head = b"{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999, 9999999999), }"
     path = tmp_path / "a.npy"

@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from jaxfair.fairness.groups import OVERALL
+from jaxfair.report.answers import answers_of
 from jaxfair.report.loading import run_from_predictions
 from jaxfair.report.verdict import verdict
 from jaxfair.report.views import run_views
@@ -89,6 +91,24 @@ def test_a_group_in_which_the_score_points_the_wrong_way_is_named(tmp_path):
     assert "site: b (0." in line and "site: a" not in line
 
 
+def test_a_score_that_may_be_of_no_use_is_not_said_to_point_the_wrong_way(tmp_path):
+    """Below one half by chance: of scores that are drawn, half lie there."""
+    rows = _rows()
+    for seed in range(20):
+        drawn = rows.assign(y_score=np.random.default_rng(seed).random(len(rows)))
+        drawn.to_parquet(tmp_path / "t.parquet")
+        run = run_from_predictions(tmp_path / "t.parquet", ["sex"], n_bootstrap=2)
+        (view,) = run_views(run, 39)
+        whole = view.headline[view.headline["attribute"] == OVERALL].iloc[0]
+        if whole["auroc"] < 0.5 < whole["auroc_high"]:
+            break
+    else:
+        raise AssertionError("no seed lies below one half by chance")
+    assert not any("wrong way" in line for line in view.verdict())
+    good, *_ = answers_of(run, [view])
+    assert good.verdict.startswith("Not shown to be better than chance.")
+
+
 def test_groups_that_are_left_out_are_named_with_the_reason(tmp_path):
     rows = _rows()
     rows.loc[rows.index % 40 == 0, "site"] = "tiny"
@@ -128,7 +148,7 @@ def test_a_report_keeps_what_too_few_patients_show_to_itself(tmp_path):
 
 def test_a_table_without_any_contrast_has_a_verdict():
     columns = ["attribute", "group", "statistic", "value", "rest", "p", "flagged", "why"]
-    assert verdict(pd.DataFrame(columns=columns), 0.8, {}, 0, 1) == [
+    assert verdict(pd.DataFrame(columns=columns), None, {}, 0, 1) == [
         "Nothing was compared, so nothing is known of differences between groups: there are no"
         " columns to form groups from."
     ]
