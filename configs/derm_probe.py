@@ -48,7 +48,7 @@ def get_config(arg: str = "") -> ConfigDict:
             "epsilon": 8.0,
             "l2_clip_norm": 1.0,
             "microbatch": 512,
-            "tuning_runs": 193,  # feature sets and settings compared on these lesions, simulated
+            "tuning_runs": 198,  # feature sets and settings compared on these lesions, or simulated
         },
         train={"steps": 60, "expected_batch_size": 4_200, "checkpoint_every": 60},
     )
