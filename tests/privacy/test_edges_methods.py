@@ -182,7 +182,7 @@ def test_edge_294_a_later_stage_stands_on_what_the_one_before_ended_with(tmp_pat
 
 
 def test_edge_295_an_attribute_that_is_always_dropped_trains_no_block():
-    found = fairread(alpha=0.0, attribute_dropout=1.0)
+    found = fairread(alpha=0.0, attribute_dropout=1.0, at_test="dropped")
     losses = [value_and_gradient(*found, group=jnp.array(g))[0] for g in ([0, 0], [1, 2])]
     assert losses[0] == losses[1]
 

@@ -192,8 +192,8 @@ def test_what_was_not_priced_or_was_answered_has_no_answer(tmp_path):
 def test_questions_without_a_part_and_odd_epsilons_are_refused():
     with pytest.raises(InputError, match="asks something of each"):
         price(1.0, 1e-5, {"tests": ("sex",)})
-    for odd in (0.0, -1.0, float("inf"), float("nan")):
-        with pytest.raises(InputError, match="must be positive and finite"):
+    for odd in (0.0, -1.0, 101.0, float("inf"), float("nan")):
+        with pytest.raises(InputError, match="must be positive, and at most 100"):
             price(odd, 1e-5, QUESTIONS)
     with pytest.raises(ValueError, match="cells lie in"):
         unit_histogram(np.zeros(1, int), np.array([3]), 3)
