@@ -226,8 +226,10 @@ def test_a_data_set_that_is_not_at_hand_is_left_out_with_its_reason(tmp_path, ca
 @pytest.mark.parametrize("study", [e05, e06], ids=["e05", "e06"])
 def test_a_page_of_nothing_says_that_it_was_not_run(study, tmp_path):
     made_of = study.make(quick=True)
+    (tmp_path / "front_of_an_earlier_page.png").write_bytes(b"png")
     study.write(made_of.data[0], made_of.parts[0], tmp_path)
     assert "**Not run.**" in (tmp_path / "tables.md").read_text()
+    assert not list(tmp_path.glob("*.png"))
 
 
 @pytest.mark.slow

@@ -253,6 +253,22 @@ def test_a_folder_without_runs_is_refused(tmp_path):
         grid.write_tables(tmp_path)
 
 
+def test_each_cell_is_trained_by_its_own_config_and_what_another_process_is_at_is_left(
+    tmp_path, monkeypatch
+):
+    trained = []
+    monkeypatch.setattr(grid, "run_cell", lambda *given: trained.append(given))
+    monkeypatch.setattr(grid, "write_tables", lambda out: None)
+    with grid.claimed(tmp_path, "epsilon-8_fold-1_seed-2"):
+        path = str(FOLDER / "derm_probe.py")
+        grid.run(path, [8.0, np.inf], [1, 2], [0, 1], tmp_path, progress=False)
+    told = [(c.dp.epsilon if c.dp.enabled else np.inf, c.data.fold, c.seed) for c, *_ in trained]
+    cells = [grid.Cell(e, f, s) for s in (1, 2) for f in (0, 1) for e in (8.0, np.inf)]
+    assert told == [tuple(cell) for cell in cells if cell != (8.0, 1, 2)]
+    for (_, folder, others), cell in zip(trained, told, strict=True):
+        assert folder == tmp_path / "runs" / grid.Cell(*cell).name and others == {}
+
+
 @pytest.mark.slow
 def test_the_grid_trains_each_cell_once_and_ends_with_tables(tmp_path):
     config = str(FOLDER / "derm_probe.py") + ":phantom"

@@ -15,7 +15,7 @@ from jaxfair import files
 from jaxfair.data.loader import Fields
 from jaxfair.engine.assembly import Assembly
 from jaxfair.engine.mesh import first_then_others, is_first_host
-from jaxfair.engine.microbatch import fastest
+from jaxfair.engine.microbatch import batch_share, fastest
 from jaxfair.engine.population import Population
 from jaxfair.engine.replay import parts_of_people, parts_of_stages
 from jaxfair.errors import InputError
@@ -133,9 +133,10 @@ def _refuse_finished(folder: RunFolder) -> None:
 
 def _chosen_microbatch(assembly: Assembly, folder: RunFolder, options: Options) -> int:
     """The microbatch that was asked for, that was found when the run began, or a new find."""
-    if options.microbatch or jax.process_count() > 1 or assembly.plan.perturbation:
-        # hosts would not agree on a clock, and a minimum holds no gradients
+    if options.microbatch or assembly.plan.perturbation:  # a minimum holds no gradients
         return assembly.microbatch
+    if jax.process_count() > 1:  # hosts would not agree on a clock
+        return batch_share(assembly) or assembly.microbatch
     if not folder.microbatch.exists():
         files.write_json(folder.microbatch, {"microbatch": fastest(assembly)})
     return int(files.read_json(folder.microbatch)["microbatch"])

@@ -12,7 +12,7 @@ import jax
 
 from jaxfair.engine.assembly import Assembly
 
-__all__ = ["CANDIDATES", "fastest"]
+__all__ = ["CANDIDATES", "batch_share", "fastest"]
 
 CANDIDATES = (8, 16, 32, 64, 128)
 _REPEATS = 3
@@ -25,13 +25,12 @@ def fastest(assembly: Assembly) -> int:
 
     Sizes are tried from small to large until one does not fit or is slower than the best.
     Larger ones than a device's share of the expected batch are not tried, since they would
-    mostly hold padding. Where a stage has a `batch_loss` it is that share and nothing is sought:
-    what is trained must not depend on a clock.
+    mostly hold padding. Where a loss sees the batch it is `batch_share`, and nothing is sought.
     """
-    share = -(-assembly.plan.expected_batch_size // assembly.mesh.size)
-    methods = [assembly.method, *(stage.method for stage in assembly.method.stages)]
-    if any(method.batch_loss is not None for method in methods):
-        return share
+    whole = batch_share(assembly)
+    if whole is not None:
+        return whole
+    share = _share(assembly)
     rows = assembly.plan.padded_to or assembly.plan.expected_batch_size
     best, best_rate = CANDIDATES[0], 0.0
     for size in CANDIDATES:
@@ -46,6 +45,21 @@ def fastest(assembly: Assembly) -> int:
             break
         best, best_rate = size, rate
     return best
+
+
+def batch_share(assembly: Assembly) -> int | None:
+    """Returns a device's share of the expected batch if a stage has a `batch_loss`; else None.
+
+    Such a loss gets a microbatch, so that what is trained must not depend on a clock, or on what
+    is usual for other Methods.
+    """
+    methods = [assembly.method, *(stage.method for stage in assembly.method.stages)]
+    coupled = any(method.batch_loss is not None for method in methods)
+    return _share(assembly) if coupled else None
+
+
+def _share(assembly: Assembly) -> int:
+    return -(-assembly.plan.expected_batch_size // assembly.mesh.size)
 
 
 def _seconds(call: Callable[[], None]) -> float:

@@ -55,7 +55,7 @@ PARTS = ("validation", "tests")
 STAGE = "release"
 SENSITIVITY = 1.0
 LARGEST = 100.0
-"""The largest epsilon of a release: an upper bound on a price is hardly a promise beyond 10."""
+"""The largest epsilon of a release; it protects nobody at this size."""
 _UNIT = 2**30
 _GRID = 256
 

@@ -1,5 +1,6 @@
 """The microbatch search: on made-up data, once, and never larger than a draw has use for."""
 
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -74,6 +75,16 @@ def test_where_the_loss_sees_a_microbatch_no_clock_decides_what_is_trained(monke
     for method in (coupled, later):
         assert search(monkeypatch, {}, expected=90, trained=method) == (90, [])
         assert search(monkeypatch, {}, expected=91, trained=method, devices=2) == (46, [])
+
+
+def test_several_hosts_agree_on_the_share_of_the_batch_that_a_loss_sees(monkeypatch, tmp_path):
+    monkeypatch.setattr(books.jax, "process_count", lambda: 2)
+    made, folder = assembly_of(), RunFolder(tmp_path)
+    coupled = made.method._replace(batch_loss=lambda *given: 0.0)
+    coupled = dataclasses.replace(made, method=coupled, microbatch=1)
+    assert books._chosen_microbatch(coupled, folder, Options()) == 2
+    assert books._chosen_microbatch(coupled, folder, Options(microbatch=1)) == 1
+    assert books._chosen_microbatch(made, folder, Options()) == made.microbatch == 4
 
 
 def assembly_of(devices=2):
