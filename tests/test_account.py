@@ -104,7 +104,15 @@ def test_a_true_run_verifies(run, capsys):
     assert "agrees" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("dp", [{"insecure_seed": 3}, {"enabled": False}, {"tuning_runs": 5}])
+@pytest.mark.parametrize(
+    "dp",
+    [
+        {"insecure_seed": 3},
+        {"enabled": False},
+        {"tuning_runs": 5},
+        {"enabled": False, "tuning_runs": 5},
+    ],
+)
 def test_research_plain_and_tuned_runs_verify(tmp_path, dp):
     assert verify_run(make_run(tmp_path, **dp)) == []
 

@@ -23,7 +23,7 @@ def statement_of(plan: Any, ledger: Ledger, own: Sequence[Entry], steps: int) ->
     Raises InputError where the ledger has not paid for all of the `steps` draws.
     """
     earlier = plan.earlier.told() if plan.earlier else {}
-    tuning = words.tuning_of((), earlier.get("chain", ()), plan.tuning_runs, plan.delta)
+    tuning = words.tuning_of((), earlier.get("chain", ()), plan.tuning_runs, None)
     watched, searched = plan.private and not plan.padded_draws, plan.search is not None
     statement = {
         "relation": plan.relation,
@@ -36,7 +36,7 @@ def statement_of(plan: Any, ledger: Ledger, own: Sequence[Entry], steps: int) ->
         "events": words.events_of(ledger.entries),
         "inherited": len(plan.prior),
         "stages": words.stages_of(ledger.entries, plan.delta),
-        "tuning": tuning | {"epsilon": None},
+        "tuning": tuning,
         "earlier": earlier,
         "ledger_head": ledger.head,
         "released": words.RELEASED,

@@ -143,7 +143,7 @@ def tuning_of(
     entries: Sequence[Entry],
     chain: Sequence[Mapping[str, Any]],
     runs: int,
-    delta: float,
+    delta: float | None,
     search: Search | None = None,
 ) -> dict[str, Any]:
     """Returns `tuning` of a claim: the runs that were compared for any of its stages, added up.
@@ -155,7 +155,10 @@ def tuning_of(
       entries: of the ledger, those of earlier stages first.
       chain: of the earlier stages, as `descent.Earlier.told` gives it.
       runs: how many were compared for the last stage, itself included.
+      delta: None of a run without privacy, of which only the number of runs is told.
     """
+    if delta is None:
+        return {"runs": sum(link["tuning_runs"] for link in chain) + runs, "epsilon": None}
     if search is not None:
         alone = accounting.epsilon([entry.event for entry in entries], delta)
         told = {"law": search.law, "mean": search.mean, "epsilon_alone": alone}

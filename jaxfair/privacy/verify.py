@@ -275,8 +275,6 @@ def _tuning_faults(files: Files, entries: list[Entry], older: bool) -> list[str]
     statement, runs = files.statement, files.config["dp"].get("tuning_runs", 1)
     chain = () if older else statement["earlier"].get("chain", ())  # older: all lines, own runs
     wanted = tuning_of(entries, chain, runs, statement["delta"], search_of(files.config))
-    if statement["grade"] == "none":
-        wanted["epsilon"] = None
     if statement["tuning"] == wanted:
         return []
     return [f"tuning is {statement['tuning']}, and config and stages give {wanted}"]
