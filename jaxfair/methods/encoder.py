@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from jaxfair.errors import InputError, nearest
 from jaxfair.methods.base import Example, PyTree
+from jaxfair.methods.reading import MAPS, Reading, blocks_before
 from jaxfair.models import filters, freezing, heads, lite, norms, pretrained, public, slices
 from jaxfair.models.filters import SMALLEST, Design
 from jaxfair.models.resnet import ACTIVATIONS, DEPTHS
@@ -50,6 +51,9 @@ class EncoderConfig:
       slice_network: of "slices": the 2D network that reads each slice (`slices.READERS`).
       freeze: name prefixes of backbone modules that are not trained, as ("conv1", "layer1"); of
         "slices" as ("backbone",), or ("backbone/blocks_0",) for a part of the 2D network.
+      side: of networks that read images (h, w, c): the side to which they are brought as they are
+        read, by linear interpolation; 0 as they are. Networks of photographs find little in images
+        of 48 pixels.
       weights: a state dict of the same backbone (.safetensors, .pth; torchvision's names), a
         public name as "lite0" (docs/weights.md), or None.
       size: of "features": side to which images are resized, a multiple of 4, at least SMALLEST.
@@ -70,6 +74,7 @@ class EncoderConfig:
     activation: str = "relu"
     slice_network: str = "resnet18"
     freeze: tuple[str, ...] = ()
+    side: int = 0
     weights: str | None = None
     size: int = 48
     patterns: int = 48
@@ -91,6 +96,7 @@ class EncoderConfig:
                 f"standardise = True is of residual networks, and the backbone is "
                 f"{self.backbone!r}: use one of {', '.join(DEPTHS)}, or leave it False."
             )
+        self._check_side()
         self._check_lite()
         if self.backbone == "slices" and (self.ndim, self.channels) != (3, 1):
             raise InputError("The backbone 'slices' takes grey volumes: use ndim 3, channels 1.")
@@ -101,6 +107,13 @@ class EncoderConfig:
             raise InputError(
                 "The backbone 'features' reads images by fixed filters: use ndim 2, and leave "
                 "weights and freeze out."
+            )
+
+    def _check_side(self) -> None:
+        if self.side < 0 or (self.side and (self.ndim != 2 or self.backbone == FEATURES)):
+            raise InputError(
+                f"side = {self.side} is to what images are brought for a network with ndim 2: use "
+                "a number of pixels there, and 0 elsewhere."
             )
 
     def _check_lite(self) -> None:
@@ -159,7 +172,7 @@ def make_encoder(config: EncoderConfig, *, trained: bool = True, maps: bool = Fa
             filters.feature_count(design),
             functools.partial(_bank, config),
             functools.partial(_filtered, design),
-            functools.partial(_prepare, functools.partial(_filtered, design), {}),
+            functools.partial(_prepare, FEATURES, functools.partial(_filtered, design)),
         )
     network = heads.make_network(
         config.backbone,
@@ -171,13 +184,15 @@ def make_encoder(config: EncoderConfig, *, trained: bool = True, maps: bool = Fa
         standardise=config.standardise,
         reader=config.slice_network,
     )
-    embed = functools.partial(_pooled, network)
-    return Encoder(
-        network.backbone.width,
-        functools.partial(_init, config, network, trained),
-        embed,
-        None if trained else functools.partial(_prepare, embed, {}),
-    )
+    blocks = blocks_before(config.backbone, config.freeze) if trained else 0
+    reading = Reading(network, config.side, blocks)
+    embed, prepare = functools.partial(_pooled, reading), None
+    if not trained:
+        prepare = functools.partial(_prepare, FEATURES, embed)
+    elif blocks:
+        prepare = functools.partial(_prepare, MAPS, functools.partial(_maps, reading))
+    init = functools.partial(_init, config, network, trained)
+    return Encoder(network.backbone.width, init, embed, prepare)
 
 
 def describe_encoder(config: EncoderConfig) -> dict[str, Any]:
@@ -222,8 +237,8 @@ def _bank(config: EncoderConfig, key: jax.Array, spec: dict[str, Any]) -> tuple[
 
 
 def _filtered(design: Design, params: PyTree, frozen: PyTree, batch: Example) -> jax.Array:
-    if "features" in batch:
-        return batch["features"]
+    if FEATURES in batch:
+        return batch[FEATURES]
     measure = functools.partial(filters.filter_features, design, frozen)
     return jax.vmap(measure)(batch["image"])
 
@@ -258,20 +273,22 @@ def _compiled_init(network: heads.Network) -> Callable[..., Any]:
     return jax.jit(functools.partial(network.init, method="features"))
 
 
-def _pooled(network: heads.Network, params: PyTree, frozen: PyTree, batch: Example) -> jax.Array:
-    if "features" in batch:
-        return batch["features"]
-    variables = {
-        "params": {"backbone": freezing.together(frozen["backbone"], params)},
-        "stats": frozen["stats"],
-    }
-    features: Any = network.apply(variables, batch["image"].astype(jnp.float32), method="features")
-    return features
+def _pooled(reading: Reading, params: PyTree, frozen: PyTree, batch: Example) -> jax.Array:
+    if FEATURES in batch:
+        return batch[FEATURES]
+    return reading.features(_variables(params, frozen), batch)
 
 
-def _prepare(
-    embed: Callable[..., jax.Array], params: PyTree, frozen: PyTree, raw: Example
-) -> Example:
-    """Returns {"features": (width,)} and the labels of one raw example."""
-    features = embed(params, frozen, {"image": raw["image"][None]})[0]
-    return {"features": features} | {n: raw[n] for n in ("label", "label_mask") if n in raw}
+def _maps(reading: Reading, params: PyTree, frozen: PyTree, batch: Example) -> jax.Array:
+    return reading.maps(_variables(params, frozen), batch)
+
+
+def _variables(params: PyTree, frozen: PyTree) -> PyTree:
+    whole = freezing.together(frozen["backbone"], params)
+    return {"params": {"backbone": whole}, "stats": frozen["stats"]}
+
+
+def _prepare(name: str, read: Callable[..., jax.Array], frozen: PyTree, raw: Example) -> Example:
+    """Returns what `read` makes of one raw example without parameters, and its labels."""
+    found = read({}, frozen, {"image": raw["image"][None]})[0]
+    return {name: found} | {n: raw[n] for n in ("label", "label_mask") if n in raw}

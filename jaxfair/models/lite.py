@@ -86,10 +86,11 @@ class Lite(nn.Module):
       variant: a key of VARIANTS.
       norm: "frozen" (BatchNorm with stored statistics) or "group".
       channels: the stem's, to which a grey image counts as repeated (`layers.Conv`).
-      gives: "pooled"; "maps", the last ones (b, h', w', 1280); or "stages", a tuple of the maps
-        at the end of each stage, and no head.
+      gives: "pooled"; "maps", the last ones (b, h', w', 1280); "stages", a tuple of the maps at the
+        end of each stage, and no head; or "block", the maps before block number `begins`.
       trained: False where no filter gradient is ever asked for.
       stages: of "stages": how many.
+      begins: 0, or the number of the first block that reads: then its input stands where images do.
 
     Images are brought to about [-1, 1] here, (255 x - 127) / 128, as the published weights expect.
     Modules are named as in those files (conv_stem, bn0, blocks_00, ..., conv_head, bn1), with two
@@ -102,29 +103,42 @@ class Lite(nn.Module):
     gives: str = "pooled"
     trained: bool = True
     stages: int = len(STAGES)
+    begins: int = 0
     width: int = HEAD
 
     @nn.compact
     def __call__(self, x: jax.Array) -> Any:
-        norm = lambda channels, name: make_norm(self.norm, channels, name, eps=EPS)
+        first = 0 if self.gives == "block" else self.begins
+        if not first:
+            x = self._stem(x)
+        maps, number = [], 0
+        for stage in stage_table(self.variant)[: self.stages]:
+            for place in range(stage.blocks):
+                if self.gives == "block" and number == self.begins:
+                    return x
+                made = stage if place == 0 else stage._replace(stride=1)
+                if number >= first:
+                    x = _Block(made, self.norm, self.trained, name=f"blocks_{number:02}")(x)
+                number += 1
+            maps.append(x)
+        if self.gives == "block":
+            return x
+        if self.gives == "stages":
+            return tuple(maps)
+        x = _pointwise(HEAD, self.trained, "conv_head")(x)
+        x = nn.relu6(self._norm(HEAD, "bn1")(x))
+        return jnp.mean(x, axis=(1, 2)) if self.gives == "pooled" else x
+
+    def _stem(self, x: jax.Array) -> jax.Array:
         x = _padded((x * 255 - 127) / 128, 3, 2)
         conv = layers.Conv(
             STEM, 3, stride=2, kernel_init=layers.he_normal, channels=self.channels,
             trained=self.trained, name="conv_stem",
         )  # fmt: skip
-        x = nn.relu6(norm(STEM, "bn0")(conv(x)))
-        maps, number = [], 0
-        for stage in stage_table(self.variant)[: self.stages]:
-            for place in range(stage.blocks):
-                made = stage if place == 0 else stage._replace(stride=1)
-                x = _Block(made, self.norm, self.trained, name=f"blocks_{number:02}")(x)
-                number += 1
-            maps.append(x)
-        if self.gives == "stages":
-            return tuple(maps)
-        x = _pointwise(HEAD, self.trained, "conv_head")(x)
-        x = nn.relu6(norm(HEAD, "bn1")(x))
-        return jnp.mean(x, axis=(1, 2)) if self.gives == "pooled" else x
+        return nn.relu6(self._norm(STEM, "bn0")(conv(x)))
+
+    def _norm(self, channels: int, name: str) -> nn.Module:
+        return make_norm(self.norm, channels, name, eps=EPS)
 
 
 class Depthwise(nn.Module):
