@@ -234,11 +234,29 @@ def test_a_damaged_file_of_a_run_is_a_fault_and_no_traceback(copied, name, conte
     assert [name in fault for fault in verify_run(copied)] == [True]
 
 
+@pytest.mark.slow
 def test_pricing_shows_steps_sigmas_and_persons_with_several_images(monkeypatch):
     monkeypatch.setattr(account, "_EPSILONS", ())
     monkeypatch.setattr(account, "_GROUPS", (1, 2))
     text = account.price(load_config(CONFIG))
     assert "epsilon (PLD)" in text and "sigma" in text and "k images" in text
+
+
+def test_pricing_asks_for_each_number_of_images_at_all_steps(monkeypatch):
+    asked = []
+    monkeypatch.setattr(account, "_EPSILONS", ())
+    for part in ("_meaning", "_over_steps"):
+        monkeypatch.setattr(account, part, lambda plan, part=part: part)
+    monkeypatch.setattr(
+        account.accounting, "group_epsilon", lambda *given: asked.append(given) or 10.0 * given[2]
+    )
+    text = account.price(load_config(CONFIG))
+    assert [k for _, _, k in asked] == [1, 2, 3, 5] and "_over_steps" in text
+    event, delta, _ = asked[0]
+    steps = settings_from_config(load_config(CONFIG)).train.steps
+    assert event.steps == steps and delta == 1e-5 and {one for one, _, _ in asked} == {event}
+    rows = text.split("If images were drawn one by one", 1)[1].splitlines()[2:]
+    assert [row.split() for row in rows] == [[str(k), f"{10.0 * k:.4f}"] for k in (1, 2, 3, 5)]
 
 
 def test_pricing_a_plain_config_is_refused():
