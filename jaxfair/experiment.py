@@ -223,6 +223,8 @@ def variant(config: ConfigDict, arg: str, **variants: Mapping[str, Any]) -> Conf
         raise ValueError(f"the variant {arg!r} does not exist; known are {names}.")
     for part, fields in known[arg].items():
         for name, value in fields.items():
+            if value is None:  # and yet open for the command line
+                value = config_dict.placeholder(type(config[part][name]))
             config[part][name] = ConfigDict(dict(value)) if isinstance(value, Mapping) else value
     if arg == "phantom":
         config.name = f"{config.name}_phantom"

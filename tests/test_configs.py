@@ -6,7 +6,16 @@ import re
 
 import pytest
 
-from jaxfair.config import load_config, parse_command, plan_from_settings, settings_from_config
+from jaxfair import train
+from jaxfair.cli.parser import parse
+from jaxfair.config import (
+    load_config,
+    method_from_settings,
+    parse_command,
+    plan_from_settings,
+    settings_from_config,
+)
+from jaxfair.methods.reading import blocks_before
 from jaxfair.privacy import accounting
 from jaxfair.start import open_data
 
@@ -25,6 +34,9 @@ CONFIGS = [
 ]
 
 
+PLAIN_LITE = f"{FOLDER / 'derm_lite.py'}:plain"
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: pathlib.Path(p).name)
 def test_config_gives_a_plan_within_its_budget(path):
     settings = settings_from_config(load_config(path))
@@ -34,6 +46,40 @@ def test_config_gives_a_plan_within_its_budget(path):
     assert 0.999 * settings.dp.epsilon <= plan.epsilon <= settings.dp.epsilon
     assert accounting.epsilon([event], plan.delta) == plan.epsilon
     assert plan.delta <= min(1e-5, 0.1 / plan.public_size)
+
+
+@pytest.mark.parametrize("path", [*CONFIGS, PLAIN_LITE], ids=lambda p: pathlib.Path(p).name)
+def test_config_is_read_from_the_command_line(path):
+    line = parse(train.COMMAND, ["train", "--config", path, "--config.seed=3"])
+    assert line.config.seed == 3 and settings_from_config(line.config).seed == 3
+
+
+def test_a_field_that_a_variant_empties_stays_open_for_the_command_line():
+    path = f"{FOLDER / 'derm_lite.py'}:phantom"
+    assert load_config(path).method.weights is None
+    config = parse(train.COMMAND, ["train", "--config", path, "--config.method.weights=w.pth"])
+    assert config.config.method.weights == "w.pth"
+
+
+def test_a_config_that_holds_none_is_read_from_the_command_line(tmp_path):
+    mine = tmp_path / "mine.py"
+    shipped = FOLDER / "derm_resnet.py"
+    text = shipped.read_text().replace(
+        "return variant", "config.method.weights = None\n    return variant"
+    )
+    mine.write_text(text)
+    line = parse(train.COMMAND, ["train", "--config", str(mine), "--config.train.steps=7"])
+    assert line.config.method.weights is None and line.config.train.steps == 7
+
+
+@pytest.mark.parametrize(
+    ("blocks", "variant"), [(16, ""), (0, ":plain")], ids=["private", "without privacy"]
+)
+def test_the_private_lite_reads_its_blocks_before_and_the_plain_one_as_it_trains(blocks, variant):
+    settings = settings_from_config(load_config(f"{FOLDER / 'derm_lite.py'}{variant}"))
+    found = blocks_before(settings.method.backbone, settings.method.freeze)
+    assert found == blocks and settings.dp.enabled == (variant == "")
+    assert method_from_settings(settings).prepare is None or blocks
 
 
 def test_the_plain_lesion_network_differs_from_the_private_one_in_training_alone():

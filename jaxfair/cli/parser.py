@@ -179,8 +179,7 @@ def _flags_alone(command: Command, argv: list[str]) -> dict[str, Any]:
 
 def _leaves(config: ConfigDict, prefix: str = "") -> list[str]:
     found: list[str] = []
-    for name in config:
-        value = config.get_oneway_ref(name).get()
+    for name, value in config.items(preserve_field_references=True):  # which need no value
         is_section = isinstance(value, ConfigDict) and len(value)  # an empty one takes a mapping
         found += _leaves(value, f"{prefix}{name}.") if is_section else [prefix + name]
     return found
