@@ -63,7 +63,7 @@ def test_a_field_that_a_variant_empties_stays_open_for_the_command_line():
 
 def test_a_config_that_holds_none_is_read_from_the_command_line(tmp_path):
     mine = tmp_path / "mine.py"
-    shipped = FOLDER / "derm_resnet.py"
+    shipped = FOLDER / "derm_lite.py"
     text = shipped.read_text().replace(
         "return variant", "config.method.weights = None\n    return variant"
     )
