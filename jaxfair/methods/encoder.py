@@ -32,6 +32,8 @@ __all__ = [
 
 FEATURES = "features"
 BACKBONES = (*heads.BACKBONES, FEATURES)
+LARGEST = 4096
+"""The largest `side`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,10 +112,11 @@ class EncoderConfig:
             )
 
     def _check_side(self) -> None:
-        if self.side < 0 or (self.side and (self.ndim != 2 or self.backbone == FEATURES)):
+        has_none = self.ndim != 2 or self.backbone == FEATURES
+        if not 0 <= self.side <= LARGEST or (self.side and has_none):
             raise InputError(
                 f"side = {self.side} is to what images are brought for a network with ndim 2: use "
-                "a number of pixels there, and 0 elsewhere."
+                f"at most {LARGEST} pixels there, and 0 elsewhere."
             )
 
     def _check_lite(self) -> None:

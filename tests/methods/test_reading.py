@@ -100,7 +100,8 @@ def test_images_are_brought_to_the_side_as_they_are_read():
 
 
 @pytest.mark.parametrize(
-    "fields", [{"side": -1}, {"side": 64, "ndim": 3}, {"side": 64, "backbone": "features"}]
+    "fields",
+    [{"side": -1}, {"side": 4097}, {"side": 64, "ndim": 3}, {"side": 64, "backbone": "features"}],
 )
 def test_a_side_of_what_has_none_is_refused(fields):
     with pytest.raises(InputError, match=r"side = .* for a network with ndim 2"):
