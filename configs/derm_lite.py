@@ -40,6 +40,7 @@ PLAIN = {  # as one trains without privacy
 PHANTOM = {
     "data": DRAWN_TABLE,
     "method": {"norm": "group", "weights": None, "side": 64},
+    "optim": {"average_from": 30},
     "dp": {"tuning_runs": 1},
     "train": {"steps": 40, "expected_batch_size": 64, "checkpoint_every": 20},
 }

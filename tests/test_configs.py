@@ -79,7 +79,7 @@ def test_the_private_lite_reads_its_blocks_before_and_the_plain_one_as_it_trains
     settings = settings_from_config(load_config(f"{FOLDER / 'derm_lite.py'}{variant}"))
     found = blocks_before(settings.method.backbone, settings.method.freeze)
     assert found == blocks and settings.dp.enabled == (variant == "")
-    assert method_from_settings(settings).prepare is None or blocks
+    assert (method_from_settings(settings).prepare is not None) == (blocks > 0)
 
 
 def test_the_plain_lesion_network_differs_from_the_private_one_in_training_alone():
